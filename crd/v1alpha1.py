@@ -1,0 +1,228 @@
+"""OllamaModel in API version v1alpha1: the one schema of the CRD, the operator and the REST API.
+
+Field descriptions are what `kubectl explain ollamamodel` prints. Reasons and annotation names are
+public API: added, never renamed.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+GROUP: Final = "ollama.smithforge.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "OllamaModel"
+PLURAL: Final = "ollamamodels"
+
+FINALIZER: Final = f"{GROUP}/finalizer"
+REFRESH: Final = f"{GROUP}/refresh"
+REFRESHED: Final = "completed-"  # prefix of the value that REFRESH has after `true` was served
+FORCE_DELETE: Final = f"{GROUP}/force-delete"
+
+Bytes = Annotated[int, Meta(ge=0, description="Bytes.")]
+Time = Annotated[datetime, Meta(tz=True)]
+
+
+class State(StrEnum):
+    """The four words that `status.state` has had from the first release."""
+
+    PENDING = "Pending"
+    PULLING = "Pulling"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. One cause each."""
+
+    AVAILABLE = "Available"
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    PULLING = "Pulling"
+    REFRESHING = "Refreshing"
+    MODEL_LOST = "ModelLost"
+    OLLAMA_UNREACHABLE = "OllamaUnreachable"
+    PROTOCOL_ERROR = "ProtocolError"
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_NAME = "InvalidName"
+    MODEL_UNKNOWN = "ModelUnknown"
+    AUTHENTICATION_FAILED = "AuthenticationFailed"
+    SERVER_TOO_OLD = "ServerTooOld"
+    INSUFFICIENT_STORAGE = "InsufficientStorage"
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    DIGEST_MISMATCH = "DigestMismatch"
+    PULL_STALLED = "PullStalled"
+    PULL_FAILED = "PullFailed"
+    DELETING = "Deleting"
+    DELETION_BLOCKED = "DeletionBlocked"
+
+
+class OllamaModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which model should be there."""
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=512,
+            description="Model name as Ollama knows it, without a tag: `llama3.2`, `user/model`,"
+            " `hf.co/Org/Model`.",
+        ),
+    ]
+    tag: Annotated[
+        str, Meta(min_length=1, max_length=80, description="Tag of the model: `latest`, `1b`.")
+    ]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How far the download is. Never goes back while one download lasts."""
+
+    completed_bytes: Bytes = 0
+    total_bytes: Annotated[
+        int | None, Meta(ge=0, description="Bytes of the layers announced so far.")
+    ] = None
+    percent: Annotated[int | None, Meta(ge=0, le=100)] = None
+    text: Annotated[str, Meta(description="The percentage as the PROGRESS column shows it.")] = ""
+    bytes_per_second: Annotated[
+        int | None, Meta(ge=0, description="Speed over the last few seconds.")
+    ] = None
+    eta_seconds: Annotated[
+        int | None, Meta(ge=0, description="Seconds left at that speed.")
+    ] = None
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One `metav1.Condition`."""
+
+    type: Annotated[str, Meta(description="Ready, Reconciling or Stalled.")]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Meta(max_length=1024, description="One word for the cause.")]
+    message: Annotated[
+        str, Meta(max_length=1024, description="What is true now, and what happens next.")
+    ]
+    observed_generation: Annotated[int, Meta(ge=0)] = 0
+    last_transition_time: Time
+
+
+class OllamaModelStatus(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
+):
+    """What the operator last saw. Written by the operator alone."""
+
+    observed_generation: Annotated[
+        int, Meta(description="Generation of the spec that this status speaks of; -1 before any.")
+    ] = -1
+    state: Annotated[
+        State | None, Meta(description="One word, made from the conditions.")
+    ] = None
+    model: Annotated[
+        str | None, Meta(description="Full name of the model that this status speaks of.")
+    ] = None
+    digest: Annotated[
+        str | None,
+        Meta(description="Digest of the model as Ollama's /api/tags shows it, in bare hex."),
+    ] = None
+    size: Annotated[int | None, Meta(ge=0, description="Size of the model in bytes.")] = None
+    formatted_size: Annotated[str | None, Meta(description="The size for people: `1.7 GiB`.")] = (
+        None
+    )
+    last_pull_time: Annotated[
+        Time | None, Meta(description="When the operator last finished a pull of this model.")
+    ] = None
+    error: Annotated[
+        str | None, Meta(max_length=1024, description="What is wrong; absent when nothing is.")
+    ] = None
+    progress: Annotated[
+        Progress | None, Meta(description="The download under way, or how far the last one came.")
+    ] = None
+    attempts: Annotated[
+        int | None, Meta(ge=0, description="Failed tries in a row; absent after a success.")
+    ] = None
+    next_retry_time: Annotated[
+        Time | None, Meta(description="When the next try is due, if one is.")
+    ] = None
+    last_handled_refresh: Annotated[
+        str | None, Meta(description="The last value of the refresh annotation that was served.")
+    ] = None
+    owned_models: Annotated[
+        tuple[str, ...],
+        Meta(description="Models on the server that go when this object goes."),
+    ] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Meta(description="Ready, and Reconciling or Stalled while true.")
+    ] = ()
+
+    def condition(self, kind: str) -> Condition | None:
+        """Return the condition of type `kind`, if there is one."""
+        return next((c for c in self.conditions if c.type == kind), None)
+
+
+class Annotations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The annotations that mean something to the operator; the rest is not even kept."""
+
+    refresh: str | UnsetType = msgspec.field(default=UNSET, name=REFRESH)
+    force_delete: str | UnsetType = msgspec.field(default=UNSET, name=FORCE_DELETE)
+
+
+class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The part of Kubernetes' ObjectMeta that the operator reads."""
+
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    finalizers: tuple[str, ...] = ()
+    annotations: Annotations = Annotations()
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """Stands where a spec should be that is not one; `problem` says why not."""
+
+    problem: str
+
+
+class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One OllamaModel as the API server holds it."""
+
+    metadata: ObjectMeta
+    spec: OllamaModelSpec | Malformed
+    status: OllamaModelStatus = OllamaModelStatus()
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+    status: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_spec = msgspec.json.Decoder(OllamaModelSpec)
+_status = msgspec.json.Decoder(OllamaModelStatus)
+
+
+def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
+    """Read an object from JSON, whatever state its spec and status are in.
+
+    A spec that breaks the schema becomes Malformed, so that its owner can be told and the object
+    can still be deleted. A status that breaks it was written by somebody else and counts as none:
+    all of it can be found again.
+
+    Raises: msgspec.MsgspecError if it is no Kubernetes object at all.
+    """
+    envelope = _envelope.decode(raw)
+    spec: OllamaModelSpec | Malformed
+    try:
+        spec = _spec.decode(envelope.spec)
+    except msgspec.MsgspecError as error:
+        spec = Malformed(str(error))
+    try:
+        status = _status.decode(envelope.status)
+    except msgspec.MsgspecError:
+        status = OllamaModelStatus()
+    return OllamaModel(metadata=envelope.metadata, spec=spec, status=status)

@@ -1,0 +1,66 @@
+"""Serve an ASGI application from inside a task group.
+
+uvicorn wants to own the process: it takes SIGTERM for itself and sends it again when it returns,
+and it calls sys.exit when it cannot start. Here it is one task among others, and `cli.py` owns the
+signals.
+"""
+
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+
+App = Callable[..., Coroutine[Any, Any, None]]
+
+GRACE_S = 2  # what a request under way gets at shutdown
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def serve(
+    app: App, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Answer HTTP on a listening socket until cancelled; ready once `task_status` says so.
+
+    Raises: RuntimeError if the server ends by itself.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_announce, server, task_status)
+        try:
+            # Its own task, so that cancelling this one becomes an orderly shutdown of that one.
+            with anyio.CancelScope(shield=True):
+                tasks.start_soon(_stop_when_cancelled, server)
+                await server.serve(sockets=[sock])
+        except SystemExit as error:
+            raise RuntimeError("the HTTP server could not start") from error
+        if not server.should_exit:
+            raise RuntimeError("the HTTP server stopped by itself")
+
+
+async def _announce(server: _Server, task_status: TaskStatus[None]) -> None:
+    while not server.started:
+        await anyio.sleep(0.005)
+    task_status.started()
+
+
+async def _stop_when_cancelled(server: _Server) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        server.should_exit = True
