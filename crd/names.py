@@ -40,12 +40,12 @@ class ModelName:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a name as Ollama does.
+        """Read a name as Ollama does, but refuse the URL scheme that Ollama silently drops.
 
         Raises: InvalidNameError, naming the part that is wrong.
         """
         if "://" in text:
-            raise InvalidNameError(f"{_quote(text)} is a URL; a model name has no scheme")
+            raise InvalidNameError("the name is a URL; leave out the scheme")
         # A colon after the last slash begins a tag; one before it belongs to a port.
         path, tag = text, DEFAULT_TAG
         if text.rfind(":") > text.rfind("/"):
@@ -67,7 +67,9 @@ class ModelName:
         Raises: InvalidNameError; a name that brings its own tag is one.
         """
         if name.rfind(":") > name.rfind("/"):
-            raise InvalidNameError(f"name {_quote(name)} carries a tag; put it into the tag field")
+            raise InvalidNameError("the name carries a tag; put it into the tag field")
+        # Before they are joined: `host` and `5000/user/model` would read as a port and a path.
+        _check("tag", tag, _PART, MAX_PART)
         return cls.parse(f"{name}:{tag}")
 
     @cached_property
@@ -76,7 +78,7 @@ class ModelName:
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}".lower()
 
     def __str__(self) -> str:
-        """Print the shortest form, as `ollama list` does: defaults left out, the tag always there."""
+        """Print the shortest form, as `ollama list` does: no defaults, but always the tag."""
         path = self.model
         if self.host.lower() != DEFAULT_HOST:
             path = f"{self.host}/{self.namespace}/{path}"
@@ -100,11 +102,7 @@ def _check(part: str, text: str, grammar: re.Pattern[str], limit: int) -> None:
         raise InvalidNameError(f"the {part} is empty")
     if len(text) > limit:
         raise InvalidNameError(f"the {part} has {len(text)} characters; Ollama takes {limit}")
-    raise InvalidNameError(
-        f"the {part} {_quote(text)} has a character that Ollama does not take there"
-    )
-
-
-def _quote(text: str) -> str:
-    """Show foreign text safely: control characters escaped, and never a whole page of it."""
-    return ascii(text if len(text) <= MAX_PART else text[: MAX_PART - 1] + "\N{HORIZONTAL ELLIPSIS}")
+    # One character and not the whole part, which may hold somebody's password: `user:secret@host`.
+    at = next(i for i, char in enumerate(text) if not grammar.fullmatch(f"_{char}" if i else char))
+    verb = "has" if at else "begins with"
+    raise InvalidNameError(f"the {part} {verb} {text[at]!a}, which Ollama does not take there")

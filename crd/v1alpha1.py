@@ -19,7 +19,8 @@ PLURAL: Final = "ollamamodels"
 
 FINALIZER: Final = f"{GROUP}/finalizer"
 REFRESH: Final = f"{GROUP}/refresh"
-REFRESHED: Final = "completed-"  # prefix of the value that REFRESH has after `true` was served
+ANY_REFRESH: Final = "true"  # the value that is replaced when served; others are tokens, echoed
+REFRESHED: Final = "completed-"  # prefix of the value that REFRESH has after ANY_REFRESH was served
 FORCE_DELETE: Final = f"{GROUP}/force-delete"
 
 Bytes = Annotated[int, Meta(ge=0, description="Bytes.")]
@@ -39,11 +40,12 @@ class Reason(StrEnum):
     """Why a condition is as it is. One cause each."""
 
     AVAILABLE = "Available"
-    PENDING = "Pending"
     QUEUED = "Queued"
     PULLING = "Pulling"
     REFRESHING = "Refreshing"
+    REFRESH_FAILED = "RefreshFailed"
     MODEL_LOST = "ModelLost"
+    MODEL_BROKEN = "ModelBroken"
     OLLAMA_UNREACHABLE = "OllamaUnreachable"
     PROTOCOL_ERROR = "ProtocolError"
     INVALID_SPEC = "InvalidSpec"
@@ -56,7 +58,6 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "DigestMismatch"
     PULL_STALLED = "PullStalled"
     PULL_FAILED = "PullFailed"
-    DELETING = "Deleting"
     DELETION_BLOCKED = "DeletionBlocked"
 
 
@@ -77,47 +78,56 @@ class OllamaModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     ]
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How far the download is. Never goes back while one download lasts."""
 
-    completed_bytes: Bytes = 0
-    total_bytes: Annotated[
-        int | None, Meta(ge=0, description="Bytes of the layers announced so far.")
-    ] = None
-    percent: Annotated[int | None, Meta(ge=0, le=100)] = None
+    completed_bytes: Annotated[
+        Bytes, Meta(description="Bytes of those layers that are on the server already.")
+    ] = 0
+    total_bytes: (
+        Annotated[int, Meta(ge=0, description="Bytes of the layers announced so far.")] | None
+    ) = None
+    percent: (
+        Annotated[int, Meta(ge=0, le=100, description="Whole percent of the bytes announced.")]
+        | None
+    ) = None
     text: Annotated[str, Meta(description="The percentage as the PROGRESS column shows it.")] = ""
-    bytes_per_second: Annotated[
-        int | None, Meta(ge=0, description="Speed over the last few seconds.")
-    ] = None
-    eta_seconds: Annotated[
-        int | None, Meta(ge=0, description="Seconds left at that speed.")
-    ] = None
+    bytes_per_second: (
+        Annotated[int, Meta(ge=0, description="Speed over the last few seconds.")] | None
+    ) = None
+    eta_seconds: Annotated[int, Meta(ge=0, description="Seconds left at that speed.")] | None = None
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One `metav1.Condition`."""
 
     type: Annotated[str, Meta(description="Ready, Reconciling or Stalled.")]
-    status: Literal["True", "False", "Unknown"]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Meta(description="Whether the condition holds.")
+    ]
     reason: Annotated[str, Meta(max_length=1024, description="One word for the cause.")]
     message: Annotated[
         str, Meta(max_length=1024, description="What is true now, and what happens next.")
     ]
-    observed_generation: Annotated[int, Meta(ge=0)] = 0
-    last_transition_time: Time
+    observed_generation: Annotated[
+        int, Meta(ge=0, description="Generation of the spec that this condition speaks of.")
+    ] = 0
+    last_transition_time: Annotated[
+        Time, Meta(description="When the status last changed from one word to another.")
+    ]
 
 
-class OllamaModelStatus(
-    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
-):
-    """What the operator last saw. Written by the operator alone."""
+class OllamaModelStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the operator last saw. Written by the operator alone.
+
+    Its JSON names every field, absent ones as null: sent as a merge patch it leaves exactly this
+    status, whatever stood there before.
+    """
 
     observed_generation: Annotated[
         int, Meta(description="Generation of the spec that this status speaks of; -1 before any.")
     ] = -1
-    state: Annotated[
-        State | None, Meta(description="One word, made from the conditions.")
-    ] = None
+    state: Annotated[State | None, Meta(description="One word, made from the conditions.")] = None
     model: Annotated[
         str | None, Meta(description="Full name of the model that this status speaks of.")
     ] = None
@@ -125,24 +135,29 @@ class OllamaModelStatus(
         str | None,
         Meta(description="Digest of the model as Ollama's /api/tags shows it, in bare hex."),
     ] = None
-    size: Annotated[int | None, Meta(ge=0, description="Size of the model in bytes.")] = None
+    size: Annotated[int, Meta(ge=0, description="Size of the model in bytes.")] | None = None
     formatted_size: Annotated[str | None, Meta(description="The size for people: `1.7 GiB`.")] = (
         None
     )
     last_pull_time: Annotated[
         Time | None, Meta(description="When the operator last finished a pull of this model.")
     ] = None
-    error: Annotated[
-        str | None, Meta(max_length=1024, description="What is wrong; absent when nothing is.")
-    ] = None
+    error: (
+        Annotated[str, Meta(max_length=1024, description="What is wrong; absent when nothing is.")]
+        | None
+    ) = None
     progress: Annotated[
         Progress | None, Meta(description="The download under way, or how far the last one came.")
     ] = None
-    attempts: Annotated[
-        int | None, Meta(ge=0, description="Failed tries in a row; absent after a success.")
-    ] = None
+    attempts: (
+        Annotated[int, Meta(ge=0, description="Failed tries in a row; absent after a success.")]
+        | None
+    ) = None
     next_retry_time: Annotated[
         Time | None, Meta(description="When the next try is due, if one is.")
+    ] = None
+    observed_refresh: Annotated[
+        str | None, Meta(description="The refresh wish that this status speaks of.")
     ] = None
     last_handled_refresh: Annotated[
         str | None, Meta(description="The last value of the refresh annotation that was served.")
@@ -152,7 +167,14 @@ class OllamaModelStatus(
         Meta(description="Models on the server that go when this object goes."),
     ] = ()
     conditions: Annotated[
-        tuple[Condition, ...], Meta(description="Ready, and Reconciling or Stalled while true.")
+        tuple[Condition, ...],
+        Meta(
+            description="Ready, and Reconciling or Stalled while true.",
+            extra_json_schema={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
     ] = ()
 
     def condition(self, kind: str) -> Condition | None:

@@ -54,7 +54,7 @@ async def serve(
 
 
 async def _announce(server: _Server, task_status: TaskStatus[None]) -> None:
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await anyio.sleep(0.005)
     task_status.started()
 

@@ -1,0 +1,204 @@
+"""The command line: reads flags, owns the signals, and turns errors into two helpful lines.
+
+Whatever a command needs is imported when it runs, so that help and mistakes are answered at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ollama_op.settings import (
+    ENV_PREFIX,
+    LOG_FORMATS,
+    LOG_LEVELS,
+    OFF,
+    Address,
+    BadSetting,
+    Settings,
+    parse_duration,
+    parse_url,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """A command cannot go on: what failed, and what helps."""
+
+    def __init__(self, message: str, hint: str = "", *, code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.hint, self.code = hint, code
+
+
+class _Parsed(click.ParamType[Any]):
+    """A flag whose text one of the functions of `settings` reads."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self._parse = name, parse
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,  # noqa: ARG002 - click calls it so
+    ) -> Any:
+        """Read a flag's text; a default that is no text passes as it is."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except BadSetting as error:
+            flag = f"{param.opts[0]}: " if param else ""
+            raise Failure(f"{flag}{error}", error.hint, code=EXIT_USAGE) from error
+
+
+DURATION = _Parsed("duration", parse_duration)
+ADDRESS = _Parsed("address", Address.parse)
+URL = _Parsed("url", parse_url)
+
+
+def flag(name: str, *dest: str, **how: Any) -> Callable[[F], F]:
+    """Declare a flag that can also be set as environment variable OLLAMA_OP_<FLAG>."""
+    env = ENV_PREFIX + name.strip("-").replace("-", "_").upper()
+    how = {"show_envvar": True, "show_default": True} | how
+    return click.option(name, *dest, envvar=env, **how)
+
+
+def flag_of_later(name: str, why: str) -> Callable[[F], F]:
+    """Declare a flag that users of the Go operator set, for something that is not built yet.
+
+    To take it in silence would be to promise what it stands for.
+    """
+
+    def refuse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value not in (None, "false", OFF):
+            raise Failure(f"{name} is not in this version", why, code=EXIT_USAGE)
+
+    # As in Go, `--flag` stands for `--flag=true`.
+    how = {"is_flag": False, "flag_value": "true", "hidden": True, "expose_value": False}
+    return flag(name, callback=refuse, **how)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="ollama-op", message="%(prog)s %(version)s")
+def cli() -> None:
+    r"""Keep Ollama models, declared as Kubernetes resources, present and healthy.
+
+    \b
+    Examples:
+      ollama-op demo
+      ollama-op run --ollama-api-url http://ollama:11434
+    """
+
+
+@cli.command(short_help="Run the operator against a cluster.")
+@flag("--ollama-api-url", type=URL, default="http://localhost:11434", help="The Ollama server.")
+@flag(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    help="Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
+)
+@flag("--namespace", help="Watch only this one; default is all.")
+@flag(
+    "--health-interval",
+    "health_interval_s",
+    type=DURATION,
+    default="60s",
+    help="Time between looks at Ollama.",
+)
+@flag(
+    "--stall-timeout",
+    "stall_timeout_s",
+    type=DURATION,
+    default="5m",
+    help="Longest time that a pull may show no progress.",
+)
+@flag("--max-concurrent-pulls", type=click.IntRange(1), default=4, help="Downloads at a time.")
+@flag(
+    "--health-probe-bind-address",
+    type=ADDRESS,
+    default=":8081",
+    help="Where /healthz and /readyz are; 0 is off.",
+)
+@flag("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Least important lines.")
+@flag(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="auto",
+    help="auto is text on a terminal, JSON elsewhere.",
+)
+@flag_of_later("--enable-api-server", "use kubectl")
+@flag_of_later("--api-server-bind-address", "use kubectl")
+@flag_of_later("--api-server-key", "use kubectl")
+@flag_of_later("--metrics-bind-address", "leave it out, or set it to 0")
+@flag_of_later("--leader-elect", "run one replica, without the flag")
+def run(*, log_level: str, log_format: str, **settings: Any) -> None:
+    r"""Run the operator until SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      ollama-op run --ollama-api-url http://ollama:11434
+      ollama-op run --namespace ai --log-level debug
+    """
+    from ollama_op import service, telemetry  # noqa: PLC0415
+
+    telemetry.set_up_logging(log_level, log_format)
+    try:
+        sys.exit(service.run(Settings(**settings)))
+    except BadSetting as error:
+        raise Failure(str(error), error.hint) from error
+
+
+@cli.command(short_help="See it work, on a sandbox that needs no cluster.")
+@click.option("--keep", is_flag=True, help="Leave it running, to try kubectl on it.")
+def demo(*, keep: bool) -> None:
+    r"""Show the operator at work in under half a minute. Nothing leaves this machine.
+
+    \b
+    Examples:
+      ollama-op demo
+      ollama-op demo --keep
+    """
+    from ollama_op.sandbox import demo as show  # noqa: PLC0415
+
+    sys.exit(show.run(keep=keep))
+
+
+def main() -> None:
+    """Run the command line; every expected error becomes two lines and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except Failure as failure:
+        _say(failure.message, failure.hint)
+        sys.exit(failure.code)
+    except click.ClickException as error:
+        _say(*_explain(error))
+        sys.exit(error.exit_code)
+
+
+def _explain(error: click.ClickException) -> tuple[str, str]:
+    ctx = getattr(error, "ctx", None)
+    command = ctx.command_path if ctx else "ollama-op"
+    hint = f"{command} --help"
+    match error:
+        case click.NoSuchOption():
+            if error.possibilities:
+                hint = f"did you mean {error.possibilities[0]}?"
+            return f"unknown flag {error.option_name}", hint
+        case _:
+            return error.format_message().rstrip("."), hint
+
+
+def _say(message: str, hint: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)

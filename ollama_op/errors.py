@@ -1,0 +1,171 @@
+"""Everything that goes wrong outside the operator, as one tree.
+
+Each error says its condition reason and what happens next, so that a caller never has to know
+HTTP to decide.
+
+    OperatorError
+    ├── OllamaError                 the model's own status tells
+    │   ├── OllamaUnreachable       no answer; waiting for the server
+    │   ├── ProtocolError           an answer that makes no sense
+    │   ├── ModelAbsent             the server has no such model; often no error at all
+    │   ├── ModelBroken             in the list of models, yet it cannot be shown
+    │   └── PullFailed
+    │       ├── ModelUnknown        stalled: the registry has no such model
+    │       ├── AuthenticationFailed
+    │       ├── ServerTooOld        stalled: the model needs a newer Ollama
+    │       ├── InsufficientStorage
+    │       ├── RegistryUnavailable
+    │       ├── DigestMismatch
+    │       └── PullStalled
+    └── KubeError                   the operator's log tells
+        ├── KubeUnreachable         no answer, or none in time
+        ├── Conflict                somebody was faster: look again
+        ├── NotFound                the object, or its whole resource, is not there
+        ├── NotPermitted            401 or 403
+        ├── Expired                 410: the past that was asked for is gone
+        └── Rejected                any other 4xx: asking again will not help
+"""
+
+import re
+from typing import ClassVar
+
+from crd.v1alpha1 import Reason
+
+MESSAGE_LIMIT = 256  # characters of foreign text that reach a status
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"(?<=[^\s?])\?[^\s\"']+")
+
+
+class OperatorError(Exception):
+    """Anything that is expected to go wrong now and then."""
+
+
+class OllamaError(OperatorError):
+    """Ollama, or the registry behind it, did not do what was asked."""
+
+    reason: ClassVar[Reason]
+    stalled: ClassVar[bool] = False  # a person must act; trying again cannot help
+    patience_s: ClassVar[float] = 0  # seconds that the next try waits at the least
+
+    def __init__(self, message: str) -> None:
+        super().__init__(sanitise(message))
+
+
+class OllamaUnreachable(OllamaError):
+    """No connection, or no answer in time."""
+
+    reason = Reason.OLLAMA_UNREACHABLE
+
+
+class ProtocolError(OllamaError):
+    """Ollama answered something that its API does not provide for."""
+
+    reason = Reason.PROTOCOL_ERROR
+
+
+class ModelAbsent(OllamaError):
+    """The server does not have this model."""
+
+    reason = Reason.MODEL_LOST
+
+
+class ModelBroken(OllamaError):
+    """The server lists the model but cannot show it; deleting and pulling it mends that."""
+
+    reason = Reason.MODEL_BROKEN
+
+
+class PullFailed(OllamaError):
+    """A pull ended without a model, for a cause that has no class of its own."""
+
+    reason = Reason.PULL_FAILED
+
+
+class ModelUnknown(PullFailed):
+    """The registry has no such model."""
+
+    reason = Reason.MODEL_UNKNOWN
+    stalled = True
+
+
+class AuthenticationFailed(PullFailed):
+    """The registry wants credentials that the server does not have."""
+
+    reason = Reason.AUTHENTICATION_FAILED
+    patience_s = 300
+
+
+class ServerTooOld(PullFailed):
+    """The model needs a newer Ollama."""
+
+    reason = Reason.SERVER_TOO_OLD
+    stalled = True
+
+
+class InsufficientStorage(PullFailed):
+    """The server's disk is full."""
+
+    reason = Reason.INSUFFICIENT_STORAGE
+    patience_s = 300
+
+
+class RegistryUnavailable(PullFailed):
+    """The registry does not answer, or answers with a server error."""
+
+    reason = Reason.REGISTRY_UNAVAILABLE
+
+
+class DigestMismatch(PullFailed):
+    """What was downloaded is not what the manifest promised."""
+
+    reason = Reason.DIGEST_MISMATCH
+
+
+class PullStalled(PullFailed):
+    """No byte came for too long."""
+
+    reason = Reason.PULL_STALLED
+
+
+class KubeError(OperatorError):
+    """The Kubernetes API did not do what was asked."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 0) -> None:
+        super().__init__(sanitise(message))
+        self.retry_after_s = retry_after_s
+
+
+class KubeUnreachable(KubeError):
+    """No connection, no answer in time, or a server error."""
+
+
+class Conflict(KubeError):
+    """The object has changed, or is another one by now."""
+
+
+class NotFound(KubeError):
+    """There is no such object, or no such resource."""
+
+
+class NotPermitted(KubeError):
+    """These credentials may not do that."""
+
+
+class Expired(KubeError):
+    """The resourceVersion asked for is no longer kept."""
+
+
+class Rejected(KubeError):
+    """The API server refuses the request itself."""
+
+
+def sanitise(text: str) -> str:
+    """Make foreign text fit to be shown: one line, of bounded length, without URL secrets.
+
+    Signed URLs carry their signature as a query, and a proxy's password stands before its host.
+    """
+    text = _CONTROL.sub(" ", text).strip()
+    text = _QUERY.sub("?…", _USERINFO.sub("…@", text))
+    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"

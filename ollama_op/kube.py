@@ -1,0 +1,223 @@
+"""Our calls to the Kubernetes API: a few writes, in our own types and errors.
+
+kr8s brings credentials and connections; of its client only `call_api` is used, because what its
+objects and watches do on a bad day is not what an operator needs.
+"""
+
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import httpx
+import kr8s
+import msgspec
+import structlog
+from kr8s.asyncio import Api
+
+from crd.v1alpha1 import API_VERSION, KIND, PLURAL, OllamaModel, OllamaModelStatus, decode
+from ollama_op.errors import (
+    Conflict,
+    Expired,
+    KubeError,
+    KubeUnreachable,
+    NotFound,
+    NotPermitted,
+    Rejected,
+)
+
+log = structlog.get_logger(__name__)
+
+WRITES_AT_ONCE = 8  # measured: more of them cost CPU and bring nothing
+WRITE_LIMIT_S = 4.0  # a write once begun is not cancelled, so it has to end soon by itself
+EVENTS_WAITING = 1000  # beyond that, events are dropped: the conditions tell the truth
+
+MERGE_PATCH = {"content-type": "application/merge-patch+json"}
+
+# KeyError: kr8s on an error body without a message. RuntimeError: its client was closed under us,
+# because another task's 401 made it log in again.
+_FAILURES = (
+    httpx.HTTPError,
+    kr8s.ServerError,
+    kr8s.APITimeoutError,
+    OSError,
+    KeyError,
+    RuntimeError,
+)
+
+
+async def request(api: Api, method: str, **call: Any) -> bytes:
+    """Make one call and return the body of the answer.
+
+    Raises: KubeError.
+    """
+    async with stream(api, method, **call) as answer:
+        try:
+            return await answer.aread()
+        except (httpx.HTTPError, OSError) as error:
+            raise as_kube_error(error) from error
+
+
+@asynccontextmanager
+async def stream(api: Api, method: str, **call: Any) -> AsyncGenerator[httpx.Response]:
+    """Make one call and hand out its answer unread. What fails before that is a KubeError.
+
+    Raises: KubeError.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            answer = await stack.enter_async_context(api.call_api(method, stream=True, **call))
+        except _FAILURES as error:
+            raise as_kube_error(error) from error
+        yield answer
+
+
+def as_kube_error(error: Exception) -> KubeError:
+    """Turn whatever kr8s, httpx or the socket raises into the error that says what it means."""
+    answer = getattr(error, "response", None)
+    if answer is None:
+        return KubeUnreachable(_describe(error))
+    retry_after = answer.headers.get("retry-after", "")
+    wait_s = float(retry_after) if retry_after.isdigit() else 0.0
+    return status_error(answer.status_code, str(error), retry_after_s=wait_s)
+
+
+def status_error(code: int, message: str, *, retry_after_s: float = 0) -> KubeError:
+    """Turn an HTTP status, or the code of a watch's ERROR event, into its error."""
+    kinds: Mapping[int, type[KubeError]] = {
+        401: NotPermitted,
+        403: NotPermitted,
+        404: NotFound,
+        409: Conflict,
+        410: Expired,
+        429: KubeUnreachable,
+    }
+    kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
+    return kind(f"HTTP {code}: {message}", retry_after_s=retry_after_s)
+
+
+def _describe(error: Exception) -> str:
+    match error:
+        case httpx.ConnectTimeout() | httpx.ReadTimeout() | kr8s.APITimeoutError():
+            return "the Kubernetes API does not answer"
+        case ssl.SSLError():
+            return f"the Kubernetes API's certificate is not accepted: {error}"
+        case httpx.ConnectError():
+            return f"no connection to the Kubernetes API: {error}"
+        case httpx.HTTPError() | OSError() | RuntimeError():
+            return f"the connection to the Kubernetes API broke: {error}"
+        case _:
+            return f"the Kubernetes API's answer cannot be read: {error!r}"
+
+
+class Kube:
+    """Writes OllamaModels. `run()` sends the events, beside everything else.
+
+    Events have a connection of their own: they are the first thing that a cluster denies, and a
+    denial makes kr8s log in anew and drop what else the connection carries.
+    """
+
+    def __init__(self, api: Api, *, events: Api) -> None:
+        self._api, self._events = api, events
+        self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
+        self._events_in, self._events_out = anyio.create_memory_object_stream[dict[str, Any]](
+            EVENTS_WAITING
+        )
+
+    async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
+        """Make `status` the object's status; return the object as it is then.
+
+        Raises: Conflict if the object was replaced by another of its name; other KubeErrors.
+        """
+        body = {"metadata": {"uid": model.metadata.uid}, "status": status}
+        return await self._patch(model, body, subresource="/status")
+
+    async def set_finalizers(self, model: OllamaModel, finalizers: tuple[str, ...]) -> OllamaModel:
+        """Replace the object's finalizers, provided it has not changed since it was read.
+
+        Raises: Conflict if it has; other KubeErrors.
+        """
+        return await self._patch(model, {"metadata": {**_same(model), "finalizers": finalizers}})
+
+    async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
+        """Set one annotation, provided the object has not changed since it was read.
+
+        Raises: Conflict if it has; other KubeErrors.
+        """
+        return await self._patch(
+            model, {"metadata": {**_same(model), "annotations": {name: value}}}
+        )
+
+    def event(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
+        """Tell about a moment in the object's life; `kind` is Normal or Warning. Never waits."""
+        try:
+            self._events_in.send_nowait(_event(model, kind, reason, message))
+        except (anyio.WouldBlock, anyio.ClosedResourceError):
+            log.debug("event dropped", reason=reason)
+
+    async def run(self) -> None:
+        """Send events as they come, for ever. One that cannot be sent is dropped."""
+        with self._events_in, self._events_out:
+            async for body in self._events_out:
+                try:
+                    await self._send(body)
+                except KubeError as error:
+                    log.debug("event not sent", reason=body["reason"], problem=str(error))
+
+    async def _send(self, event: dict[str, Any]) -> None:
+        await request(
+            self._events,
+            "POST",
+            url="events",
+            namespace=event["metadata"]["namespace"],
+            content=msgspec.json.encode(event),
+            timeout=WRITE_LIMIT_S,
+        )
+
+    async def _patch(self, model: OllamaModel, body: Any, *, subresource: str = "") -> OllamaModel:
+        # Cancelled halfway, nobody would know whether it was done, and a later write could
+        # overtake it.
+        async with self._slots:
+            with anyio.CancelScope(shield=True):
+                answer = await request(
+                    self._api,
+                    "PATCH",
+                    version=API_VERSION,
+                    url=f"{PLURAL}/{model.metadata.name}{subresource}",
+                    namespace=model.metadata.namespace,
+                    content=msgspec.json.encode(body),
+                    headers=MERGE_PATCH,
+                    timeout=WRITE_LIMIT_S,
+                )
+        return decode(answer)
+
+
+def _same(model: OllamaModel) -> dict[str, str]:
+    return {"uid": model.metadata.uid, "resourceVersion": model.metadata.resource_version}
+
+
+def _event(model: OllamaModel, kind: str, reason: str, message: str) -> dict[str, Any]:
+    meta, now = model.metadata, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{meta.name[:200]}.", "namespace": meta.namespace},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": meta.namespace,
+            "name": meta.name,
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+        },
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": "ollama-op"},
+        "reportingComponent": "ollama-op",
+    }

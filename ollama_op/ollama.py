@@ -1,0 +1,268 @@
+"""A typed client of Ollama's HTTP API: one method an endpoint, errors of our own tree.
+
+Nothing here decides. What Ollama says in words is turned into a class of error in one place,
+because a pull reports nearly every failure as text after HTTP 200.
+
+Source: Ollama, docs/api.md.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from crd.names import InvalidNameError, ModelName
+from ollama_op.errors import (
+    AuthenticationFailed,
+    DigestMismatch,
+    InsufficientStorage,
+    ModelAbsent,
+    ModelBroken,
+    ModelUnknown,
+    OllamaUnreachable,
+    ProtocolError,
+    PullFailed,
+    RegistryUnavailable,
+    ServerTooOld,
+)
+from ollama_op.lines import LineTooLong, split_lines
+
+T = TypeVar("T")
+
+TIMEOUT = httpx.Timeout(30, connect=5)
+LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
+NOT_FOUND = 404
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One model in Ollama's list; `digest` is bare hex, `size` counts bytes."""
+
+    name: str
+    digest: str
+    size: int
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """One line of a pull; `completed` and `total` are bytes of the layer `digest`."""
+
+    status: str = ""
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+    error: str = ""
+
+
+class _Tags(msgspec.Struct):
+    models: list[Entry] | None = None
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Running(msgspec.Struct):
+    models: list[_Named] | None = None
+
+
+class _Problem(msgspec.Struct):
+    error: str = ""
+
+
+_step = msgspec.json.Decoder(Step)
+_tags = msgspec.json.Decoder(_Tags)
+_running = msgspec.json.Decoder(_Running)
+_problem = msgspec.json.Decoder(_Problem)
+
+
+class OllamaClient:
+    """Calls to one Ollama server, through a client whose base URL is that server's."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self.where = _without_secrets(http.base_url)
+
+    async def tags(self) -> dict[ModelName, Entry]:
+        """List the models that the server has.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        answer = await self._call("GET", "/api/tags")
+        models = _decode(_tags, answer.content).models or ()
+        return {name: entry for entry in models if (name := _parse(entry.name))}
+
+    async def running(self) -> frozenset[ModelName]:
+        """List the models that are loaded into memory.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        answer = await self._call("GET", "/api/ps")
+        models = _decode(_running, answer.content).models or ()
+        return frozenset(name for model in models if (name := _parse(model.name)))
+
+    async def show(self, name: ModelName) -> None:
+        """See that the server can read a model that it has.
+
+        Raises: ModelAbsent, ModelBroken, OllamaUnreachable, ProtocolError.
+        """
+        answer = await self._request("POST", "/api/show", {"model": str(name)})
+        if answer.status_code == NOT_FOUND:
+            raise ModelAbsent(f"Ollama has no {name}")
+        if answer.is_server_error:
+            raise ModelBroken(f"Ollama cannot show {name}: {_said(answer)}")
+        _expect_success(answer)
+
+    async def unload(self, name: ModelName) -> None:
+        """Drop a model from memory; one that is not loaded is no error.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        answer = await self._request(
+            "POST", "/api/generate", {"model": str(name), "keep_alive": 0, "stream": False}
+        )
+        if answer.status_code != NOT_FOUND:
+            _expect_success(answer)
+
+    async def delete(self, name: ModelName) -> None:
+        """Delete a model; one that is not there is no error.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        answer = await self._request("DELETE", "/api/delete", {"model": str(name)})
+        if answer.status_code != NOT_FOUND:
+            _expect_success(answer)
+
+    @asynccontextmanager
+    async def pull(self, name: ModelName) -> AsyncGenerator[AsyncIterator[Step]]:
+        """Pull a model; the steps end when Ollama has said success.
+
+        Leaving the context closes the connection, which ends the download on the server; the
+        part that is there already is kept for the next pull. No timeout: whoever reads the steps
+        knows best what is too slow.
+
+        Raises: OllamaUnreachable, ProtocolError, or the PullFailed that fits Ollama's words.
+        """
+        body = {"model": str(name)}
+        timeout = httpx.Timeout(None, connect=TIMEOUT.connect)
+        try:
+            async with self._http.stream("POST", "/api/pull", json=body, timeout=timeout) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise pull_failed(_said(answer), name)
+                async with aclosing(_steps(answer, name)) as steps:
+                    yield steps
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    async def _call(self, method: str, path: str) -> httpx.Response:
+        return _expect_success(await self._request(method, path))
+
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, json=body, timeout=TIMEOUT)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx.TransportError) -> OllamaUnreachable:
+        match error:
+            case httpx.ConnectTimeout() | httpx.ReadTimeout():
+                what = "does not answer"
+            case httpx.ConnectError() if "Name or service not known" in str(error):
+                what = "has a host name that cannot be resolved"
+            case httpx.ConnectError():
+                what = "refused the connection"
+            case _:
+                what = "broke the connection"
+        return OllamaUnreachable(f"{self.where} {what}")
+
+
+async def _steps(answer: httpx.Response, name: ModelName) -> AsyncGenerator[Step]:
+    try:
+        async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
+            async for line in lines:
+                step = _decode(_step, line)
+                if step.error:
+                    raise pull_failed(step.error, name)
+                yield step
+                if step.status == "success":
+                    return
+    except LineTooLong as error:
+        raise ProtocolError(f"Ollama's answer to a pull has {error}") from error
+    raise ProtocolError(f"The pull of {name} ended without success")
+
+
+def pull_failed(text: str, name: ModelName) -> PullFailed:
+    """Turn what Ollama says about a failed pull into the error that says what happens next."""
+    said = text.lower()
+
+    def has(*words: str) -> bool:
+        return any(word in said for word in words)
+
+    if has("file does not exist", "manifest unknown", "manifest_unknown"):
+        return ModelUnknown(
+            f"The registry has no {name}. Correct spec.name or spec.tag, or request a refresh"
+            " once it is there."
+        )
+    if has("no space left", "disk full", "disk quota"):
+        return InsufficientStorage("No space left on the Ollama server.")
+    if has("newer version of ollama"):
+        return ServerTooOld(f"{name} needs a newer Ollama. Upgrade the server.")
+    if has("digest mismatch"):
+        return DigestMismatch(f"What the registry sent for {name} does not match its digest.")
+    if has("unauthorized", "401", "403", "access denied", "authentication"):
+        return AuthenticationFailed(f"The registry denies access to {name}: {text}.")
+    if has(*_REGISTRY_TROUBLE):
+        return RegistryUnavailable(f"The registry does not serve {name}: {text}.")
+    return PullFailed(f"Pull of {name} failed: {text}.")
+
+
+_REGISTRY_TROUBLE = (
+    "max retries",
+    "dial tcp",
+    "lookup ",
+    "no such host",
+    "connection re",  # refused, reset
+    "timeout",
+    "deadline",
+    "eof",
+    "tls",
+    "proxyconnect",
+    "certificate",
+    "unavailable",
+    ": 429",
+    ": 50",
+)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"Ollama's answer cannot be read: {error}") from error
+
+
+def _expect_success(answer: httpx.Response) -> httpx.Response:
+    if not answer.is_success:
+        raise ProtocolError(f"Ollama answered HTTP {answer.status_code}: {_said(answer)}")
+    return answer
+
+
+def _said(answer: httpx.Response) -> str:
+    try:
+        return _problem.decode(answer.content).error or answer.reason_phrase
+    except msgspec.MsgspecError:
+        return f"HTTP {answer.status_code}"
+
+
+def _parse(text: str) -> ModelName | None:
+    try:
+        return ModelName.parse(text)
+    except InvalidNameError:
+        return None
+
+
+def _without_secrets(url: httpx.URL) -> str:
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")

@@ -1,0 +1,97 @@
+"""The operator, put together: who watches, who knows, who acts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import httpx
+import kr8s
+import structlog
+from kr8s.asyncio import Api
+
+from ollama_op.errors import KubeError
+from ollama_op.instance import Instance
+from ollama_op.kube import Kube, as_kube_error
+from ollama_op.lifecycle import Lifecycle
+from ollama_op.ollama import OllamaClient
+from ollama_op.reflector import Reflector
+from ollama_op.settings import Settings
+from ollama_op.supervise import Supervisor
+from ollama_op.watch import Store
+
+log = structlog.get_logger(__name__)
+
+CONNECT_RETRY_S = 30.0  # at the most, between tries to reach the cluster
+
+
+@dataclass
+class Health:
+    """What the probes tell about a running operator."""
+
+    reflector: Reflector | None = None
+
+    def is_ready(self) -> bool:
+        """Tell whether all objects are known, and news of them would arrive."""
+        return self.reflector is not None and self.reflector.is_in_sync()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Connections to the Kubernetes API, so that trouble with one leaves the others alone."""
+
+    writes: Api
+    watch: Api
+    events: Api
+
+
+async def connect(kubeconfig: Path | None) -> Cluster:
+    """Log in to the cluster, waiting for it as long as it takes."""
+    wait_s = 1.0
+    while True:
+        try:
+            return Cluster(*[await _api(kubeconfig, use) for use in ("writes", "watch", "events")])
+        except KubeError as error:
+            log.warning("cluster not reached, will retry", problem=str(error), retry_in_s=wait_s)
+        await anyio.sleep(wait_s)
+        wait_s = min(wait_s * 2, CONNECT_RETRY_S)
+
+
+async def _api(kubeconfig: Path | None, use: str) -> Api:
+    # kr8s hands out one client per set of arguments; the namespace makes these three differ, and
+    # every call names its own.
+    path = None if kubeconfig is None else str(kubeconfig)
+    try:
+        return await kr8s.asyncio.api(kubeconfig=path, namespace=use)
+    except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError, OSError) as error:
+        raise as_kube_error(error) from error
+
+
+async def operate(
+    settings: Settings,
+    cluster: Cluster,
+    http: httpx.AsyncClient,
+    *,
+    health: Health,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> None:
+    """Keep the cluster's OllamaModels on the Ollama server behind `http`, until cancelled.
+
+    `now` is the clock of what is written into statuses; waiting follows the event loop's.
+    """
+    instance = Instance(
+        OllamaClient(http),
+        health_interval_s=settings.health_interval_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        max_concurrent_pulls=settings.max_concurrent_pulls,
+    )
+    kube, store = Kube(cluster.writes, events=cluster.events), Store()
+    reflector = Reflector(cluster.watch, store, namespace=settings.namespace)
+    lifecycle = Lifecycle(instance=instance, kube=kube, objects=store, now=now)
+    async with anyio.create_task_group() as tasks:
+        store.attach(Supervisor(tasks, lifecycle.run))
+        tasks.start_soon(reflector.run)
+        tasks.start_soon(instance.run)
+        tasks.start_soon(kube.run)
+        health.reflector = reflector

@@ -1,0 +1,43 @@
+"""/healthz and /readyz, for the kubelet."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+Message = MutableMapping[str, Any]
+
+
+class Health(Protocol):
+    """Who knows whether the operator is ready."""
+
+    def is_ready(self) -> bool:
+        """Tell whether it is."""
+
+
+class Probes:
+    """An ASGI application: alive while it answers at all, ready while `health` says so."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],  # noqa: ARG002 - probes have no body
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Answer one probe."""
+        status, text = self._answer(scope["path"])
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": f"{text}\n".encode()})
+
+    def _answer(self, path: str) -> tuple[int, str]:
+        match path:
+            case "/healthz":
+                return 200, "ok"
+            case "/readyz" if self._health.is_ready():
+                return 200, "ok"
+            case "/readyz":
+                return 503, "the watch of OllamaModels is not established"
+            case _:
+                return 404, "only /healthz and /readyz are here"

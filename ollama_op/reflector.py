@@ -1,0 +1,196 @@
+"""List, then watch: a sink that is told of every object, and never misses a deletion.
+
+A watch ends all the time: the API server closes it after some minutes, load balancers cut it,
+etcd forgets the past. Each time it goes on from the last resourceVersion seen, and where that is
+gone (410) everything is listed anew. What a list no longer has was deleted meanwhile.
+"""
+
+import random
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import anyio
+import httpx
+import msgspec
+import structlog
+from kr8s.asyncio import Api
+
+from crd.v1alpha1 import API_VERSION, PLURAL
+from ollama_op.errors import Expired, KubeError, KubeUnreachable, NotFound, NotPermitted
+from ollama_op.kube import as_kube_error, request, status_error, stream
+from ollama_op.lines import LineTooLong, split_lines
+
+log = structlog.get_logger(__name__)
+
+PAGE = 500  # objects in one answer to a list
+LIST_TIMEOUT_S = 30.0
+SILENCE_S = 90.0  # bookmarks come about once a minute: no word for longer is a dead connection
+WATCH_S = (240, 300)  # how long a watch is asked to last; spread, so that replicas do not meet
+LINE_LIMIT = 8 << 20  # bytes; etcd refuses objects of more than about 1.5 MiB
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.5, 30.0
+AT_LEAST_S = 0.05
+HEALTHY_S = 5.0  # a watch that lasted this long had worked: the next end counts as the first
+
+
+class Sink(Protocol):
+    """Who wants to know. Objects are raw JSON; the sink copes with whatever is in them."""
+
+    def seen(self, raw: msgspec.Raw) -> str:
+        """Take in an object as it is now; return its uid."""
+
+    def deleted(self, raw: msgspec.Raw) -> None:
+        """Take in that an object is gone."""
+
+    def listed(self, uids: set[str], resource_version: str) -> None:
+        """Take in that these were all objects there are at `resource_version`."""
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Page(msgspec.Struct):
+    metadata: _Meta
+    items: list[msgspec.Raw]
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Head(msgspec.Struct):
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    code: int = 0
+    message: str = ""
+
+
+_page = msgspec.json.Decoder(_Page)
+_event = msgspec.json.Decoder(_Event)
+_head = msgspec.json.Decoder(_Head)
+
+
+class Reflector:
+    """Mirrors the OllamaModels of one namespace, or of all, into a sink."""
+
+    def __init__(self, api: Api, sink: Sink, *, namespace: str | None = None) -> None:
+        self._api, self._sink = api, sink
+        self._where: dict[str, Any] = {
+            "version": API_VERSION,
+            "url": PLURAL,
+            "namespace": namespace,
+        }
+        self._version = ""  # where the next watch begins; empty asks for a list first
+        self.synced = anyio.Event()  # set when the first list is complete
+        self.connected = False  # false while the API server cannot be heard
+
+    def is_in_sync(self) -> bool:
+        """Tell whether everything was listed and the watch is up."""
+        return self.synced.is_set() and self.connected
+
+    async def run(self) -> None:
+        """Mirror for ever. What ends at once, however it ends, is tried again ever more slowly."""
+        quick_ends = 0
+        while True:
+            began, wait_s = anyio.current_time(), 0.0
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except Expired:
+                self._version = ""
+            except KubeError as error:
+                wait_s = max(error.retry_after_s, _backoff(quick_ends))
+                self._complain(error, quick_ends, wait_s)
+            if anyio.current_time() - began > HEALTHY_S:
+                quick_ends = 0
+            elif quick_ends:
+                wait_s = max(wait_s, _backoff(quick_ends))
+            quick_ends += 1
+            await anyio.sleep(max(wait_s, AT_LEAST_S))
+
+    async def _list(self) -> None:
+        uids, token, version = set[str](), "", ""
+        while True:
+            params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            body = await request(
+                self._api, "GET", params=params, timeout=LIST_TIMEOUT_S, **self._where
+            )
+            page = _decode(_page, body)
+            uids.update(map(self._sink.seen, page.items))
+            version, token = page.metadata.resource_version, page.metadata.continue_
+            if not token:
+                break
+        self._sink.listed(uids, version)
+        self._version = version
+        self._heard()
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(random.randint(*WATCH_S)),  # noqa: S311 - no secret
+        }
+        timeout = httpx.Timeout(10, read=SILENCE_S)
+        async with stream(
+            self._api, "GET", params=params, timeout=timeout, **self._where
+        ) as answer:
+            self._heard()
+            try:
+                async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
+                    async for line in lines:
+                        self._take(_decode(_event, line))
+            except (httpx.HTTPError, OSError) as error:
+                raise as_kube_error(error) from error
+            except LineTooLong as error:
+                self._version = ""  # the only way past that line is around it
+                raise KubeUnreachable(f"the watch sent {error}") from error
+
+    def _take(self, event: _Event) -> None:
+        head = _decode(_head, event.object)
+        match event.type:
+            case "ERROR":
+                raise status_error(head.code, head.message)
+            case "DELETED":
+                self._sink.deleted(event.object)
+            case "ADDED" | "MODIFIED":
+                self._sink.seen(event.object)
+            case _:  # BOOKMARK carries nothing but a version
+                pass
+        self._version = head.metadata.resource_version or self._version
+
+    def _heard(self) -> None:
+        if not self.connected:
+            log.info("watching ollamamodels", namespace=self._where["namespace"] or "all")
+        self.connected = True
+
+    def _complain(self, error: KubeError, failures: int, wait_s: float) -> None:
+        routine = self.connected and failures == 0
+        self.connected = self.connected and routine
+        say = log.debug if routine else log.warning
+        say("watch broken, will retry", problem=str(error), retry_in_s=wait_s, **_hint(error))
+
+
+def _hint(error: KubeError) -> dict[str, str]:
+    match error:
+        case NotFound():
+            return {"hint": "this cluster does not know OllamaModel: kubectl apply -k config/crd"}
+        case NotPermitted():
+            return {"hint": "kubectl auth can-i watch ollamamodels --all-namespaces"}
+        case _:
+            return {}
+
+
+def _backoff(failures: int) -> float:
+    longest_s = min(RETRY_FIRST_S * 2.0 ** min(failures, 10), RETRY_LONGEST_S)
+    return longest_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], raw: bytes | msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise KubeUnreachable(f"the Kubernetes API sent what is no JSON of its: {error}") from error

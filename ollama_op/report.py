@@ -1,0 +1,212 @@
+"""What the status says: every verdict becomes conditions and `state` in this one place.
+
+Pure, as the decisions are. The conditions follow kstatus: Ready always, Reconciling while the
+operator works or will try again, Stalled while a person must act; never both of these.
+"""
+
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Literal
+
+from msgspec.structs import replace
+
+from crd.names import ModelName
+from crd.v1alpha1 import (
+    Condition,
+    OllamaModel,
+    OllamaModelStatus,
+    Progress,
+    Reason,
+    State,
+)
+from ollama_op.decide import AVAILABLE, Verdict, blocked, is_current, owned, refresh_wish
+from ollama_op.errors import OllamaError
+from ollama_op.ollama import Entry
+
+RETRY_FIRST_S = 1.0
+RETRY_LONGEST_S = 300.0
+JITTER = 0.2  # part of a delay that chance may add, so that failures do not come back in step
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+class _Mode(Enum):
+    SETTLED = None
+    WORKING = "Reconciling"
+    STALLED = "Stalled"
+
+
+_WORDS: dict[Reason, tuple[Truth, _Mode, State]] = {
+    Reason.AVAILABLE: ("True", _Mode.SETTLED, State.READY),
+    Reason.QUEUED: ("Unknown", _Mode.WORKING, State.PENDING),
+    Reason.PULLING: ("Unknown", _Mode.WORKING, State.PULLING),
+    Reason.REFRESHING: ("True", _Mode.WORKING, State.READY),
+    Reason.REFRESH_FAILED: ("True", _Mode.WORKING, State.READY),
+    Reason.MODEL_LOST: ("False", _Mode.WORKING, State.PULLING),
+    Reason.MODEL_BROKEN: ("False", _Mode.WORKING, State.PULLING),
+    Reason.OLLAMA_UNREACHABLE: ("Unknown", _Mode.WORKING, State.PENDING),
+    Reason.INVALID_SPEC: ("False", _Mode.STALLED, State.FAILED),
+    Reason.INVALID_NAME: ("False", _Mode.STALLED, State.FAILED),
+    Reason.MODEL_UNKNOWN: ("False", _Mode.STALLED, State.FAILED),
+    Reason.SERVER_TOO_OLD: ("False", _Mode.STALLED, State.FAILED),
+    Reason.PROTOCOL_ERROR: ("False", _Mode.WORKING, State.FAILED),
+    Reason.AUTHENTICATION_FAILED: ("False", _Mode.WORKING, State.FAILED),
+    Reason.INSUFFICIENT_STORAGE: ("False", _Mode.WORKING, State.FAILED),
+    Reason.REGISTRY_UNAVAILABLE: ("False", _Mode.WORKING, State.FAILED),
+    Reason.DIGEST_MISMATCH: ("False", _Mode.WORKING, State.FAILED),
+    Reason.PULL_STALLED: ("False", _Mode.WORKING, State.FAILED),
+    Reason.PULL_FAILED: ("False", _Mode.WORKING, State.FAILED),
+    Reason.DELETION_BLOCKED: ("False", _Mode.WORKING, State.FAILED),
+}
+
+_FINE = {Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
+
+
+def report(
+    model: OllamaModel,
+    verdict: Verdict,
+    now: datetime,
+    /,
+    *,
+    will_retry: bool = False,
+    **changes: Any,
+) -> OllamaModelStatus:
+    """Say `verdict` in the status, with `changes` to its other fields.
+
+    `error` is set by what is wrong and stays until the model is well again. With `will_retry`
+    nobody has to act, whatever the reason.
+    """
+    ready, mode, state = _WORDS[verdict.reason]
+    if mode is _Mode.STALLED and will_retry:
+        mode = _Mode.WORKING
+    if verdict.reason is Reason.AVAILABLE:
+        changes = dict.fromkeys(("error", "attempts", "next_retry_time", "progress")) | changes
+    elif verdict.reason not in _FINE:
+        changes.setdefault("error", verdict.message)
+    conditions = [_condition(model, "Ready", ready, verdict, now)]
+    if mode.value is not None:
+        conditions.append(_condition(model, mode.value, "True", verdict, now))
+    return replace(
+        model.status,
+        observed_generation=model.metadata.generation,
+        observed_refresh=refresh_wish(model),
+        state=state,
+        conditions=tuple(conditions),
+        **changes,
+    )
+
+
+def fetching(why: Reason, progress: Progress | None) -> str:
+    """Say what a pull under way is doing."""
+    match why:
+        case Reason.MODEL_LOST:
+            return "Model vanished from the server; pulling it again."
+        case Reason.MODEL_BROKEN:
+            return "Model is listed but cannot be shown; pulling it afresh."
+        case Reason.REFRESHING:
+            return "Asking the registry for a newer version; the old one stays in use."
+        case _:
+            pass
+    if progress is None or not progress.total_bytes:
+        return "Downloading."
+    done, total = progress.completed_bytes, formatted_size(progress.total_bytes)
+    return f"Downloading {formatted_size(done)} of {total}."
+
+
+def under_way(
+    model: OllamaModel, name: ModelName, verdict: Verdict, progress: Progress | None, now: datetime
+) -> OllamaModelStatus:
+    """Say that the model is being fetched, and remember that it will be ours to remove."""
+    names = dict.fromkeys((*map(str, owned(model)), str(name)))
+    changes: dict[str, Any] = {"progress": progress, "next_retry_time": None}
+    if not is_current(model):
+        changes["attempts"] = None
+    if verdict.reason is not Reason.REFRESHING:
+        changes |= {"digest": None, "size": None, "formatted_size": None}
+    return report(model, verdict, now, model=str(name), owned_models=tuple(names), **changes)
+
+
+def available(
+    model: OllamaModel, name: ModelName, entry: Entry, now: datetime, *, pulled: bool
+) -> OllamaModelStatus:
+    """Say that the model was seen whole as `entry`; every trace of earlier trouble goes."""
+    names = dict.fromkeys((*map(str, owned(model)), str(name)))
+    return report(
+        model,
+        AVAILABLE,
+        now,
+        model=str(name),
+        digest=entry.digest,
+        size=entry.size,
+        formatted_size=formatted_size(entry.size),
+        last_pull_time=now if pulled else model.status.last_pull_time,
+        owned_models=tuple(names),
+    )
+
+
+def failed(
+    model: OllamaModel, error: OllamaError, now: datetime, *, reason: Reason, chance: float
+) -> OllamaModelStatus:
+    """Say what went wrong and, unless a person must act, when it is tried again.
+
+    `reason` may place the error in what was being done; `chance`, a number in [0, 1), spreads
+    the delay.
+    """
+    problem = str(error)
+    attempts = 1 + (model.status.attempts or 0 if is_current(model) else 0)
+    if error.stalled and reason is error.reason and refresh_wish(model) is None:
+        verdict = Verdict(reason, problem)
+        return report(model, verdict, now, attempts=attempts, next_retry_time=None)
+    due = now + retry_delay(attempts, error.patience_s, chance)
+    match reason:
+        case Reason.DELETION_BLOCKED:
+            problem = blocked(problem)
+        case Reason.REFRESH_FAILED:
+            problem = f"Refresh failed: {problem}. The old version stays in use."
+        case Reason.AVAILABLE:
+            problem = f"Model is present and answers. The one before it is still there: {problem}."
+        case _:
+            pass
+    message = f"{problem.rstrip('.')}. Attempt {attempts} failed; next at {due:%H:%M:%SZ}."
+    return report(
+        model,
+        Verdict(reason, message),
+        now,
+        will_retry=True,
+        error=problem,
+        attempts=attempts,
+        next_retry_time=due,
+    )
+
+
+def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:
+    """Double the delay with each failed attempt, up to a longest; never below `patience_s`."""
+    delay_s = min(RETRY_FIRST_S * 2 ** min(attempts - 1, 16), RETRY_LONGEST_S)
+    seconds = max(delay_s, patience_s) * (1 + JITTER * chance)
+    # Status times have whole seconds; rounding up never makes a retry come early.
+    return timedelta(seconds=int(seconds) + 1)
+
+
+def formatted_size(size_bytes: int) -> str:
+    """Write a size for people, in binary units with one decimal: `1.7 GiB`."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:  # noqa: PLR2004 - the step between binary units
+            return f"{size:.1f} {unit}" if unit != "B" else f"{size_bytes} B"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _condition(
+    model: OllamaModel, kind: str, truth: Truth, verdict: Verdict, now: datetime
+) -> Condition:
+    old = model.status.condition(kind)
+    return Condition(
+        type=kind,
+        status=truth,
+        reason=verdict.reason,
+        message=verdict.message,
+        observed_generation=model.metadata.generation,
+        # Its time tells since when: it moves only when the status flips.
+        last_transition_time=old.last_transition_time if old and old.status == truth else now,
+    )

@@ -1,0 +1,107 @@
+"""What can be set, and how it is written.
+
+Imports next to nothing: `ollama-op --help` reads this module, and nobody waits for help.
+"""
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import durationpy
+
+ENV_PREFIX = "OLLAMA_OP_"
+OFF = "0"  # instead of an address, as Kubernetes' own components have it
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "json", "text")
+
+
+class BadSetting(ValueError):
+    """A value that cannot be meant. The message says what is wrong; `hint`, what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; an empty host means every interface, port 0 any free port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address | None":
+        """Read `host:port` or `:port`; None for `0`, which means not to listen at all.
+
+        Raises: BadSetting.
+        """
+        if text == OFF:
+            return None
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - 16 bits
+            raise BadSetting(f"{text!r} is no address", "write :8081, 127.0.0.1:8081, or 0 for off")
+        return cls(host.strip("[]"), int(port))
+
+    def bind(self) -> socket.socket:
+        """Listen.
+
+        Raises: OSError.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return socket.create_server((self.host, self.port), family=family)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_duration(text: str) -> float:
+    """Read a duration as Go writes it, `90s` or `1h30m`, into seconds.
+
+    Raises: BadSetting.
+    """
+    try:
+        seconds = float(durationpy.from_str(text).total_seconds())
+    except (durationpy.DurationError, ValueError):
+        raise BadSetting(f"{text!r} is no duration", "write 90s, 5m or 1h30m") from None
+    if seconds <= 0:
+        raise BadSetting(f"{text!r} is no time to wait", "write 90s, 5m or 1h30m")
+    return seconds
+
+
+def parse_url(text: str) -> str:
+    """Check the address of an Ollama server; an `http://` that is missing is put before it.
+
+    Raises: BadSetting. Its message never repeats what could be a password.
+    """
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_is_fine = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
+        raise BadSetting("the Ollama URL is not one", "write http://ollama:11434")
+    if parts.query or parts.fragment:
+        raise BadSetting("the Ollama URL has a query or a fragment", "write http://ollama:11434")
+    if parts.username or parts.password:
+        raise BadSetting(
+            "the Ollama URL carries credentials, which would end up in process lists and manifests",
+            "put a proxy that adds them before Ollama, and give the proxy's address here",
+        )
+    return url.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to run the operator. Times are in seconds."""
+
+    ollama_api_url: str = "http://localhost:11434"
+    namespace: str | None = None  # None for all
+    kubeconfig: Path | None = None  # None: KUBECONFIG, ~/.kube/config or the pod's own account
+    health_probe_bind_address: Address | None = field(default=Address("", 8081))
+    health_interval_s: float = 60
+    stall_timeout_s: float = 300
+    max_concurrent_pulls: int = 4

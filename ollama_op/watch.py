@@ -1,0 +1,138 @@
+"""The store: the newest known version of every OllamaModel, and who names which model.
+
+It hears from the watch and from our own writes, in any order, and keeps what is newer. Its
+listener is told of each change; the rest of the operator asks it who else wants a model.
+"""
+
+from collections import defaultdict
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from crd.names import ModelName
+from crd.v1alpha1 import OllamaModel, decode
+from ollama_op.decide import wanted
+
+log = structlog.get_logger(__name__)
+
+TOMBSTONES = 10_000  # deleted objects remembered, so that a late answer does not revive one
+
+
+class Listener(Protocol):
+    """Who acts on the objects: the supervisor."""
+
+    def offer(self, key: str, item: OllamaModel) -> None:
+        """Take in an object, new or changed."""
+
+    def retire(self, key: str) -> None:
+        """Take in that an object is gone."""
+
+
+class _Uid(msgspec.Struct):
+    uid: str
+
+
+class _Head(msgspec.Struct):
+    metadata: _Uid
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+class Store:
+    """All OllamaModels by uid. Silent until the first list is complete, then always current."""
+
+    def __init__(self) -> None:
+        self._listener: Listener | None = None
+        self._models: dict[str, OllamaModel] = {}
+        self._wanting: defaultdict[ModelName, set[str]] = defaultdict(set)  # uids of live objects
+        self._gone: dict[str, None] = {}
+        self._complete = False
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return len(self._models)
+
+    def attach(self, listener: Listener | None) -> None:
+        """Tell `listener` of all objects from now on; None for nobody."""
+        self._listener = listener
+        self._tell_all()
+
+    def is_shared(self, name: ModelName, uid: str) -> bool:
+        """Tell whether a live object other than `uid` names this model."""
+        return bool(self._wanting.get(name, set()) - {uid})
+
+    def put(self, model: OllamaModel) -> None:
+        """Take in a version of an object, unless a newer one is known."""
+        meta = model.metadata
+        known = self._models.get(meta.uid)
+        if meta.uid in self._gone or (known and not _is_newer(model, known)):
+            return
+        if meta.deletion_timestamp and not meta.finalizers:
+            self._drop(meta.uid)  # this was the write that let it go
+            return
+        self._unindex(known)
+        self._models[meta.uid] = model
+        if meta.deletion_timestamp is None and isinstance(name := wanted(model), ModelName):
+            self._wanting[name].add(meta.uid)
+        if self._complete and self._listener is not None:
+            self._listener.offer(meta.uid, model)
+
+    # --- what the reflector says
+
+    def seen(self, raw: msgspec.Raw) -> str:
+        """Take in an object as the API server sent it; return its uid."""
+        try:
+            model = decode(raw)
+        except msgspec.MsgspecError as error:
+            log.warning("object cannot be read", problem=str(error))
+            return ""
+        self.put(model)
+        return model.metadata.uid
+
+    def deleted(self, raw: msgspec.Raw) -> None:
+        """Forget an object."""
+        self._drop(_head.decode(raw).metadata.uid)
+
+    def listed(self, uids: set[str], resource_version: str) -> None:
+        """Forget what a complete list does not have; tell the listener, the first time, of all.
+
+        Nothing is decided before that: a model may be named by an object not seen yet.
+        """
+        limit = _version(resource_version)
+        for uid, model in tuple(self._models.items()):
+            if uid not in uids and _version(model.metadata.resource_version) <= limit:
+                self._drop(uid)
+        if not self._complete:
+            self._complete = True
+            self._tell_all()
+
+    def _drop(self, uid: str) -> None:
+        self._unindex(self._models.pop(uid, None))
+        self._gone[uid] = None
+        if len(self._gone) > TOMBSTONES:
+            del self._gone[next(iter(self._gone))]
+        if self._listener is not None:
+            self._listener.retire(uid)
+
+    def _tell_all(self) -> None:
+        if self._complete and self._listener is not None:
+            for uid, model in self._models.items():
+                self._listener.offer(uid, model)
+
+    def _unindex(self, model: OllamaModel | None) -> None:
+        if model is None or not isinstance(name := wanted(model), ModelName):
+            return
+        self._wanting[name].discard(model.metadata.uid)
+        if not self._wanting[name]:
+            del self._wanting[name]
+
+
+def _is_newer(model: OllamaModel, known: OllamaModel) -> bool:
+    return _version(model.metadata.resource_version) > _version(known.metadata.resource_version)
+
+
+def _version(text: str) -> int:
+    """Order resourceVersions; since Kubernetes 1.35 the API promises that they are numbers."""
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,205 @@
+"""The operator between a sandboxed Kubernetes and a scripted Ollama: in process, in virtual time.
+
+Everything of ours is the real thing, kr8s and httpx included; only the transports are short.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import httpx
+from anyio.abc import TaskGroup
+from kr8s.asyncio import Api
+
+from crd.v1alpha1 import API_VERSION, KIND, PLURAL
+from ollama_op.operator import Cluster, Health, operate
+from ollama_op.sandbox.kube import KubeSandbox
+from ollama_op.sandbox.ollama import OllamaSandbox
+from ollama_op.sandbox.transport import AppTransport
+from ollama_op.settings import Settings
+
+Object = dict[str, Any]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MB = 1_000_000
+
+
+class _InProcessApi(Api):
+    """kr8s' own client, its connections ending in the sandbox."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, use: str) -> None:
+        super().__init__(
+            url="http://sandbox", kubeconfig=False, namespace=use, bypass_factory=True
+        )
+        self._transport = transport
+
+    async def _create_session(self) -> None:
+        headers = {"content-type": "application/json"}
+        self._session = httpx.AsyncClient(
+            base_url="http://sandbox", transport=self._transport, headers=headers, timeout=None
+        )
+
+
+@dataclass
+class World:
+    """What a test can do, and see."""
+
+    kube: KubeSandbox
+    ollama: OllamaSandbox
+    http: httpx.AsyncClient  # to the Kubernetes API, as a user
+    cluster: Cluster
+    ollama_http: httpx.AsyncClient
+    tasks: TaskGroup
+    settings: Settings = field(default_factory=Settings)
+    _operator: anyio.CancelScope | None = None
+
+    def now(self) -> datetime:
+        """Tell the virtual time."""
+        return START + timedelta(seconds=anyio.current_time())
+
+    # --- the operator
+
+    def start(self) -> None:
+        """Start the operator."""
+        self._operator = anyio.CancelScope()
+        self.tasks.start_soon(self._operate, self._operator)
+
+    async def stop(self) -> None:
+        """Stop the operator as a crash would, and let what was under way end."""
+        assert self._operator is not None
+        self._operator.cancel()
+        await anyio.sleep(0.01)
+
+    async def _operate(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await operate(
+                self.settings, self.cluster, self.ollama_http, health=Health(), now=self.now
+            )
+
+    # --- a user of Kubernetes
+
+    async def apply(
+        self, name: str, model: str, *, namespace: str = "default", **annotations: str
+    ) -> Object:
+        """Create an OllamaModel for `model`, written as name:tag."""
+        repo, _, tag = model.rpartition(":")
+        meta: Object = {"name": name}
+        if annotations:
+            meta["annotations"] = annotations
+        return await self.call(
+            "POST",
+            self.path(namespace=namespace),
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "metadata": meta,
+                "spec": {"name": repo, "tag": tag},
+            },
+        )
+
+    async def get(self, name: str, *, namespace: str = "default") -> Object:
+        """Read an OllamaModel."""
+        return await self.call("GET", self.path(name, namespace=namespace))
+
+    async def delete(self, name: str, *, namespace: str = "default") -> None:
+        """Ask for an OllamaModel's deletion."""
+        await self.call("DELETE", self.path(name, namespace=namespace))
+
+    async def patch(self, name: str, body: Object, *, namespace: str = "default") -> Object:
+        """Send a merge patch."""
+        return await self.call("PATCH", self.path(name, namespace=namespace), body)
+
+    async def exists(self, name: str, *, namespace: str = "default") -> bool:
+        """Tell whether the object is there."""
+        answer = await self.http.get(self.path(name, namespace=namespace))
+        return answer.is_success
+
+    async def call(self, method: str, path: str, body: Object | None = None) -> Object:
+        """Send one request that must succeed."""
+        kind = "merge-patch+json" if method == "PATCH" else "json"
+        answer = await self.http.request(
+            method,
+            path,
+            content=None if body is None else json.dumps(body),
+            headers={"content-type": f"application/{kind}"},
+        )
+        assert answer.is_success, answer.text
+        result: Object = answer.json()
+        return result
+
+    @staticmethod
+    def path(name: str = "", *, namespace: str = "default") -> str:
+        """Return the URL path of an OllamaModel, or of all."""
+        return f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}".rstrip("/")
+
+    # --- waiting and looking
+
+    async def until(
+        self, name: str, accept: Callable[[Object], bool], *, within_s: float = 300
+    ) -> Object:
+        """Wait until the object's status is accepted; return the status."""
+        status: Object = {}
+        with anyio.move_on_after(within_s):
+            while True:
+                status = (await self.get(name)).get("status", {})
+                if accept(status):
+                    return status
+                await anyio.sleep(0.25)
+        raise AssertionError(f"{name} never came so far: {json.dumps(status, indent=1)}")
+
+    async def ready(self, name: str, *, within_s: float = 300) -> Object:
+        """Wait until the model is Ready; return the status."""
+        return await self.until(name, lambda s: condition(s, "Ready") == "True", within_s=within_s)
+
+    async def gone(self, name: str, *, within_s: float = 300) -> None:
+        """Wait until the object is gone."""
+        with anyio.fail_after(within_s):
+            while await self.exists(name):
+                await anyio.sleep(0.25)
+
+    def writes(self, name: str = "") -> list[tuple[str, str]]:
+        """List the writes that the operator sent for an object: method, and what was written."""
+        return [
+            (method, path.rpartition("/")[2])
+            for method, path in self.kube.requests
+            if method in ("PATCH", "PUT") and f"/{PLURAL}/{name}" in path
+        ]
+
+    async def events(self) -> list[tuple[str, str]]:
+        """List the Kubernetes events: reason and message."""
+        items = (await self.call("GET", "/api/v1/namespaces/default/events"))["items"]
+        return [(e["reason"], e["message"]) for e in items]
+
+
+def condition(status: Object, kind: str, what: str = "status") -> str | None:
+    """Return the status of a condition, or another of its fields."""
+    found = [c for c in status.get("conditions", []) if c["type"] == kind]
+    return found[0][what] if found else None
+
+
+def reason(status: Object) -> str | None:
+    """Return the reason of the Ready condition."""
+    return condition(status, "Ready", "reason")
+
+
+@asynccontextmanager
+async def world(**settings: Any) -> AsyncGenerator[World]:
+    """Build a world; the operator is not started yet."""
+    # Virtual time began at zero, and so do the sandboxes' clocks.
+    clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731
+    kube, ollama = KubeSandbox(now=clock), OllamaSandbox(now=clock, bytes_per_second=10 * MB)
+    async with AppTransport(kube) as to_kube, AppTransport(ollama) as to_ollama:
+        async with anyio.create_task_group() as tasks:
+            yield World(
+                kube=kube,
+                ollama=ollama,
+                http=httpx.AsyncClient(transport=to_kube, base_url="http://sandbox"),
+                cluster=Cluster(*(_InProcessApi(to_kube, use) for use in "abc")),
+                ollama_http=httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434"),
+                tasks=tasks,
+                settings=Settings(**settings),
+            )
+            tasks.cancel_scope.cancel()
