@@ -89,7 +89,7 @@ def flag_of_later(name: str, why: str) -> Callable[[F], F]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="ollama-op", message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Keep Ollama models, declared as Kubernetes resources, present and healthy.
+    """Keep Ollama models, declared as Kubernetes resources, present and healthy.
 
     \b
     Examples:
@@ -140,7 +140,7 @@ def cli() -> None:
 @flag_of_later("--metrics-bind-address", "leave it out, or set it to 0")
 @flag_of_later("--leader-elect", "run one replica, without the flag")
 def run(*, log_level: str, log_format: str, **settings: Any) -> None:
-    r"""Run the operator until SIGTERM or Ctrl-C.
+    """Run the operator until SIGTERM or Ctrl-C.
 
     \b
     Examples:
@@ -159,7 +159,7 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
 @cli.command(short_help="See it work, on a sandbox that needs no cluster.")
 @click.option("--keep", is_flag=True, help="Leave it running, to try kubectl on it.")
 def demo(*, keep: bool) -> None:
-    r"""Show the operator at work in under half a minute. Nothing leaves this machine.
+    """Show the operator at work in under half a minute. Nothing leaves this machine.
 
     \b
     Examples:

@@ -14,7 +14,6 @@ at again after that deletion, and repeated if it is not whole.
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -41,13 +40,13 @@ LOOK_GAP_S = 0.1  # between the starts of two lists: what is asked for meanwhile
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
-@dataclass
 class Download:
     """A pull as those see it who wait for it."""
 
-    name: ModelName
-    begun: anyio.Event = field(default_factory=anyio.Event)  # set when it has a slot
-    meter: Meter = field(default_factory=lambda: Meter(anyio.current_time()))
+    def __init__(self, *, queued: bool) -> None:
+        self.queued = queued  # it will have to wait for its turn
+        self.begun = anyio.Event()  # set when its turn has come
+        self.meter = Meter(anyio.current_time())
 
 
 class Instance:
@@ -71,6 +70,7 @@ class Instance:
         self._asked, self._next_look = anyio.Event(), anyio.Event()
         self._slots = anyio.CapacityLimiter(max_concurrent_pulls)
         self._locks: dict[ModelName, tuple[anyio.Lock, int]] = {}
+        self._downloads: set[Download] = set()
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
         self._followers: defaultdict[ModelName, set[Latest[Any]]] = defaultdict(set)
@@ -158,9 +158,16 @@ class Instance:
 
     # --- changing what is there
 
-    def is_free(self, name: ModelName) -> bool:
-        """Tell whether a pull of `name` would begin at once."""
-        return name not in self._locks and self._slots.available_tokens >= 1
+    @contextmanager
+    def enlist(self, name: ModelName) -> Generator[Download]:
+        """Announce a pull of `name`, before anything is awaited on its account."""
+        full = len(self._downloads) >= self.max_concurrent_pulls
+        download = Download(queued=full or name in self._locks)
+        self._downloads.add(download)
+        try:
+            yield download
+        finally:
+            self._downloads.discard(download)
 
     async def pull(
         self, name: ModelName, download: Download, *, again: bool = False, repair: bool = False

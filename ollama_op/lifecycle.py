@@ -7,7 +7,6 @@ must be remembered is in the object's status before anything is done on its acco
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Protocol
 
 import anyio
@@ -165,16 +164,15 @@ class Lifecycle:
     # --- bringing a model
 
     async def _pull(self, box: Latest[OllamaModel], pull: Pull) -> None:
-        free = self._instance.is_free(pull.name)
         model, wish = box.item, refresh_wish(box.item)
         if pull.why is Reason.MODEL_LOST:
             self._kube.event(model, "Warning", "ModelLost", f"{pull.name} vanished from Ollama.")
-        # Said before Ollama is touched: should the operator die in the middle, its successor
-        # knows from the status what may have to be removed one day.
-        await self._say(box, self._under_way(model, pull, queued=not free))
-        download = Download(pull.name)
         began = anyio.current_time()
-        entry = await self._download(box, pull, download, quick=free)
+        with self._instance.enlist(pull.name) as download:
+            # Said before Ollama is touched: should the operator die in the middle, its successor
+            # knows from the status what may have to be removed one day.
+            await self._say(box, self._under_way(model, pull, queued=download.queued))
+            entry = await self._download(box, pull, download)
         if entry is None:
             _log(model).info("pull cancelled: no longer wanted", model=str(pull.name))
             return
@@ -186,13 +184,13 @@ class Lifecycle:
         await self._settle(box, pull.name, entry, pulled=download.begun.is_set(), handled=handled)
 
     async def _download(
-        self, box: Latest[OllamaModel], pull: Pull, download: Download, *, quick: bool
+        self, box: Latest[OllamaModel], pull: Pull, download: Download
     ) -> Entry | None:
         """Pull with the object and the status in view; None if it was cancelled as moot."""
         outcome: Entry | OllamaError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._cancel_when_moot, box, pull, tasks.cancel_scope)
-            tasks.start_soon(partial(self._show_progress, box, pull, download, quick=quick))
+            tasks.start_soon(self._show_progress, box, pull, download)
             # An error that left the group by itself would come wrapped in an ExceptionGroup.
             try:
                 outcome = await self._instance.pull(
@@ -213,10 +211,10 @@ class Lifecycle:
         scope.cancel()
 
     async def _show_progress(
-        self, box: Latest[OllamaModel], pull: Pull, download: Download, *, quick: bool
+        self, box: Latest[OllamaModel], pull: Pull, download: Download
     ) -> None:
         await download.begun.wait()
-        await anyio.sleep(PROGRESS_EVERY_S if quick else BRIEF_S)
+        await anyio.sleep(BRIEF_S if download.queued else PROGRESS_EVERY_S)
         while True:
             progress = download.meter.progress(anyio.current_time())
             try:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
+import anyio
 import httpx
 import msgspec
 
@@ -32,6 +33,7 @@ from ollama_op.lines import LineTooLong, split_lines
 T = TypeVar("T")
 
 TIMEOUT = httpx.Timeout(30, connect=5)
+CALLS_AT_ONCE = 8  # besides pulls; httpx looks through all its connections for every call
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
 NOT_FOUND = 404
 
@@ -81,6 +83,7 @@ class OllamaClient:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
+        self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
         self.where = _without_secrets(http.base_url)
 
     async def tags(self) -> dict[ModelName, Entry]:
@@ -162,7 +165,8 @@ class OllamaClient:
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> httpx.Response:
         try:
-            return await self._http.request(method, path, json=body, timeout=TIMEOUT)
+            async with self._slots:
+                return await self._http.request(method, path, json=body, timeout=TIMEOUT)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 

@@ -1,6 +1,7 @@
 """What must be true of any object before it is stored: readable, complete, valid."""
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -9,6 +10,11 @@ from ollama_op.sandbox.schema import default, prune, validate
 from ollama_op.sandbox.status import Cause, Object, bad_request
 
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_NAME_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or"
+    " '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used"
+    f" for validation is '{_SUBDOMAIN}')"
+)
 _MAX_NAME = 253
 _MAX_ANNOTATIONS_BYTES = 256 * 1024
 
@@ -63,22 +69,18 @@ def complete(resource: Resource, new: Object) -> Object:
     return new
 
 
-def _check_meta(meta: Object) -> list[Cause]:
-    causes = []
-    name = meta["name"]
-    if not name:
+def _check_meta(meta: Object) -> Iterator[Cause]:
+    prefix = re.sub("-$", "a", meta.get("generateName", ""))  # it may end where a name may not
+    if not meta["name"]:
         message = "Required value: name or generateName is required"
-        causes.append(Cause("metadata.name", "FieldValueRequired", message))
-    elif len(name) > _MAX_NAME or not re.fullmatch(_SUBDOMAIN, name):
-        message = f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must consist of lower'
-        message += " case alphanumeric characters, '-' or '.', and must start and end with an"
-        message += f" alphanumeric character (at most {_MAX_NAME} of them)"
-        causes.append(Cause("metadata.name", "FieldValueInvalid", message))
+        yield Cause("metadata.name", "FieldValueRequired", message)
+    for field, name in (("metadata.generateName", prefix), ("metadata.name", meta["name"])):
+        if name and (len(name) > _MAX_NAME or not re.fullmatch(_SUBDOMAIN, name)):
+            yield Cause(field, "FieldValueInvalid", f'Invalid value: "{name}": {_NAME_RULE}')
     texts = meta.get("annotations", {}).items()
     if sum(len(k.encode()) + len(v.encode()) for k, v in texts) > _MAX_ANNOTATIONS_BYTES:
         message = f"Too long: may not be more than {_MAX_ANNOTATIONS_BYTES} bytes"
-        causes.append(Cause("metadata.annotations", "FieldValueTooLong", message))
-    return causes
+        yield Cause("metadata.annotations", "FieldValueTooLong", message)
 
 
 def _without_meta(obj: Object) -> Object:

@@ -159,11 +159,9 @@ class KubeSandbox:
 
         async def emit(kind: str, obj: Any) -> None:
             nonlocal headed
-            if kind != "ERROR" and request.accepts("Table"):
-                obj = self._verbs.row(resource, obj, request, headed=headed)
+            if kind != "ERROR":  # whose object is a Status, in any form of the answer
+                obj = self._verbs.shown(resource, obj, request, headed=headed)
                 headed = False
-            elif kind != "ERROR":
-                obj = resource.shown(obj)
             await chunk(send, msgspec.json.encode({"type": kind, "object": obj}) + b"\n")
 
         await start(send, 200)

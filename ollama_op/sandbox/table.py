@@ -94,11 +94,8 @@ def age(text: str, now: datetime) -> str:
         if seconds < below:
             whole, rest = divmod(seconds, unit)
             rest //= rest_unit
-            return (
-                f"{whole}{symbol}{rest}{rest_symbol}"
-                if rest_symbol and rest
-                else f"{whole}{symbol}"
-            )
+            tail = f"{rest}{rest_symbol}" if rest_symbol and rest else ""
+            return f"{whole}{symbol}{tail}"
     return f"{seconds // _YEAR}y"
 
 

@@ -1,6 +1,6 @@
 """What each verb answers: from a request for a resource to a code and a body."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,24 +70,15 @@ class Verbs:
         }
         return calls[verb](target, request)
 
-    def shown(self, resource: Resource, obj: Object, request: Request) -> Object:
+    def shown(
+        self, resource: Resource, obj: Object, request: Request, *, headed: bool = True
+    ) -> Object:
         """Return one stored object in the form that the client asked for."""
         if not request.accepts("Table"):
             return resource.shown(obj)
         meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-        return table(resource, [obj], now=self.now(), include=_include(request), metadata=meta)
-
-    def row(self, resource: Resource, obj: Object, request: Request, *, headed: bool) -> Object:
-        """Return the object of a watch event as a table of one row."""
-        meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-        return table(
-            resource,
-            [obj],
-            now=self.now(),
-            include=_include(request),
-            metadata=meta,
-            headed=headed,
-        )
+        include = _include(request)
+        return table(resource, [obj], now=self.now(), include=include, metadata=meta, headed=headed)
 
     def _list(self, target: Target, request: Request) -> Answer:
         resource = target.resource
@@ -96,12 +87,7 @@ class Verbs:
         if request.accepts("Table"):
             include = _include(request)
             return 200, table(resource, objects, now=self.now(), include=include, metadata=meta)
-        return 200, {
-            "apiVersion": resource.api_version,
-            "kind": f"{resource.kind}List",
-            "metadata": meta,
-            "items": [resource.shown(obj) for obj in objects],
-        }
+        return 200, _listing(resource, meta, objects)
 
     def _get(self, target: Target, request: Request) -> Answer:
         obj = self.writer.existing(target.resource, target.key)
@@ -142,15 +128,16 @@ class Verbs:
         _, objects = page(self.store, resource.plural, selects, request)
         for obj in objects:
             self.writer.delete(resource, (target.key[0], obj["metadata"]["name"]), options)
-        kind = f"{resource.kind}List"
-        meta = {"resourceVersion": str(self.store.revision)}
-        items = [resource.shown(obj) for obj in objects]
-        return 200, {
-            "apiVersion": resource.api_version,
-            "kind": kind,
-            "metadata": meta,
-            "items": items,
-        }
+        return 200, _listing(resource, {"resourceVersion": str(self.store.revision)}, objects)
+
+
+def _listing(resource: Resource, meta: Object, objects: Sequence[Object]) -> Object:
+    return {
+        "apiVersion": resource.api_version,
+        "kind": f"{resource.kind}List",
+        "metadata": meta,
+        "items": [resource.shown(obj) for obj in objects],
+    }
 
 
 def _verb(method: str, *, one: bool) -> str:

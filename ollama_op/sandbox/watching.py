@@ -37,7 +37,8 @@ async def run(store: Store, watch: Watch, emit: Emit) -> None:
     begin = anyio.current_time()
     end = begin + watch.timeout_s
     endings = store.endings
-    at = store.revision if watch.since is None else watch.since
+    newest = store.revision
+    at = newest if watch.since is None else watch.since
     try:
         store.since(at)
         if watch.since is None:
@@ -51,8 +52,10 @@ async def run(store: Store, watch: Watch, emit: Emit) -> None:
             if changes:
                 continue
             if watch.bookmarks and now >= bookmark:
-                await emit("BOOKMARK", _bookmark(at))
                 bookmark = _next_bookmark(now, end)
+                if at > newest:  # the real one is silent as well while nothing happens
+                    await emit("BOOKMARK", _bookmark(at))
+                continue  # while a slow client took it, there may have been changes
             with anyio.move_on_after(min(end, bookmark if watch.bookmarks else end) - now):
                 await store.change()
     except ApiError as error:

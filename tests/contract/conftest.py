@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +85,21 @@ class Kube:
         body = {"preconditions": preconditions}
         return self.client.request("DELETE", f"{self.models}/{name}", json=body)
 
-    def watch(self, since: str | None, seconds: int = 1, **query: str) -> list[dict[str, Any]]:
+    def watch(
+        self,
+        since: str | None,
+        seconds: int = 1,
+        meanwhile: Callable[[], object] = lambda: None,
+        **query: str,
+    ) -> list[dict[str, Any]]:
         """Return the events of a watch from its begin to its timeout."""
         asked = {"watch": "true", "timeoutSeconds": str(seconds), **query}
         if since is not None:
             asked["resourceVersion"] = since
-        answer = self.client.get(self.models, params=asked).raise_for_status()
-        return [msgspec.json.decode(line) for line in answer.content.splitlines()]
+        with self.client.stream("GET", self.models, params=asked) as answer:
+            answer.raise_for_status()
+            meanwhile()
+            return [msgspec.json.decode(line) for line in answer.read().split(b"\n") if line]
 
     def kubectl(self, *arguments: str, ok: bool = True, body: object = None) -> str:
         """Run kubectl in the test's namespace; return all it printed."""
@@ -147,6 +156,11 @@ def _real() -> Iterator[Api]:
         manifest = yaml.safe_dump(render.crd())
         plane.kubectl("apply", "--server-side", "-f", "-", input=manifest)
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        # A watch before the first test: the server does not know the resource at once, and until
+        # it has filled its cache it takes every resourceVersion for too old.
+        watch = {"watch": "true", "timeoutSeconds": "1"}
+        while plane.client.get(f"{GROUP}/ollamamodels", params=watch).is_error:
+            time.sleep(0.1)
         yield Api(plane.client, plane.kubeconfig, lambda: None)
 
 

@@ -358,11 +358,14 @@ def test_the_initial_events_can_be_asked_for(kube):
 
 
 def test_a_bookmark_comes_before_a_watch_times_out(kube):
-    """So that a client can resume from close to the end."""
+    """So that a client can resume from close to the end; but never one that says nothing new."""
     begin = revision(kube.create("phi"))
-    events = kube.watch(begin, seconds=3, allowWatchBookmarks="true")
-    assert [event["type"] for event in events] == ["BOOKMARK"]
-    assert int(revision(events[0]["object"])) >= int(begin)
+    asked = {"seconds": 3, "allowWatchBookmarks": "true"}
+    assert kube.watch(begin, **asked) == []
+    events = kube.watch(begin, meanwhile=lambda: kube.create("psi"), **asked)
+    added, *marks = events
+    assert (added["type"], {mark["type"] for mark in marks}) == ("ADDED", {"BOOKMARK"})
+    assert int(revision(marks[-1]["object"])) >= int(revision(added["object"]))
 
 
 def test_an_old_resource_version_is_expired(kube):
@@ -451,6 +454,7 @@ def test_unknown_fields_are_dropped_or_refused(kube):
         ({"name": "Phi_3"}, 422, "a lowercase RFC 1123 subdomain must consist of"),
         ({"name": "p" * 254}, 422, "metadata.name"),
         ({"name": ""}, 422, "metadata.name: Required value: name or generateName is required"),
+        ({"name": "", "generateName": "phi."}, 422, "metadata.generateName: Invalid value"),
         ({"annotations": {"a": "x" * 2**18}}, 422, "metadata.annotations: Too long"),
         ({"annotations": {"a": 1}}, 400, ""),
         ({"namespace": "elsewhere"}, 400, "the namespace of the provided object does not match"),
@@ -489,7 +493,7 @@ def test_an_event_shows_in_both_versions(kube):
     event = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": "phi."},
+        "metadata": {"generateName": "phi-"},
         "regarding": {"kind": "OllamaModel", "name": "phi", "namespace": kube.namespace},
         "eventTime": "2026-01-01T00:00:00.000000Z",
         "reportingController": "test/controller",
