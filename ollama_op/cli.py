@@ -168,7 +168,10 @@ def demo(*, keep: bool) -> None:
     """
     from ollama_op.sandbox import demo as show  # noqa: PLC0415
 
-    sys.exit(show.run(keep=keep))
+    try:
+        sys.exit(show.run(keep=keep))
+    except BadSetting as error:
+        raise Failure(str(error), error.hint) from error
 
 
 def main() -> None:

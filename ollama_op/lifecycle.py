@@ -56,7 +56,6 @@ from ollama_op.supervise import Latest
 
 log = structlog.get_logger(__name__)
 
-PROGRESS_EVERY_S = 5.0
 BRIEF_S = 0.25  # a phase shorter than this is not worth a write
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
 
@@ -96,10 +95,12 @@ class Lifecycle:
         instance: Instance,
         kube: Writer,
         objects: Objects,
+        progress_interval_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._instance, self._kube, self._objects = instance, kube, objects
+        self._progress_interval_s = progress_interval_s
         self._clock, self._chance = now, chance
 
     async def run(self, box: Latest[OllamaModel]) -> None:
@@ -214,14 +215,14 @@ class Lifecycle:
         self, box: Latest[OllamaModel], pull: Pull, download: Download
     ) -> None:
         await download.begun.wait()
-        await anyio.sleep(BRIEF_S if download.queued else PROGRESS_EVERY_S)
+        await anyio.sleep(BRIEF_S if download.queued else self._progress_interval_s)
         while True:
             progress = download.meter.progress(anyio.current_time())
             try:
                 await self._say(box, self._under_way(box.item, pull, progress))
             except KubeError as error:  # said beside the work, never in its way
                 _log(box.item).debug("progress not written", problem=str(error))
-            await anyio.sleep(PROGRESS_EVERY_S)
+            await anyio.sleep(self._progress_interval_s)
 
     def _under_way(
         self,

@@ -88,7 +88,13 @@ async def operate(
     )
     kube, store = Kube(cluster.writes, events=cluster.events), Store()
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace)
-    lifecycle = Lifecycle(instance=instance, kube=kube, objects=store, now=now)
+    lifecycle = Lifecycle(
+        instance=instance,
+        kube=kube,
+        objects=store,
+        progress_interval_s=settings.progress_interval_s,
+        now=now,
+    )
     async with anyio.create_task_group() as tasks:
         store.attach(Supervisor(tasks, lifecycle.run))
         tasks.start_soon(reflector.run)

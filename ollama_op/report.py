@@ -109,8 +109,8 @@ def fetching(why: Reason, progress: Progress | None) -> str:
             pass
     if progress is None or not progress.total_bytes:
         return "Downloading."
-    done, total = progress.completed_bytes, formatted_size(progress.total_bytes)
-    return f"Downloading {formatted_size(done)} of {total}."
+    done, total = formatted_part(progress.completed_bytes, progress.total_bytes)
+    return f"Downloading {done} of {total}."
 
 
 def under_way(
@@ -189,12 +189,21 @@ def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:
 
 def formatted_size(size_bytes: int) -> str:
     """Write a size for people, in binary units with one decimal: `1.7 GiB`."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:  # noqa: PLR2004 - the step between binary units
-            return f"{size:.1f} {unit}" if unit != "B" else f"{size_bytes} B"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    power = _power(size_bytes)
+    return f"{size_bytes / 1024**power:.{min(power, 1)}f} {_UNITS[power]}"
+
+
+def formatted_part(part_bytes: int, whole_bytes: int) -> tuple[str, str]:
+    """Write a part and its whole in the whole's unit: `0.5` and `1.2 GiB`."""
+    power = _power(whole_bytes)
+    return f"{part_bytes / 1024**power:.{min(power, 1)}f}", formatted_size(whole_bytes)
+
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def _power(size_bytes: int) -> int:
+    return min(max(size_bytes.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
 
 
 def _condition(

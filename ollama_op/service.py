@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -26,13 +28,20 @@ def run(settings: Settings) -> int:
     """
     check_kubeconfig(settings.kubeconfig)
     probes = _listen(settings)
-    try:
+    with unwrapped(BadSetting):
         return anyio.run(_main, settings, probes)
+
+
+@contextmanager
+def unwrapped(kind: type[Exception]) -> Generator[None]:
+    """Let an error of this kind out as itself: every task group that it leaves wraps it once."""
+    try:
+        yield
     except BaseExceptionGroup as group:
-        bad: BaseException | None = group.split(BadSetting)[0]
-        while isinstance(bad, BaseExceptionGroup):  # task groups wrap once each
-            bad = bad.exceptions[0]
-        raise bad or group from None
+        found: BaseException | None = group.split(kind)[0]
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found or group from None
 
 
 def http_client(url: str) -> httpx.AsyncClient:

@@ -104,4 +104,5 @@ class Settings:
     health_probe_bind_address: Address | None = field(default=Address("", 8081))
     health_interval_s: float = 60
     stall_timeout_s: float = 300
+    progress_interval_s: float = 5  # between writes of a pull's progress
     max_concurrent_pulls: int = 4

@@ -82,7 +82,7 @@ class Writer:
         new = complete(resource, {**resource.initial, **new})
         return self._store.put(resource.plural, (namespace, name), new)
 
-    def update(  # noqa: PLR0913  keyword-only, each its own rule
+    def update(
         self,
         resource: Resource,
         key: Key,

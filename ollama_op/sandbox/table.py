@@ -15,7 +15,7 @@ _YEAR = 365 * _DAY
 _NAME = {"name": "Name", "type": "string", "format": "name", "priority": 0, "description": ""}
 
 
-def table(  # noqa: PLR0913  keyword-only, each its own part of the table
+def table(
     resource: Resource,
     objects: Sequence[Object],
     *,

@@ -1,0 +1,221 @@
+"""`ollama-op demo`: the whole system in one process, and a story that shows what it is for.
+
+The cluster is the sandbox; so is Ollama, unless OLLAMA_HOST names a real one. The operator is the
+real one, connected by sockets as it would be anywhere.
+"""
+
+import json
+import os
+import socket
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import httpx
+import msgspec
+from anyio.abc import TaskGroup
+
+from crd.names import ModelName
+from crd.v1alpha1 import REFRESH, decode
+from ollama_op.errors import OllamaError
+from ollama_op.ollama import OllamaClient
+from ollama_op.operator import Health, connect, operate
+from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
+from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
+from ollama_op.sandbox.screen import Screen
+from ollama_op.sandbox.story import PATH, BrokenPromise, Cast, Story, object_name
+from ollama_op.serve import App, serve
+from ollama_op.service import http_client, unwrapped
+from ollama_op.settings import BadSetting, Settings, parse_url
+from ollama_op.telemetry import set_up_logging
+
+MB = 1_000_000
+SCRIPTED = Cast(first="llama3.2:1b", second="gemma3:4b", troubled="qwen3:8b")
+REAL = Cast(
+    first="all-minilm:22m", second="smollm2:135m", troubled="all-minilm:no-such-tag", mend_tag="33m"
+)
+SIZES = {  # bytes of the layers
+    "llama3.2:1b": (1_240 * MB, 80 * MB, 2 * MB),
+    "gemma3:4b": (2_400 * MB, 90 * MB),
+    "qwen3:8b": (900 * MB, 2 * MB),
+    "phi4:14b": (4_000 * MB, 2 * MB),
+    "mistral:7b": (2_000 * MB, 2 * MB),
+}
+YAML = """\
+apiVersion: ollama.smithforge.dev/v1alpha1
+kind: OllamaModel
+metadata: {name: llama3.2-1b}
+spec:
+  name: llama3.2
+  tag: 1b
+"""
+REGISTRY_DOWN = "max retries exceeded: Get https://registry.ollama.ai/v2/: EOF"
+DEFAULT_PORT = 11434
+
+
+def run(*, keep: bool) -> int:
+    """Play the demo; return 0 if every promise held.
+
+    Raises: BadSetting when OLLAMA_HOST cannot be used.
+    """
+    set_up_logging("error", "text")
+    with tempfile.TemporaryDirectory(prefix="ollama-op-demo-") as folder, unwrapped(BadSetting):
+        return anyio.run(_run, keep, Path(folder))
+
+
+async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run passes no keywords
+    async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
+        scene = await _set_scene(tasks, stack, folder)
+        title = f"ollama-op demo · {scene.where}"
+        with Screen(title, prologue=YAML) as screen:
+            tasks.start_soon(_keep_showing, scene.kube, screen)
+            code = await _play(scene, screen, keep=keep)
+        if keep and code == 0:
+            print(_what_to_try(scene), flush=True)  # noqa: T201 - stdout is what a demo is for
+            await anyio.sleep_forever()
+        tasks.cancel_scope.cancel()
+    return code
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A running cluster, an Ollama, and the operator between them."""
+
+    kube: httpx.AsyncClient
+    kube_url: str
+    kubeconfig: Path
+    ollama: OllamaClient
+    sandbox: OllamaSandbox | None  # None if a real Ollama plays
+
+    @property
+    def where(self) -> str:
+        """Say what is real."""
+        if self.sandbox is None:
+            return f"sandboxed cluster, the real Ollama at {self.ollama.where}"
+        return "embedded sandbox, nothing leaves this machine"
+
+
+async def _set_scene(tasks: TaskGroup, stack: AsyncExitStack, folder: Path) -> Scene:
+    sandbox, url = None, os.environ.get("OLLAMA_HOST", "")
+    if url:
+        url = _ollama_url(url)
+    else:
+        # About a gigabyte every two seconds: quick enough to watch, slow enough to see.
+        sandbox = OllamaSandbox(bytes_per_second=400e6)
+        for name, sizes in SIZES.items():
+            sandbox.publish(name, *sizes)
+        sandbox.trouble(SCRIPTED.troubled, Trouble(error=REGISTRY_DOWN, after_bytes=300 * MB))
+        url = await _listen(tasks, sandbox)
+    kube_url = await _listen(tasks, KubeSandbox())
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig(kube_url)))
+    http = await stack.enter_async_context(http_client(url))
+    kube = await stack.enter_async_context(httpx.AsyncClient(base_url=kube_url))
+    scene = Scene(kube, kube_url, path, OllamaClient(http), sandbox)
+    if sandbox is None:
+        await _see_that_nothing_is_lost(scene)
+    tasks.start_soon(_operate, path, http)
+    return scene
+
+
+async def _listen(tasks: TaskGroup, app: App) -> str:
+    sock = socket.create_server(("127.0.0.1", 0))
+    await tasks.start(serve, app, sock)
+    return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+async def _operate(path: Path, http: httpx.AsyncClient) -> None:
+    settings = Settings(health_interval_s=1, progress_interval_s=0.5)
+    await operate(settings, await connect(path), http, health=Health())
+
+
+def _ollama_url(host: str) -> str:
+    """Read OLLAMA_HOST as Ollama's own client does: the port can be left out."""
+    url = httpx.URL(parse_url(host))
+    if url.port is None and "://" not in host:
+        url = url.copy_with(port=DEFAULT_PORT)
+    if url.host == "0.0.0.0":  # noqa: S104 - where a server listens is not where one calls it
+        url = url.copy_with(host="127.0.0.1")
+    return str(url).rstrip("/")
+
+
+async def _see_that_nothing_is_lost(scene: Scene) -> None:
+    """Refuse to play with models that were there before: the story deletes its own."""
+    try:
+        there = await scene.ollama.tags()
+    except OllamaError as error:
+        raise BadSetting(str(error), "start Ollama, or unset OLLAMA_HOST") from error
+    for model in (REAL.first, REAL.second, f"all-minilm:{REAL.mend_tag}"):
+        if ModelName.parse(model) in there:
+            raise BadSetting(
+                f"{model} is on {scene.ollama.where} already, and the demo would delete it",
+                f"ollama rm {model}, or unset OLLAMA_HOST",
+            )
+
+
+# --- playing
+
+
+async def _play(scene: Scene, screen: Screen, *, keep: bool) -> int:
+    story = Story(
+        kube=scene.kube,
+        ollama=scene.ollama,
+        fate=_Fate(scene),
+        cast=SCRIPTED if scene.sandbox else REAL,
+        tell=screen,
+        patience_s=20 if scene.sandbox else 900,
+    )
+    try:
+        with unwrapped(BrokenPromise):
+            await story.play(keep=keep)
+    except BrokenPromise as error:
+        screen.say("✗", f"did not come true in time: {error}")
+        return 1
+    screen.say("✔", f"{story.kept} promises shown")
+    return 0
+
+
+class _Fate:
+    """What befalls the models, in the sandbox or in a real Ollama."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def lose(self, name: str) -> None:
+        await self._scene.ollama.delete(ModelName.parse(name))
+
+    async def publish_again(self, name: str) -> bool:
+        if self._scene.sandbox is None:
+            return False
+        self._scene.sandbox.publish(name, *SIZES[name], seed="v2", shared=name)
+        return True
+
+
+async def _keep_showing(kube: httpx.AsyncClient, screen: Screen) -> None:
+    while True:
+        items = msgspec.json.decode((await kube.get(PATH)).content, type=_List).items
+        screen.show([decode(raw) for raw in items])
+        await anyio.sleep(0.1)
+
+
+class _List(msgspec.Struct):
+    items: list[msgspec.Raw]
+
+
+def _what_to_try(scene: Scene) -> str:
+    first, second = object_name(SCRIPTED.first), object_name(SCRIPTED.second)
+    if scene.sandbox is None:
+        first, second = object_name(REAL.first), object_name(REAL.second)
+    return f"""
+It keeps running; Ctrl-C ends it. In another terminal:
+
+  export KUBECONFIG={scene.kubeconfig}
+  kubectl get om -w
+  kubectl describe om {first}
+  kubectl annotate om {first} {REFRESH}=true --overwrite
+  kubectl delete om {second}
+  curl -s {scene.ollama.where}/api/tags
+  curl -s {scene.kube_url}{PATH}/{first}/status
+"""
