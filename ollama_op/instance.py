@@ -29,9 +29,10 @@ from ollama_op.errors import (
     ProtocolError,
     PullStalled,
 )
-from ollama_op.ollama import Entry, OllamaClient
+from ollama_op.ollama import OllamaClient
 from ollama_op.progress import Meter
 from ollama_op.supervise import Latest
+from ollama_op.wire import Entry
 
 log = structlog.get_logger(__name__)
 

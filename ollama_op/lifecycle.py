@@ -51,8 +51,8 @@ from ollama_op.errors import (
     OllamaUnreachable,
 )
 from ollama_op.instance import Download, Instance
-from ollama_op.ollama import Entry
 from ollama_op.supervise import Latest
+from ollama_op.wire import Entry
 
 log = structlog.get_logger(__name__)
 

@@ -29,6 +29,7 @@ from ollama_op.errors import (
     ServerTooOld,
 )
 from ollama_op.lines import LineTooLong, split_lines
+from ollama_op.wire import Entry, Step
 
 T = TypeVar("T")
 
@@ -36,24 +37,6 @@ TIMEOUT = httpx.Timeout(30, connect=5)
 CALLS_AT_ONCE = 8  # besides pulls; httpx looks through all its connections for every call
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
 NOT_FOUND = 404
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One model in Ollama's list; `digest` is bare hex, `size` counts bytes."""
-
-    name: str
-    digest: str
-    size: int
-
-
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """One line of a pull; `completed` and `total` are bytes of the layer `digest`."""
-
-    status: str = ""
-    digest: str = ""
-    total: int = 0
-    completed: int = 0
-    error: str = ""
 
 
 class _Tags(msgspec.Struct):

@@ -21,7 +21,7 @@ from crd.v1alpha1 import (
 )
 from ollama_op.decide import AVAILABLE, Verdict, blocked, is_current, owned, refresh_wish
 from ollama_op.errors import OllamaError
-from ollama_op.ollama import Entry
+from ollama_op.wire import Entry
 
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 300.0

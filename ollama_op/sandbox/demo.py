@@ -41,7 +41,8 @@ SIZES = {  # bytes of the layers
     "gemma3:4b": (2_400 * MB, 90 * MB),
     "qwen3:8b": (900 * MB, 2 * MB),
     "phi4:14b": (4_000 * MB, 2 * MB),
-    "mistral:7b": (2_000 * MB, 2 * MB),
+    "all-minilm:22m": (45 * MB, 1 * MB),
+    "hf.co/Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M": (490 * MB, 1 * MB),
 }
 YAML = """\
 apiVersion: ollama.smithforge.dev/v1alpha1

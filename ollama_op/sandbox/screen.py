@@ -14,7 +14,7 @@ from rich.text import Text
 from crd.v1alpha1 import OllamaModel, State
 from ollama_op.report import formatted_part
 
-BAR_CELLS = 18
+BAR_CELLS = 12
 COLOURS = {State.READY: "green", State.FAILED: "red", State.PULLING: "yellow"}
 MARKS = {"✔": "green", "✗": "red", "!": "yellow", "→": "cyan", "$": "bold"}
 
@@ -95,8 +95,8 @@ class Screen:
         head.add_column(justify="right")
         head.add_row(Text(f" {self._title}", style="bold"), Text(f"{clock(self.elapsed_s)} "))
         body = Table(box=None, padding=(0, 1), expand=True, header_style="dim")
-        for name, width in (("NAME", 15), ("STATE", 7), ("PROGRESS", 38), ("REASON", None)):
-            body.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
+        for name, width in (("NAME", 14), ("STATE", 7), ("PROGRESS", 32), ("REASON", 19)):
+            body.add_column(name, min_width=width, no_wrap=True, overflow="ellipsis")
         for model in self._models:
             body.add_row(*_row(model))
         # Everything fits on one screen; what happened first gives way.

@@ -1,0 +1,91 @@
+# What a developer does here. `just` alone lists it.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+python := env("OLLAMA_OP_PYTHON", "python3")
+bin := justfile_directory() / ".venv/bin"
+
+_list:
+    @just --list --unsorted
+
+# See the operator at work, without a cluster; `just demo --keep` leaves it running
+demo *flags: venv
+    @{{ bin }}/ollama-op demo {{ flags }}
+
+# Everything that must pass: checks, then all tests, then the quick ones on the newest Python
+test: check unit contract e2e newest
+
+# The quick tests, in virtual time
+unit *flags: venv
+    {{ bin }}/pytest tests/unit {{ flags }}
+
+# The same assertions on the sandbox and on the real parts
+contract *flags: venv
+    {{ bin }}/pytest tests/contract {{ flags }}
+
+# The operator on real etcd, kube-apiserver and Ollama
+e2e *flags: venv
+    {{ bin }}/pytest tests/e2e {{ flags }}
+
+# Unit and contract tests on the newest Python that this machine has, if that is another one
+newest:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    found=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python 2>/dev/null || true)
+    found+=$'\n'$(uv python find '>=3.11' 2>/dev/null || true)
+    found+=$'\n'$(command -v python3.15 python3.14 python3.13 python3.12 || true)
+    newest=$(while read -r each; do
+        [ -x "$each" ] && "$each" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3], sys.executable)' || true
+    done <<<"$found" | sort -V | tail -n 1 | cut -d' ' -f2-)
+    if [ "$("$newest" -V)" = "$({{ bin }}/python -V)" ]; then
+        echo "the newest Python here is the one already tested: $("$newest" -V)"
+        exit 0
+    fi
+    echo "on $("$newest" -V)"
+    just venv .venv-newest "$newest"
+    .venv-newest/bin/pytest tests/unit tests/contract
+
+# ruff, mypy and the import contracts
+check: venv
+    {{ bin }}/ruff format --check .
+    {{ bin }}/ruff check .
+    {{ bin }}/mypy
+    {{ bin }}/lint-imports
+
+# Put the code into shape
+fmt: venv
+    {{ bin }}/ruff check --fix .
+    {{ bin }}/ruff format .
+
+# Render config/crd from the structs
+crd: venv
+    {{ bin }}/python -m crd.render
+
+# Build the real etcd, kube-apiserver, kubectl and Ollama; ends with the folder they are in
+assets: venv
+    @{{ bin }}/python tests/assets/build.py
+
+# Measure the operator on a real kube-apiserver, against limits
+bench *flags: venv
+    {{ bin }}/python tests/bench/race.py {{ flags }}
+
+# Make the virtual environment, anew whenever the lock or the Python changes
+venv folder=".venv" interpreter=python:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    want=$(cat requirements-dev.txt pyproject.toml; "{{ interpreter }}" -V)
+    [ "$want" = "$(cat "{{ folder }}/.made-from" 2>/dev/null || true)" ] && exit 0
+    "{{ interpreter }}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "error: $("{{ interpreter }}" -V) is too old; Python 3.11 or later is needed" >&2
+        echo "hint: OLLAMA_OP_PYTHON=/path/to/python just …" >&2
+        exit 2
+    }
+    uv venv --quiet --clear --python "$("{{ interpreter }}" -c 'import sys; print(sys.executable)')" "{{ folder }}"
+    uv pip sync --quiet --require-hashes --python "{{ folder }}" requirements-dev.txt
+    uv pip install --quiet --no-deps --no-build-isolation --python "{{ folder }}" -e .
+    echo "$want" >"{{ folder }}/.made-from"
+
+# Bring the locks up to date: hashes, and no address to download from
+lock:
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade pyproject.toml -o requirements.txt
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade pyproject.toml --group dev -o requirements-dev.txt
