@@ -78,7 +78,7 @@ class OllamaModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     ]
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """How far the download is. Never goes back while one download lasts."""
 
     completed_bytes: Annotated[
@@ -117,12 +117,10 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ]
 
 
-class OllamaModelStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the operator last saw. Written by the operator alone.
-
-    Its JSON names every field, absent ones as null: sent as a merge patch it leaves exactly this
-    status, whatever stood there before.
-    """
+class OllamaModelStatus(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
+):
+    """What the operator last saw. Written by the operator alone."""
 
     observed_generation: Annotated[
         int, Meta(description="Generation of the spec that this status speaks of; -1 before any.")

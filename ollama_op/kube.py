@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -35,6 +36,8 @@ WRITE_LIMIT_S = 4.0  # a write once begun is not cancelled, so it has to end soo
 EVENTS_WAITING = 1000  # beyond that, events are dropped: the conditions tell the truth
 
 MERGE_PATCH = {"content-type": "application/merge-patch+json"}
+JSON_PATCH = {"content-type": "application/json-patch+json"}
+TEST_FAILED = 422, "test"  # what the API server answers when a JSON patch's test does not hold
 
 # KeyError: kr8s on an error body without a message. RuntimeError: its client was closed under us,
 # because another task's 401 made it log in again.
@@ -94,6 +97,8 @@ def status_error(code: int, message: str, *, retry_after_s: float = 0) -> KubeEr
         410: Expired,
         429: KubeUnreachable,
     }
+    if code == TEST_FAILED[0] and TEST_FAILED[1] in message:
+        return Conflict(f"HTTP {code}: {message}")
     kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
     return kind(f"HTTP {code}: {message}", retry_after_s=retry_after_s)
 
@@ -131,24 +136,29 @@ class Kube:
 
         Raises: Conflict if the object was replaced by another of its name; other KubeErrors.
         """
-        body = {"metadata": {"uid": model.metadata.uid}, "status": status}
-        return await self._patch(model, body, subresource="/status")
+        # A JSON patch, because it replaces the status as a whole, and because the test of the uid
+        # is one: in a merge patch of the status the API server does not look at it.
+        steps = [
+            {"op": "test", "path": "/metadata/uid", "value": model.metadata.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        return await self._patch(model, steps, JSON_PATCH, subresource="/status")
 
     async def set_finalizers(self, model: OllamaModel, finalizers: tuple[str, ...]) -> OllamaModel:
         """Replace the object's finalizers, provided it has not changed since it was read.
 
         Raises: Conflict if it has; other KubeErrors.
         """
-        return await self._patch(model, {"metadata": {**_same(model), "finalizers": finalizers}})
+        body = {"metadata": {**_same(model), "finalizers": finalizers}}
+        return await self._patch(model, body, MERGE_PATCH)
 
     async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
         """Set one annotation, provided the object has not changed since it was read.
 
         Raises: Conflict if it has; other KubeErrors.
         """
-        return await self._patch(
-            model, {"metadata": {**_same(model), "annotations": {name: value}}}
-        )
+        body = {"metadata": {**_same(model), "annotations": {name: value}}}
+        return await self._patch(model, body, MERGE_PATCH)
 
     def event(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
         """Tell about a moment in the object's life; `kind` is Normal or Warning. Never waits."""
@@ -176,7 +186,9 @@ class Kube:
             timeout=WRITE_LIMIT_S,
         )
 
-    async def _patch(self, model: OllamaModel, body: Any, *, subresource: str = "") -> OllamaModel:
+    async def _patch(
+        self, model: OllamaModel, body: Any, headers: dict[str, str], *, subresource: str = ""
+    ) -> OllamaModel:
         # Cancelled halfway, nobody would know whether it was done, and a later write could
         # overtake it.
         async with self._slots:
@@ -188,7 +200,7 @@ class Kube:
                     url=f"{PLURAL}/{model.metadata.name}{subresource}",
                     namespace=model.metadata.namespace,
                     content=msgspec.json.encode(body),
-                    headers=MERGE_PATCH,
+                    headers=headers,
                     timeout=WRITE_LIMIT_S,
                 )
         return decode(answer)
@@ -203,7 +215,7 @@ def _event(model: OllamaModel, kind: str, reason: str, message: str) -> dict[str
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{meta.name[:200]}.", "namespace": meta.namespace},
+        "metadata": {"name": f"{meta.name[:200]}.{uuid4().hex[:16]}", "namespace": meta.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,

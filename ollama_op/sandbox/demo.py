@@ -109,7 +109,9 @@ async def _set_scene(tasks: TaskGroup, stack: AsyncExitStack, folder: Path) -> S
             sandbox.publish(name, *sizes)
         sandbox.trouble(SCRIPTED.troubled, Trouble(error=REGISTRY_DOWN, after_bytes=300 * MB))
         url = await _listen(tasks, sandbox)
-    kube_url = await _listen(tasks, KubeSandbox())
+    cluster = KubeSandbox()
+    stack.callback(cluster.hang_up)  # or its watches would hold up the server's end
+    kube_url = await _listen(tasks, cluster)
     path = folder / "kubeconfig"
     path.write_text(json.dumps(kubeconfig(kube_url)))
     http = await stack.enter_async_context(http_client(url))

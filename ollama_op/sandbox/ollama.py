@@ -2,8 +2,8 @@
 
 It keeps Ollama's traps, because the operator is there to deal with them: nearly every failure of
 a pull is HTTP 200 and a last line; a stalled registry still sends lines; a part that was
-downloaded is kept; deleting one model drops layers that a running pull of another counts on, and
-that pull says success all the same. The contract tests hold it to the real Ollama.
+downloaded is kept; deleting one model, or replacing it, drops layers that a running pull of another
+counts on, and that pull says success all the same. The contract tests hold it to the real Ollama.
 """
 
 import contextlib
@@ -64,6 +64,7 @@ class Trouble:
     error: str = ""  # the in-stream error; empty for none
     after_bytes: int = 0
     stall_s: float = 0.0  # lines go on, bytes do not
+    until: anyio.Event | None = None  # likewise, until it is set
     cut: bool = False  # the connection breaks
 
 
@@ -95,7 +96,7 @@ class OllamaSandbox:
         self._registry: dict[ModelName, Manifest] = {}
         self._troubles: defaultdict[ModelName, deque[Trouble]] = defaultdict(deque)
         self._disk = _Disk()
-        self._loaded: dict[ModelName, datetime] = {}
+        self._loaded: dict[ModelName, dict[str, Any]] = {}  # as `/api/ps` shows them
         self._busy_layers: set[str] = set()
 
     # --- the stage directions
@@ -174,7 +175,7 @@ class OllamaSandbox:
             case "GET /api/tags":
                 return 200, {"models": [self._entry(name) for name in self._disk.manifests]}
             case "GET /api/ps":
-                return 200, {"models": [self._running(name) for name in self._loaded]}
+                return 200, {"models": list(self._loaded.values())}
             case _:
                 return self._answer_about(route, request)
 
@@ -203,18 +204,24 @@ class OllamaSandbox:
         if body.get("keep_alive") == 0:
             self._loaded.pop(name, None)
             return 200, {"done": True, "done_reason": "unload"}
-        self._loaded[name] = self._now() + timedelta(minutes=5)
+        expires = (self._now() + timedelta(minutes=5)).isoformat()
+        self._loaded[name] = self._entry(name) | {"expires_at": expires}
         return 200, {"done": True, "done_reason": "load"}
 
     def _delete(self, name: ModelName) -> bool:
         manifest = self._disk.manifests.pop(name, None)
         if manifest is None:
             return False
-        kept = {layer.digest for m in self._disk.manifests.values() for layer in m.layers}
-        for layer in manifest.layers:
-            if layer.digest not in kept:  # what a running pull needs is not asked for
-                del self._disk.blobs[layer.digest]
+        self._drop_unused(manifest)
         return True
+
+    def _drop_unused(self, old: Manifest) -> bool:
+        kept = {layer.digest for m in self._disk.manifests.values() for layer in m.layers}
+        # What a running pull needs is not asked for.
+        unused = [layer.digest for layer in old.layers if layer.digest not in kept]
+        for digest in unused:
+            del self._disk.blobs[digest]
+        return bool(unused)
 
     def _store(self, name: ModelName, manifest: Manifest) -> None:
         self._disk.manifests[name] = manifest
@@ -230,9 +237,6 @@ class OllamaSandbox:
             "digest": manifest.digest,
             "details": {"format": "gguf", "family": "llama", "parameter_size": "1B"},
         }
-
-    def _running(self, name: ModelName) -> dict[str, Any]:
-        return self._entry(name) | {"expires_at": self._loaded[name].isoformat()}
 
     # --- pulls
 
@@ -265,14 +269,18 @@ class OllamaSandbox:
             return
         came = 0
         for layer in manifest.layers:
-            async for gained in self._download(layer, say):
-                came += gained
-                if trouble and came >= trouble.after_bytes:
-                    await self._suffer(trouble, layer, say)
-                    trouble = None
+            async with contextlib.aclosing(self._download(layer, say)) as ticks:
+                async for gained in ticks:
+                    came += gained
+                    if trouble and came >= trouble.after_bytes:
+                        await self._suffer(trouble, layer, say)
+                        trouble = None
         for phase in ("verifying sha256 digest", "writing manifest"):
             await say(status=phase)
+        old = self._disk.manifests.get(name)
         self._store(name, manifest)
+        if old is not None and self._drop_unused(old):
+            await say(status="removing unused layers")
         await say(status="success")
 
     async def _download(self, layer: Layer, say: "_Say") -> AsyncGenerator[int]:
@@ -298,7 +306,7 @@ class OllamaSandbox:
 
     async def _suffer(self, trouble: Trouble, layer: Layer, say: "_Say") -> None:
         until = anyio.current_time() + trouble.stall_s
-        while anyio.current_time() < until:
+        while anyio.current_time() < until or (trouble.until and not trouble.until.is_set()):
             await say.layer(layer, self._disk.blobs[layer.digest])
             await anyio.sleep(self.tick_s)
         if trouble.cut:

@@ -32,13 +32,7 @@ def patcher(request: Request) -> Callable[[Object], Object]:
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7386), as kube-apiserver does.
-
-    Its library goes beyond the RFC in one thing: inside a list that is replaced, nulls are dropped
-    from objects as well.
-    """
-    if isinstance(patch, list):
-        return [None if item is None else merge(None, item) for item in patch]
+    """Apply a JSON merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

@@ -227,7 +227,7 @@ def test_a_write_that_changes_nothing_is_none(kube, path):
 
 
 def test_a_merge_patch_removes_what_is_null(kube):
-    """Also inside the objects of a list, which is replaced as a whole."""
+    """A list is replaced as a whole, and a null inside it counts as absent too."""
     kube.create("phi")
     first = {"state": "Failed", "error": "x", "conditions": [CONDITION, {**CONDITION, "type": "A"}]}
     kube.patch("phi/status", {"status": first}).raise_for_status()

@@ -337,6 +337,24 @@ def test_deletion_breaks_no_pull_that_shares_a_layer(slow, registry, ollama, mod
     assert ollama.show("heir").is_success
 
 
+def test_a_refresh_breaks_no_pull_that_shares_a_layer(slow, registry, ollama, models) -> None:
+    """Ollama drops layers of a version that it replaces, too; the other pull ends up whole."""
+    registry.publish("mover", seed=146, shared_layer_seed=15)
+    models.apply("mover", "mover:latest")
+    models.ready("mover")
+    slow("follower", seed=147, shared_layer_seed=15)
+
+    new = registry.publish("mover", seed=148)
+    models.annotate("mover", "refresh", "true")
+    models.until("mover", lambda status: status.get("digest") == new)
+    assert models.get("follower")["status"]["state"] == "Pulling"
+    registry.faults = Faults()
+
+    models.ready("follower")
+    assert ollama.show("follower").is_success
+    assert _sent(registry, "follower") < BIG + MIB  # nothing that had come was thrown away
+
+
 # What changes later
 
 

@@ -21,8 +21,6 @@ from ollama_op.sandbox.kube import KubeSandbox
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 Cue = App
 
-BUILT_IN_FIELDS = {"kind": "OllamaModel", "apiVersion": "ollama.smithforge.dev/v1alpha1"}
-
 
 class Wire(Api):
     """kr8s' own client, its connections going through a transport."""
@@ -32,9 +30,11 @@ class Wire(Api):
         self._transport = transport
 
     async def _create_session(self) -> None:
-        headers = {"content-type": "application/json"}
         self._session = httpx.AsyncClient(
-            base_url="http://kube", transport=self._transport, headers=headers, timeout=None
+            base_url="http://kube",
+            transport=self._transport,
+            headers={"content-type": "application/json"},
+            timeout=None,  # noqa: S113 - as kr8s has it
         )
 
 
@@ -44,6 +44,7 @@ class Asked:
 
     at: float
     kind: str
+    path: str
     query: dict[str, str]
 
     @property
@@ -70,7 +71,7 @@ class UnrulyApi:
             return
         query = dict(parse_qsl(scope["query_string"].decode()))
         kind = "watch" if "watch" in query else "list"
-        self.asked.append(Asked(anyio.current_time(), kind, query))
+        self.asked.append(Asked(anyio.current_time(), kind, scope["path"], query))
         cues = self.watches if kind == "watch" else self.lists
         answer = cues.popleft() if cues else self.kube
         if kind == "watch":
@@ -99,23 +100,26 @@ class UnrulyApi:
         self.reset()
 
     async def _on_wire(self, answer: App, scope: Message, receive: Receive, send: Send) -> None:
-        broken, was_cut = self._break, False
+        broken, error = self._break, None
         async with anyio.create_task_group() as tasks:
-
-            async def cut() -> None:
-                nonlocal was_cut
-                await broken.wait()
-                was_cut = True
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(cut)
-            await answer(scope, receive, send)
+            tasks.start_soon(_cancel_at, broken, tasks.cancel_scope)
+            try:
+                await answer(scope, receive, send)
+            except ConnectionError as caught:  # by itself, not in a group of exceptions
+                error = caught
             tasks.cancel_scope.cancel()
-        if was_cut and self._silent:
+        if error is not None:
+            raise error
+        if broken.is_set() and self._silent:
             self._silent = False
             await anyio.sleep_forever()
-        if was_cut:
+        if broken.is_set():
             raise ConnectionResetError("reset by the test")
+
+
+async def _cancel_at(moment: anyio.Event, scope: anyio.CancelScope) -> None:
+    await moment.wait()
+    scope.cancel()
 
 
 # --- cues

@@ -31,9 +31,7 @@ class _InProcessApi(Api):
     """kr8s' own client, its connections ending in the sandbox."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, use: str) -> None:
-        super().__init__(
-            url="http://sandbox", kubeconfig=False, namespace=use, bypass_factory=True
-        )
+        super().__init__(url="http://sandbox", kubeconfig=False, namespace=use, bypass_factory=True)
         self._transport = transport
 
     async def _create_session(self) -> None:
@@ -142,12 +140,15 @@ class World:
     ) -> Object:
         """Wait until the object's status is accepted; return the status."""
         status: Object = {}
+        began = anyio.current_time()
         with anyio.move_on_after(within_s):
             while True:
                 status = (await self.get(name)).get("status", {})
                 if accept(status):
                     return status
-                await anyio.sleep(0.25)
+                # Who has waited for ten minutes need not know to the second.
+                waited_s = anyio.current_time() - began
+                await anyio.sleep(0.25 if waited_s < 600 else waited_s / 50)
         raise AssertionError(f"{name} never came so far: {json.dumps(status, indent=1)}")
 
     async def ready(self, name: str, *, within_s: float = 300) -> Object:

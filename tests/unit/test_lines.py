@@ -46,7 +46,7 @@ async def until_too_long(chunks: list[bytes], limit: int) -> tuple[list[bytes], 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Cut data at these places, wherever they are."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 PLACES = st.lists(st.integers(0, 200), max_size=12)

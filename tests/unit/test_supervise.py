@@ -1,6 +1,8 @@
 import math
+from itertools import pairwise
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from ollama_op.supervise import BACKOFF_S, Latest, Supervisor
@@ -95,7 +97,7 @@ async def test_a_task_retired_before_it_ran_does_nothing():
     ran = []
 
     async def run(box: Latest[int]) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         ran.append(box.item)
 
     async with anyio.create_task_group() as tasks:
@@ -112,7 +114,7 @@ async def test_a_task_that_ends_is_forgotten():
     ran = []
 
     async def run(box: Latest[int]) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         ran.append(box.item)
 
     async with anyio.create_task_group() as tasks:
@@ -140,7 +142,7 @@ async def test_a_crashed_task_is_started_again_ever_more_slowly():
         await anyio.sleep(300)
         tasks.cancel_scope.cancel()
     times = [at for at, _ in starts]
-    gaps = [round(b - a) for a, b in zip(times, times[1:], strict=False)]
+    gaps = [round(b - a) for a, b in pairwise(times)]
     assert gaps == [1, 2, 5, 15, 60, 60, 60, 60]
     assert (BACKOFF_S[-1], [item for _, item in starts]) == (60, [1, 1, 2, 2, 2, 2, 2, 2, 2])
 

@@ -1,0 +1,409 @@
+"""What the scripted Ollama and the real one have in common: all that the operator relies on."""
+
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+
+import anyio
+import httpx
+import pytest
+
+from crd.names import ModelName
+from ollama_op.errors import (
+    ModelAbsent,
+    ModelUnknown,
+    OllamaUnreachable,
+    ProtocolError,
+    PullFailed,
+)
+from ollama_op.ollama import OllamaClient, Step
+from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
+from ollama_op.sandbox.transport import AppTransport
+from support.ollama import OllamaServer
+from support.registry import Faults, Registry
+
+SMALL = 400_000  # bytes
+BIG = 4_000_000
+PART = 1_000_000  # of BIG, which comes before it stands still
+SHARED = 65_536
+ILLEGAL = ModelName("registry.ollama.ai", "library", "b@d", "latest")
+
+
+@dataclass
+class Stage:
+    """A server, and the registry behind it."""
+
+    http: httpx.AsyncClient
+
+    def __post_init__(self) -> None:
+        self.client = OllamaClient(self.http)
+
+    def publish(self, repo: str, *, version: int = 1, size: int = SMALL, shared: str = "") -> str:
+        """Publish a model; those with one `shared` have their first layer in common."""
+        raise NotImplementedError
+
+    def hold(self, repo: str) -> None:
+        """Let pulls of a model of BIG bytes come to a standstill on the way."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let them all go on."""
+        raise NotImplementedError
+
+    async def pull(self, name: str) -> list[Step]:
+        """Pull a model to the end."""
+        async with self.client.pull(ModelName.parse(name)) as steps:
+            return [step async for step in steps]
+
+    async def standstill(self, steps: AsyncIterator[Step]) -> Step:
+        """Read a pull on hold until it stands still."""
+        last, same = Step(), 0
+        async for step in steps:
+            same = same + 1 if step.completed and step == last else 0
+            if same == 10:
+                return step
+            last = step
+        raise AssertionError("it never stood still")
+
+    async def load(self, name: str) -> None:
+        """Load a model into memory."""
+        body = {"model": name, "keep_alive": "5m", "stream": False}
+        answer = await self.http.post("/api/generate", json=body, timeout=60)
+        answer.raise_for_status()
+
+    async def unloaded(self, name: str) -> None:
+        """Wait until a model is in memory no more: a moment after Ollama was asked."""
+        with anyio.fail_after(10):
+            while ModelName.parse(name) in await self.client.running():  # noqa: ASYNC110 - polled
+                await anyio.sleep(0.05)
+
+
+@dataclass
+class SandboxStage(Stage):
+    app: OllamaSandbox
+    go: anyio.Event = field(default_factory=anyio.Event)
+
+    def publish(self, repo, *, version=1, size=SMALL, shared="") -> str:
+        small = (13, 31, 484)
+        sizes = (SHARED, size, *small) if shared else (size, 15, *small)
+        return self.app.publish(repo, *sizes, seed=str(version), shared=shared)
+
+    def hold(self, repo) -> None:
+        self.app.bytes_per_second = PART / self.app.tick_s
+        self.app.trouble(repo, Trouble(after_bytes=PART, until=self.go))
+
+    def release(self) -> None:
+        self.go.set()
+
+
+@dataclass
+class RealStage(Stage):
+    registry: Registry
+
+    def publish(self, repo, *, version=1, size=SMALL, shared="") -> str:
+        return self.registry.publish(
+            repo,
+            seed=zlib.crc32(repo.encode()) + version,
+            size=size,
+            shared_layer_seed=zlib.crc32(shared.encode()) if shared else None,
+        )
+
+    def hold(self, repo) -> None:
+        self.registry.set_faults(repo, Faults(stall_after=PART))
+
+    def release(self) -> None:
+        self.registry.faults = Faults()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time, as a real server has no other."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["sandbox", pytest.param("real", marks=pytest.mark.real)])
+def server(request: pytest.FixtureRequest) -> tuple[OllamaServer, Registry] | None:
+    """Return the real server and its registry, or None for the scripted one."""
+    if request.param == "sandbox":
+        return None
+    return request.getfixturevalue("ollama"), request.getfixturevalue("registry")
+
+
+@pytest.fixture
+async def stage(server: tuple[OllamaServer, Registry] | None) -> AsyncGenerator[Stage]:
+    """Give each test a server: the sandbox's, then the real one."""
+    if server is None:
+        app = OllamaSandbox()
+        async with (
+            AppTransport(app) as transport,
+            httpx.AsyncClient(transport=transport, base_url="http://ollama:11434") as http,
+        ):
+            yield SandboxStage(http, app)
+    else:
+        ollama, registry = server
+        async with httpx.AsyncClient(base_url=ollama.url, trust_env=False) as http:
+            yield RealStage(http, registry)
+            registry.faults = Faults()
+
+
+# What is there
+
+
+async def test_a_pulled_model_is_listed_with_its_digest(stage) -> None:
+    """The digest is the one it was published with; the size counts all layers."""
+    digest = stage.publish("c-listed")
+    await stage.pull("c-listed")
+    entry = (await stage.client.tags())[ModelName.parse("c-listed")]
+    assert (entry.name, entry.digest) == ("c-listed:latest", digest)
+    assert SMALL < entry.size < SMALL + 2_000
+
+
+async def test_what_is_listed_can_be_shown(stage) -> None:
+    """Both together are what makes a model Ready."""
+    stage.publish("c-shown")
+    await stage.pull("c-shown")
+    await stage.client.show(ModelName.parse("c-shown"))
+
+
+async def test_what_is_absent_cannot_be_shown(stage) -> None:
+    """Absent is an answer of its own, and no failure of the server."""
+    with pytest.raises(ModelAbsent):
+        await stage.client.show(ModelName.parse("c-absent"))
+    assert ModelName.parse("c-absent") not in await stage.client.tags()
+
+
+async def test_case_does_not_tell_models_apart(stage) -> None:
+    """Whoever names it in another case means the same model."""
+    stage.publish("c-team/cased")
+    await stage.pull("c-team/cased")
+    shouted = ModelName.parse("C-TEAM/Cased:LATEST")
+    await stage.client.show(shouted)
+    assert (await stage.client.tags())[shouted].name == "c-team/cased:latest"
+    await stage.client.delete(shouted)
+    assert shouted not in await stage.client.tags()
+
+
+async def test_deleting_twice_is_no_error(stage) -> None:
+    """Once deleted, a model is gone; what is gone can be deleted."""
+    name = ModelName.parse("c-deleted")
+    stage.publish("c-deleted")
+    await stage.pull("c-deleted")
+    await stage.client.delete(name)
+    assert name not in await stage.client.tags()
+    with pytest.raises(ModelAbsent):
+        await stage.client.show(name)
+    await stage.client.delete(name)
+
+
+async def test_a_server_that_is_not_there_is_unreachable() -> None:
+    """No connection is an outage, and never an absent model."""
+    async with httpx.AsyncClient(base_url="http://127.0.0.1:9", trust_env=False) as http:
+        with pytest.raises(OllamaUnreachable, match="refused the connection"):
+            await OllamaClient(http).show(ModelName.parse("any"))
+
+
+# How a pull goes
+
+
+async def test_a_pull_ends_in_success(stage) -> None:
+    """Manifest, layers, verification, manifest again, success: in this order."""
+    stage.publish("c-phases")
+    phases = list(dict.fromkeys(step.status for step in await stage.pull("c-phases")))
+    assert phases[0] == "pulling manifest"
+    assert all(phase.startswith("pulling ") for phase in phases[1:-3])
+    assert phases[-3:] == ["verifying sha256 digest", "writing manifest", "success"]
+
+
+async def test_layers_say_how_far_they_are(stage) -> None:
+    """Each step of a layer has its digest and size; the last one of each is complete."""
+    stage.publish("c-layers")
+    steps = [step for step in await stage.pull("c-layers") if step.digest]
+    assert all(step.digest.startswith("sha256:") for step in steps)
+    assert all(step.status == f"pulling {step.digest[7:19]}" for step in steps)
+    assert all(0 <= step.completed <= step.total for step in steps)
+    last = {step.digest: step for step in steps}
+    assert all(step.completed == step.total for step in last.values())
+    assert max(step.total for step in last.values()) == SMALL
+    entry = (await stage.client.tags())[ModelName.parse("c-layers")]
+    assert sum(step.total for step in last.values()) == entry.size
+
+
+async def test_a_pull_again_changes_nothing(stage) -> None:
+    """What is there already is complete from the first step on."""
+    stage.publish("c-again")
+    await stage.pull("c-again")
+    name = ModelName.parse("c-again")
+    before = (await stage.client.tags())[name]
+    steps = await stage.pull("c-again")
+    assert all(step.completed == step.total for step in steps if step.digest)
+    assert steps[-1].status == "success"
+    assert before == (await stage.client.tags())[name]
+
+
+async def test_a_pull_again_brings_a_new_version(stage) -> None:
+    """A refresh is a pull: afterwards the digest is the new one, and the old layers are dropped."""
+    old = stage.publish("c-renewed", version=1)
+    await stage.pull("c-renewed")
+    new = stage.publish("c-renewed", version=2)
+    phases = [step.status for step in await stage.pull("c-renewed")]
+    assert phases[-2:] == ["removing unused layers", "success"]
+    name = ModelName.parse("c-renewed")
+    assert old != new == (await stage.client.tags())[name].digest
+    await stage.client.show(name)
+
+
+async def test_an_unknown_model_fails_after_http_200(stage) -> None:
+    """Only the last line says that the registry has no such model."""
+    name = "c-nobody/has:it"
+    answer = await stage.http.post("/api/pull", json={"model": name}, timeout=30)
+    assert answer.status_code == 200
+    with pytest.raises(ModelUnknown, match=name):
+        await stage.pull(name)
+
+
+async def test_an_illegal_name_is_refused_at_once(stage) -> None:
+    """Pull and delete say 400; the client's errors say it was no outage."""
+    for method, path in (("POST", "/api/pull"), ("DELETE", "/api/delete")):
+        answer = await stage.http.request(method, path, json={"model": str(ILLEGAL)})
+        assert answer.status_code == 400
+        assert "invalid" in answer.json()["error"]
+    with pytest.raises(PullFailed, match="invalid model name"):
+        async with stage.client.pull(ILLEGAL):
+            pass
+    with pytest.raises(ProtocolError, match="invalid"):
+        await stage.client.delete(ILLEGAL)
+
+
+async def test_a_stalled_pull_still_has_steps(stage) -> None:
+    """They come as often as ever, and say the same every time."""
+    stage.publish("c-stalled", size=BIG)
+    stage.hold("c-stalled")
+    async with stage.client.pull(ModelName.parse("c-stalled")) as steps:
+        stood = await stage.standstill(steps)
+        assert 0 < stood.completed <= PART
+        assert await anext(steps) == stood
+        stage.release()
+        assert [step async for step in steps][-1].status == "success"
+
+
+async def test_leaving_a_pull_ends_it_and_keeps_the_part(stage) -> None:
+    """The model does not come by itself; the next pull begins where this one was left."""
+    name = ModelName.parse("c-left")
+    stage.publish("c-left", size=BIG)
+    stage.hold("c-left")
+    async with stage.client.pull(name) as steps:
+        stood = await stage.standstill(steps)
+    await anyio.sleep(0.3)  # for the server to notice
+    assert name not in await stage.client.tags()
+    async with stage.client.pull(name) as steps:
+        assert (await _first_bytes(steps)).completed == stood.completed
+    stage.release()
+    await stage.pull("c-left")
+    await stage.client.show(name)
+
+
+async def test_two_pulls_of_one_model_both_succeed(stage) -> None:
+    """Whoever comes second follows the download under way."""
+    stage.publish("c-both", size=BIG)
+    ends: list[str] = []
+
+    async def pull() -> None:
+        ends.append((await stage.pull("c-both"))[-1].status)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pull)
+        tasks.start_soon(pull)
+    assert ends == ["success", "success"]
+    await stage.client.show(ModelName.parse("c-both"))
+
+
+# Traps
+
+
+async def test_deleting_one_model_keeps_what_another_shares(stage) -> None:
+    """As long as nothing is being pulled, a shared layer stays."""
+    for repo in ("c-a", "c-b"):
+        stage.publish(repo, shared="kept")
+        await stage.pull(repo)
+    await stage.client.delete(ModelName.parse("c-a"))
+    await stage.client.show(ModelName.parse("c-b"))
+
+
+async def test_deleting_one_model_breaks_a_pull_that_shares_a_layer(stage) -> None:
+    """That pull says success and its model is listed, but it is whole only when pulled again."""
+    name = ModelName.parse("c-heir")
+    stage.publish("c-giver", shared="lost")
+    stage.publish("c-heir", size=BIG, shared="lost")
+    await stage.pull("c-giver")
+    stage.hold("c-heir")
+    async with stage.client.pull(name) as steps:
+        await _past_the_shared_layer(steps)
+        await stage.standstill(steps)
+        await stage.client.delete(ModelName.parse("c-giver"))
+        stage.release()
+        assert [step async for step in steps][-1].status == "success"
+    assert name in await stage.client.tags()
+    with pytest.raises(ModelAbsent):
+        await stage.client.show(name)
+    await stage.pull("c-heir")
+    await stage.client.show(name)
+
+
+async def test_a_new_version_breaks_a_pull_that_shares_an_old_layer(stage) -> None:
+    """A pull drops the layers of the version that it replaces, just as a deletion does."""
+    name = ModelName.parse("c-follower")
+    stage.publish("c-mover", shared="moved")
+    stage.publish("c-follower", size=BIG, shared="moved")
+    await stage.pull("c-mover")
+    stage.publish("c-mover", version=2)
+    stage.hold("c-follower")
+    async with stage.client.pull(name) as steps:
+        await _past_the_shared_layer(steps)
+        await stage.standstill(steps)
+        await stage.pull("c-mover")
+        stage.release()
+        assert [step async for step in steps][-1].status == "success"
+    with pytest.raises(ModelAbsent):
+        await stage.client.show(name)
+    await stage.pull("c-follower")
+    await stage.client.show(name)
+
+
+async def test_a_loaded_model_can_be_unloaded(stage) -> None:
+    """What is in memory is listed there, until it is told to go; telling twice is no error."""
+    name = ModelName.parse("c-loaded")
+    stage.publish("c-loaded")
+    await stage.pull("c-loaded")
+    assert name not in await stage.client.running()
+    await stage.load("c-loaded")
+    assert name in await stage.client.running()
+    await stage.client.unload(ModelName.parse("C-LOADED"))
+    await stage.unloaded("c-loaded")
+    await stage.client.unload(name)
+    await stage.client.unload(ModelName.parse("c-never-was"))
+
+
+async def test_a_loaded_model_that_is_deleted_stays_loaded(stage) -> None:
+    """It is gone from the list, remains in memory, and can no longer be told to go."""
+    name = ModelName.parse("c-ghost")
+    stage.publish("c-ghost")
+    await stage.pull("c-ghost")
+    await stage.load("c-ghost")
+    await stage.client.delete(name)
+    assert name not in await stage.client.tags()
+    await stage.client.unload(name)
+    await anyio.sleep(0.3)
+    assert name in await stage.client.running()
+
+
+async def _past_the_shared_layer(steps: AsyncIterator[Step]) -> None:
+    async for step in steps:
+        if step.total == SHARED and step.completed == SHARED:
+            return
+
+
+async def _first_bytes(steps: AsyncIterator[Step]) -> Step:
+    async for step in steps:
+        if step.completed:
+            return step
+    raise AssertionError("no bytes ever came")

@@ -1,0 +1,322 @@
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import structlog
+
+from ollama_op import cli
+from ollama_op.settings import ENV_PREFIX
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> tuple[str, str]:
+        """The two lines of an error: what failed, and what helps."""
+        lines = re.fullmatch(r"error: (.+)\nhint: (.+)\n", self.err)
+        assert lines is not None, self.err
+        return lines[1], lines[2]
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch, tmp_path) -> Iterator[None]:
+    """Let no setting of this machine count, and undo what is set up for the whole process."""
+    for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no kubeconfig"))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def ollama_op(monkeypatch, capsys) -> Run:
+    """Run the command line as the shell does."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["ollama-op", *arguments])
+        # Where pytest was started as a module, click would take that for the program's name.
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        written = capsys.readouterr()
+        return Ended(code, written.out, written.err)
+
+    return run
+
+
+def accepted(ended: Ended) -> bool:
+    """Tell whether all flags were taken: the next thing that is missing is a kubeconfig."""
+    return ended.code == 1 and ended.error[0].startswith("no kubeconfig at ")
+
+
+# --- help
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["demo", "-h"]])
+def test_help_goes_to_standard_output(ollama_op, arguments):
+    """It is what was asked for, so it is no error; and it has an example."""
+    ended = ollama_op(*arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert "Examples:" in ended.out
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(ollama_op):
+    """Nobody who types only the name wants to read the word error."""
+    ended = ollama_op()
+    text = ended.out + ended.err
+    assert text.startswith("Usage: ollama-op")
+    assert "error:" not in text
+
+
+def test_the_version_is_the_packages(ollama_op):
+    """One line, for scripts and bug reports."""
+    assert re.fullmatch(r"ollama-op \d+\.\d+\.\d+\n", ollama_op("--version").out)
+
+
+def test_help_says_flags_variables_and_defaults(ollama_op):
+    """Whoever writes a manifest needs no other page."""
+    out = ollama_op("run", "--help").out
+    for text in ("--ollama-api-url", "OLLAMA_OP_OLLAMA_API_URL", "http://localhost:11434", ":8081"):
+        assert text in out
+    assert "--leader-elect" not in out
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["run", "--namespac", "x"], "unknown flag --namespac", "did you mean --namespace?"),
+        (["demo", "--kep"], "unknown flag --kep", "did you mean --keep?"),
+        (["run", "--xyzzy"], "unknown flag --xyzzy", "ollama-op run --help"),
+        (
+            ["run", "--health-interval", "0"],
+            "--health-interval: '0' is no time to wait",
+            "write 90s, 5m or 1h30m",
+        ),
+        (
+            ["run", "--stall-timeout=5"],
+            "--stall-timeout: '5' is no duration",
+            "write 90s, 5m or 1h30m",
+        ),
+        (
+            ["run", "--health-probe-bind-address", "8081"],
+            "--health-probe-bind-address: '8081' is no address",
+            "write :8081, 127.0.0.1:8081, or 0 for off",
+        ),
+        (
+            ["run", "--ollama-api-url", "ftp://ollama"],
+            "--ollama-api-url: the Ollama URL is not one",
+            "write http://ollama:11434",
+        ),
+        (["run", "extra"], "Got unexpected extra argument (extra)", "ollama-op run --help"),
+    ],
+)
+def test_a_mistake_is_two_lines_and_exit_code_2(ollama_op, arguments, message, hint):
+    """What is wrong, and what to do; nothing on standard output, and never a traceback."""
+    ended = ollama_op(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.error == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu"], ["rnu", "run"]),
+        (["run", "--log-level", "loud"], ["--log-level", "loud", "warning"]),
+        (["run", "--max-concurrent-pulls", "0"], ["--max-concurrent-pulls", "0", ">=1"]),
+        (["run", "--max-concurrent-pulls", "x"], ["--max-concurrent-pulls", "x", "integer"]),
+        (["run", "--stall-timeout"], ["--stall-timeout", "requires an argument"]),
+    ],
+)
+def test_any_other_mistake_is_told_in_the_same_form(ollama_op, arguments, words):
+    """With the flag, the value, and what would do."""
+    ended = ollama_op(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert all(word in " ".join(ended.error) for word in words)
+
+
+def test_a_password_in_a_url_is_not_repeated(ollama_op, monkeypatch):
+    """Neither from a flag nor from a variable."""
+    url = "http://user:hunter2@ollama"
+    assert "hunter2" not in ollama_op("run", "--ollama-api-url", url).err
+    monkeypatch.setenv("OLLAMA_OP_OLLAMA_API_URL", url)
+    ended = ollama_op("run")
+    assert (ended.code, "hunter2" in ended.err) == (2, False)
+
+
+def test_a_line_feed_behind_a_url_is_no_traceback(ollama_op, monkeypatch, tmp_path):
+    """Variables are filled from files, which end with one."""
+    monkeypatch.setenv("OLLAMA_OP_OLLAMA_API_URL", "http://ollama:11434\n")
+    (tmp_path / "no kubeconfig").write_text("")
+    assert ollama_op("run").code in (1, 2)
+
+
+# --- variables
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HEALTH_INTERVAL", "0", "--health-interval: '0' is no time to wait"),
+        ("HEALTH_PROBE_BIND_ADDRESS", "x", "--health-probe-bind-address: 'x' is no address"),
+        ("OLLAMA_API_URL", "ftp://x", "--ollama-api-url: the Ollama URL is not one"),
+        ("LEADER_ELECT", "true", "--leader-elect is not in this version"),
+    ],
+)
+def test_every_flag_can_be_a_variable(ollama_op, monkeypatch, name, value, message):
+    """OLLAMA_OP_ and the flag's name; a mistake in it is told as the flag's."""
+    monkeypatch.setenv(f"OLLAMA_OP_{name}", value)
+    ended = ollama_op("run")
+    assert (ended.code, ended.error[0]) == (2, message)
+
+
+def test_a_flag_wins_over_a_variable(ollama_op, monkeypatch):
+    """The nearer one counts."""
+    monkeypatch.setenv("OLLAMA_OP_HEALTH_INTERVAL", "0")
+    assert accepted(ollama_op("run", "--health-interval", "90s"))
+
+
+def test_an_empty_variable_is_none(ollama_op, monkeypatch):
+    """As manifests leave them."""
+    monkeypatch.setenv("OLLAMA_OP_HEALTH_INTERVAL", "")
+    monkeypatch.setenv("OLLAMA_OP_LEADER_ELECT", "")
+    assert accepted(ollama_op("run"))
+
+
+# --- flags of the Go operator
+
+GO_FALSE = ["0", "f", "F", "false", "FALSE", "False"]  # as strconv.ParseBool reads them
+GO_TRUE = ["1", "t", "T", "true", "TRUE", "True"]
+LATER = [
+    "--enable-api-server",
+    "--api-server-bind-address",
+    "--api-server-key",
+    "--metrics-bind-address",
+    "--leader-elect",
+]
+
+
+@pytest.mark.parametrize("flag", LATER)
+def test_what_is_not_built_yet_is_refused(ollama_op, flag):
+    """To take it in silence would promise what it stands for."""
+    ended = ollama_op("run", f"{flag}=1s")
+    assert (ended.code, ended.error[0]) == (2, f"{flag} is not in this version")
+
+
+@pytest.mark.parametrize("value", GO_FALSE)
+@pytest.mark.parametrize("flag", ["--enable-api-server", "--leader-elect"])
+def test_what_is_not_built_yet_may_be_switched_off(ollama_op, monkeypatch, flag, value):
+    """However Go would spell that; as a flag, and as a variable."""
+    assert accepted(ollama_op("run", f"{flag}={value}"))
+    monkeypatch.setenv("OLLAMA_OP_" + flag.strip("-").replace("-", "_").upper(), value)
+    assert accepted(ollama_op("run"))
+
+
+@pytest.mark.parametrize("argument", ["", *(f"={value}" for value in GO_TRUE)])
+def test_a_boolean_flag_alone_means_true(ollama_op, argument):
+    """As in Go; also when another flag follows."""
+    ended = ollama_op("run", f"--leader-elect{argument}", "--namespace", "x")
+    assert ended.error == (
+        "--leader-elect is not in this version",
+        "run one replica, without the flag",
+    )
+
+
+def test_the_manifest_of_the_go_operator_is_understood(ollama_op):
+    """Its flags, switched off where they are not built yet."""
+    ended = ollama_op(
+        "run",
+        "--ollama-api-url=http://ollama:11434",
+        "--enable-api-server=false",
+        "--metrics-bind-address=0",
+        "--health-probe-bind-address=:0",
+        "--leader-elect=false",
+        "--namespace=ai",
+    )
+    assert accepted(ended)
+
+
+# --- what fails later
+
+
+def test_no_cluster_is_exit_code_1_and_a_way_out(ollama_op, tmp_path):
+    """The file that was looked for is named, and what works without a cluster."""
+    ended = ollama_op("run")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.error == (
+        f"no kubeconfig at {tmp_path / 'no kubeconfig'} (from KUBECONFIG)",
+        "name one with --kubeconfig; without a cluster: ollama-op demo",
+    )
+
+
+@pytest.mark.parametrize("content", ["", "[]", "apiVersion: v1"])
+def test_a_kubeconfig_without_a_context_is_told(ollama_op, tmp_path, content):
+    """With the command that helps."""
+    config = tmp_path / "config"
+    config.write_text(content)
+    ended = ollama_op("run", "--kubeconfig", str(config))
+    assert (ended.code, ended.error) == (
+        1,
+        (f"the kubeconfig {config} has no current context", "kubectl config use-context NAME"),
+    )
+
+
+@pytest.mark.parametrize("content", [b": : :", b"\xff\xfe\x00"])
+def test_a_kubeconfig_that_cannot_be_read_is_told(ollama_op, tmp_path, content):
+    """In two lines, however long the parser's complaint is."""
+    config = tmp_path / "config"
+    config.write_bytes(content)
+    ended = ollama_op("run", "--kubeconfig", str(config))
+    assert (ended.code, f"the kubeconfig {config} cannot be read" in ended.error[0]) == (1, True)
+
+
+def test_a_busy_port_is_told(ollama_op, tmp_path):
+    """With the flag that helps."""
+    config = tmp_path / "config"
+    config.write_text("current-context: here")
+    with cli.Address("127.0.0.1", 0).bind() as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        ended = ollama_op(
+            "run", "--kubeconfig", str(config), "--health-probe-bind-address", address
+        )
+    assert (ended.code, ended.error) == (
+        1,
+        (
+            f"cannot listen on {address} for health probes: Address already in use",
+            "set --health-probe-bind-address to a free port, or to 0 for none",
+        ),
+    )
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b"])
+def test_a_host_that_is_none_is_told(ollama_op, tmp_path, host):
+    """In words, not as an unknown error."""
+    config = tmp_path / "config"
+    config.write_text("current-context: here")
+    ended = ollama_op(
+        "run", "--kubeconfig", str(config), "--health-probe-bind-address", f"{host}:0"
+    )
+    assert ended.code in (1, 2)
+    assert "Unknown error" not in ended.error[0]

@@ -1,0 +1,422 @@
+from datetime import timedelta
+
+import pytest
+
+from crd.names import ModelName
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH, OllamaModel, Reason
+from ollama_op.decide import (
+    AVAILABLE,
+    Action,
+    Claim,
+    Discard,
+    Leave,
+    Observed,
+    Pull,
+    Rest,
+    Verdict,
+    Verify,
+    decide,
+    still_wanted,
+    wanted,
+)
+from ollama_op.decide import owned as owned_by
+from support.models import DIGEST, NOW, condition, made, manifest, owned
+
+LLAMA = ModelName.parse("llama3.2:1b")
+PHI = ModelName.parse("phi3:mini")
+DYING = "2026-01-01T00:00:00Z"
+THERE = Observed(digest=DIGEST)
+ABSENT = Observed()
+OUTAGE = Observed(outage="http://ollama does not answer")
+OUTAGE_BUT_LISTED = Observed(outage="http://ollama does not answer", digest=DIGEST)
+LATER = NOW + timedelta(seconds=30)
+SOONER = NOW - timedelta(seconds=1)
+
+SEEN = {"model": "llama3.2:1b", "digest": DIGEST, "ownedModels": ["llama3.2:1b"]}
+READY = SEEN | {"conditions": [condition("Ready", "True", Reason.AVAILABLE)]}
+UNREACHABLE = Verdict(
+    Reason.OLLAMA_UNREACHABLE, "http://ollama does not answer. Waiting until Ollama answers."
+)
+
+
+def model(*, generation: int = 1, status: dict | None = None, **metadata) -> OllamaModel:
+    """Make an object that is ours already."""
+    metadata = {"finalizers": [FINALIZER], "generation": generation} | metadata
+    body = manifest(**metadata)
+    return made(body | {"status": {"observedGeneration": 1} | (status or {})})
+
+
+def wishing(value: str, **status) -> OllamaModel:
+    """Make an object that is Ready and asks for a refresh, or is told that it was served."""
+    return model(annotations={REFRESH: value}, status=READY | status)
+
+
+def failed(reason: Reason, due=None, **status) -> dict:
+    """Write the status of a failure that will be tried again when due, or never."""
+    mode = condition("Reconciling" if due else "Stalled", "True", reason)
+    ready = condition("Ready", "False", reason)
+    retry = {"nextRetryTime": due.isoformat()} if due else {}
+    return {"conditions": [ready, mode], "attempts": 1} | retry | status
+
+
+# What is true of the object and around it, and what is to be done next. In the order of the rules.
+LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
+    "A new object is claimed before Ollama is touched": (
+        model(finalizers=[]),
+        ABSENT,
+        Claim(),
+    ),
+    "A new object is claimed during an outage too": (
+        model(finalizers=["example.com/theirs"]),
+        OUTAGE,
+        Claim(),
+    ),
+    "A name that is none is said, and not even claimed": (
+        made(manifest(model="a//b:c")),
+        ABSENT,
+        Rest(wanted(made(manifest(model="a//b:c")))),
+    ),
+    "A spec that cannot be read is said": (
+        made(manifest() | {"spec": {"name": 5}}),
+        ABSENT,
+        Rest(wanted(made(manifest() | {"spec": {"name": 5}}))),
+    ),
+    "A model that is not there is pulled": (
+        model(),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A model that is there already is verified, not pulled": (
+        model(),
+        THERE,
+        Verify(LLAMA),
+    ),
+    "A model that changed behind our back is verified anew": (
+        model(status=READY),
+        Observed(digest="e" * 64),
+        Verify(LLAMA),
+    ),
+    "A digest that was seen under another name proves nothing": (
+        model(model="phi3:mini", generation=2, status=READY),
+        THERE,
+        Verify(PHI),
+    ),
+    "A verified model rests": (
+        model(status=READY),
+        THERE,
+        Rest(AVAILABLE),
+    ),
+    "A verified model that vanished is pulled again as lost": (
+        model(status=READY),
+        ABSENT,
+        Pull(LLAMA, Reason.MODEL_LOST),
+    ),
+    "A changed spec is pulled as new, for it was never there": (
+        model(model="phi3:mini", generation=2, status=READY),
+        ABSENT,
+        Pull(PHI, Reason.PULLING),
+    ),
+    "During an outage nothing is pulled": (
+        model(),
+        OUTAGE,
+        Rest(UNREACHABLE),
+    ),
+    "During an outage nothing counts as lost, and nothing as well": (
+        model(status=READY),
+        OUTAGE_BUT_LISTED,
+        Rest(UNREACHABLE),
+    ),
+    "A person's mistake stays said during an outage": (
+        model(status=failed(Reason.MODEL_UNKNOWN)),
+        OUTAGE,
+        Rest(),
+    ),
+    # --- failures
+    "A failed pull waits until its next try is due": (
+        model(status=failed(Reason.PULL_FAILED, LATER)),
+        ABSENT,
+        Rest(until=LATER),
+    ),
+    "A failed pull is tried again when it is due": (
+        model(status=failed(Reason.PULL_FAILED, NOW)),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A failed pull is tried again when it is overdue, as after a restart": (
+        model(status=failed(Reason.PULL_FAILED, SOONER)),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A changed spec is tried at once, whatever failed before": (
+        model(generation=2, status=failed(Reason.PULL_FAILED, LATER)),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A stalled model is not tried again": (
+        model(status=failed(Reason.MODEL_UNKNOWN)),
+        ABSENT,
+        Rest(),
+    ),
+    "A stalled model is tried when its spec has changed": (
+        model(generation=2, status=failed(Reason.MODEL_UNKNOWN)),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A stalled model that somebody pulled by hand is verified": (
+        model(status=failed(Reason.MODEL_UNKNOWN)),
+        THERE,
+        Verify(LLAMA),
+    ),
+    "A broken model waits for its turn": (
+        model(status=failed(Reason.MODEL_BROKEN, LATER)),
+        THERE,
+        Rest(until=LATER),
+    ),
+    "A broken model is deleted and pulled": (
+        model(status=failed(Reason.MODEL_BROKEN, NOW)),
+        THERE,
+        Pull(LLAMA, Reason.MODEL_BROKEN, repair=True),
+    ),
+    # --- refresh
+    "A refresh is served": (
+        wishing("true"),
+        THERE,
+        Pull(LLAMA, Reason.REFRESHING),
+    ),
+    "A refresh by token is served": (
+        wishing("2026-01-01"),
+        THERE,
+        Pull(LLAMA, Reason.REFRESHING),
+    ),
+    "A refresh that was served is not served again": (
+        wishing("2026-01-01", lastHandledRefresh="2026-01-01"),
+        THERE,
+        Rest(AVAILABLE),
+    ),
+    "A new token asks for another refresh": (
+        wishing("2026-01-02", lastHandledRefresh="2026-01-01"),
+        THERE,
+        Pull(LLAMA, Reason.REFRESHING),
+    ),
+    "A completed refresh asks for nothing": (
+        wishing("completed-2026-01-01T00:00:00Z"),
+        THERE,
+        Rest(AVAILABLE),
+    ),
+    "An empty annotation asks for nothing": (
+        wishing(""),
+        THERE,
+        Rest(AVAILABLE),
+    ),
+    "A refresh that failed waits until its next try is due": (
+        wishing("true", **failed(Reason.REFRESH_FAILED, LATER, observedRefresh="true")),
+        THERE,
+        Rest(until=LATER),
+    ),
+    "A new wish does not wait for what failed before it": (
+        wishing("again", **failed(Reason.REFRESH_FAILED, LATER, observedRefresh="true")),
+        THERE,
+        Pull(LLAMA, Reason.REFRESHING),
+    ),
+    "A wish gets a stalled model tried again": (
+        model(annotations={REFRESH: "true"}, status=failed(Reason.MODEL_UNKNOWN)),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A wish for a model that was never there is a first pull, and no old version stays in use": (
+        model(annotations={REFRESH: "true"}),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "A wish for a model that was lost brings it back, and does not call it Ready meanwhile": (
+        wishing("true"),
+        ABSENT,
+        Pull(LLAMA, Reason.MODEL_LOST),
+    ),
+    "A wish for a model that nobody verified has it verified first": (
+        model(annotations={REFRESH: "true"}),
+        THERE,
+        Verify(LLAMA),
+    ),
+    # --- what the object stood for before
+    "The model before a changed spec goes when the new one is there": (
+        model(status=READY | {"ownedModels": ["phi3:mini", "llama3.2:1b"]}),
+        THERE,
+        Discard((PHI,)),
+    ),
+    "The model before a changed spec stays while the new one is not there": (
+        model(generation=2, status={"ownedModels": ["phi3:mini"]}),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "The model before a changed spec stays when another object names it": (
+        model(status=READY | {"ownedModels": ["phi3:mini", "llama3.2:1b"]}),
+        Observed(digest=DIGEST, shared=[PHI]),
+        Rest(AVAILABLE),
+    ),
+    "Another spelling of the model is not another model": (
+        model(status=READY | {"ownedModels": ["LLAMA3.2:1B"]}),
+        THERE,
+        Rest(AVAILABLE),
+    ),
+    "What could not be discarded is tried again later": (
+        model(
+            status=READY
+            | {"ownedModels": ["phi3:mini", "llama3.2:1b"], "nextRetryTime": LATER.isoformat()}
+        ),
+        THERE,
+        Rest(until=LATER),
+    ),
+}
+
+GONE = {"deletionTimestamp": DYING}
+
+DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
+    "A deleted object takes its model with it": (
+        model(**GONE, status=READY),
+        THERE,
+        Leave((LLAMA,)),
+    ),
+    "A deleted object without a status takes the model of its spec": (
+        model(**GONE),
+        THERE,
+        Leave((LLAMA,)),
+    ),
+    "A model that is not listed is removed all the same, for the list may be old": (
+        model(**GONE, status=READY),
+        ABSENT,
+        Leave((LLAMA,)),
+    ),
+    "A deleted object takes every model that it brought": (
+        model(**GONE, status={"ownedModels": ["llama3.2:1b", "phi3:mini"]}),
+        THERE,
+        Leave((LLAMA, PHI)),
+    ),
+    "A model that another object names stays": (
+        model(**GONE, status=READY),
+        Observed(digest=DIGEST, shared=[LLAMA]),
+        Leave(()),
+    ),
+    "Of several models only those go that nobody names": (
+        model(**GONE, status={"ownedModels": ["llama3.2:1b", "phi3:mini"]}),
+        Observed(shared=[LLAMA]),
+        Leave((PHI,)),
+    ),
+    "During an outage the object waits and says why": (
+        model(**GONE, status=READY),
+        OUTAGE,
+        Rest(
+            Verdict(
+                Reason.DELETION_BLOCKED,
+                "Model not removed: http://ollama does not answer."
+                f" To let go: annotate {FORCE_DELETE}=true.",
+            )
+        ),
+    ),
+    "During an outage an object whose model stays may go": (
+        model(**GONE, status=READY),
+        Observed(outage="away", shared=[LLAMA]),
+        Leave(()),
+    ),
+    "Forced, the object goes without its model, whatever else holds": (
+        model(**GONE, status=READY, annotations={FORCE_DELETE: "true"}),
+        OUTAGE,
+        Leave(()),
+    ),
+    "Force is spelled true and not otherwise": (
+        model(**GONE, status=READY, annotations={FORCE_DELETE: "yes"}),
+        THERE,
+        Leave((LLAMA,)),
+    ),
+    "Force alone deletes nothing": (
+        model(status=READY, annotations={FORCE_DELETE: "true"}),
+        THERE,
+        Rest(AVAILABLE),
+    ),
+    "A removal that failed waits until its next try is due": (
+        model(**GONE, status=SEEN | failed(Reason.DELETION_BLOCKED, LATER)),
+        THERE,
+        Rest(until=LATER),
+    ),
+    "A removal that failed is tried again when it is due": (
+        model(**GONE, status=SEEN | failed(Reason.DELETION_BLOCKED, NOW)),
+        THERE,
+        Leave((LLAMA,)),
+    ),
+    "Deletion does not wait for the next try of a pull": (
+        model(**GONE, status=SEEN | failed(Reason.PULL_FAILED, LATER)),
+        THERE,
+        Leave((LLAMA,)),
+    ),
+    "An object that we hold no longer is left alone": (
+        model(**GONE, finalizers=["example.com/theirs"], status=READY),
+        THERE,
+        Rest(),
+    ),
+    "An object with a bad spec can be deleted, and takes what it brought before": (
+        made(
+            manifest(finalizers=[FINALIZER], **GONE)
+            | {"spec": {}, "status": {"ownedModels": ["phi3:mini"]}}
+        ),
+        THERE,
+        Leave((PHI,)),
+    ),
+    "An object with a bad spec that brought nothing just goes": (
+        made(manifest(finalizers=[FINALIZER], **GONE) | {"spec": {}}),
+        OUTAGE,
+        Leave(()),
+    ),
+}
+
+
+def ids(table: dict) -> dict:
+    """Make a parametrisation of a table: its sentences are the tests' names."""
+    return {"argvalues": table.values(), "ids": [name.replace(" ", "_") for name in table]}
+
+
+@pytest.mark.parametrize(("obj", "seen", "action"), **ids(LIVING))
+def test_a_living_object(obj, seen, action):
+    """Its case is the test's name."""
+    assert decide(obj, seen, NOW) == action
+
+
+@pytest.mark.parametrize(("obj", "seen", "action"), **ids(DELETED))
+def test_a_deleted_object(obj, seen, action):
+    """Its case is the test's name."""
+    assert decide(obj, seen, NOW) == action
+
+
+def test_a_bad_spec_is_told_in_words():
+    """What is wrong, and where."""
+    assert wanted(made(manifest(model="llama3.2:-b"))) == Verdict(
+        Reason.INVALID_NAME,
+        "Not a model name: the tag begins with '-', which Ollama does not take there."
+        " Correct the spec.",
+    )
+    verdict = wanted(made(manifest() | {"spec": {"name": 5, "tag": "1b"}}))
+    assert verdict == Verdict(
+        Reason.INVALID_SPEC, "The spec cannot be read: Expected `str`, got `int` - at `$.name`."
+    )
+
+
+def test_a_status_edited_by_hand_owns_only_what_are_names():
+    """What cannot be a model cannot be removed either."""
+    obj = owned(ownedModels=["phi3:mini", "https://evil", ""])
+    assert owned_by(obj) == (PHI,)
+
+
+@pytest.mark.parametrize(
+    ("obj", "still"),
+    [
+        (model(), True),
+        (model(model="LLAMA3.2:1b"), True),
+        (model(annotations={REFRESH: "true"}), True),
+        (model(model="phi3:mini"), False),
+        (model(model="a//b:c"), False),
+        (model(**GONE), False),
+    ],
+    ids=["unchanged", "another spelling", "a wish", "another model", "no name", "deleted"],
+)
+def test_a_pull_is_cancelled_when_it_no_longer_serves(obj, still):
+    """A change that wants the same model lets the download go on."""
+    assert still_wanted(obj, Pull(LLAMA, Reason.PULLING)) is still

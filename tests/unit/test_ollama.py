@@ -1,0 +1,456 @@
+import itertools
+import json
+import re
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, Self
+
+import anyio
+import httpx
+import pytest
+
+from crd.names import ModelName
+from ollama_op.errors import (
+    AuthenticationFailed,
+    DigestMismatch,
+    InsufficientStorage,
+    ModelAbsent,
+    ModelBroken,
+    ModelUnknown,
+    OllamaError,
+    OllamaUnreachable,
+    ProtocolError,
+    PullFailed,
+    RegistryUnavailable,
+    ServerTooOld,
+)
+from ollama_op.ollama import CALLS_AT_ONCE, LINE_LIMIT, OllamaClient, Step, pull_failed
+
+LLAMA = ModelName.parse("llama3.2:1b")
+DIGEST = "sha256:" + "15cb" * 16
+SUCCESS = {"status": "success"}
+
+Respond = Callable[[httpx.Request], Any]
+
+
+def client(respond: Respond, *, url: str = "http://ollama:11434") -> OllamaClient:
+    return OllamaClient(httpx.AsyncClient(transport=httpx.MockTransport(respond), base_url=url))
+
+
+def answering(status: int, body: bytes | object = b"") -> OllamaClient:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client(lambda _request: httpx.Response(status, content=content))
+
+
+def failing(error: Exception) -> OllamaClient:
+    def respond(_request: httpx.Request) -> httpx.Response:
+        raise error
+
+    return client(respond)
+
+
+class Pull(httpx.AsyncByteStream):
+    """The answer to a pull: lines, one each `every_s` seconds, and then an end of some kind.
+
+    No generator, so that leaving it early needs no closing.
+    """
+
+    def __init__(
+        self,
+        *lines: bytes | dict[str, Any],
+        repeat: int = 1,
+        every_s: float = 0,
+        end: Exception | None = None,
+    ) -> None:
+        self._lines = chain.from_iterable(itertools.repeat(lines, repeat))
+        self._every_s = every_s
+        self._end = end
+        self.closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.sleep(self._every_s)
+        for line in self._lines:
+            return line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
+        raise self._end or StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def pulled(stream: httpx.AsyncByteStream) -> list[Step]:
+    """Pull to the end."""
+    ollama = client(lambda _request: httpx.Response(200, stream=stream))
+    async with ollama.pull(LLAMA) as steps:
+        return [step async for step in steps]
+
+
+# --- what is asked
+
+
+@pytest.mark.parametrize(
+    ("ask", "method", "path", "body"),
+    [
+        (lambda o: o.tags(), "GET", "/api/tags", None),
+        (lambda o: o.running(), "GET", "/api/ps", None),
+        (lambda o: o.show(LLAMA), "POST", "/api/show", {"model": "llama3.2:1b"}),
+        (lambda o: o.delete(LLAMA), "DELETE", "/api/delete", {"model": "llama3.2:1b"}),
+        (
+            lambda o: o.unload(LLAMA),
+            "POST",
+            "/api/generate",
+            {"model": "llama3.2:1b", "keep_alive": 0, "stream": False},
+        ),
+    ],
+    ids=["tags", "ps", "show", "delete", "unload"],
+)
+async def test_each_call_is_the_documented_request(ask, method, path, body):
+    """Method, path and body are those of Ollama's docs/api.md; a path in the base URL is kept."""
+    asked = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.path, json.loads(request.content or b"null")))
+        return httpx.Response(200, json={})
+
+    await ask(client(respond))
+    await ask(client(respond, url="http://proxy/ollama"))
+    assert asked == [(method, path, body), (method, f"/ollama{path}", body)]
+
+
+async def test_a_list_is_by_name_however_it_is_spelled():
+    """A model is found by any spelling; an entry with a name that is none is passed over."""
+    body = {
+        "models": [
+            {"name": "Llama3.2:1B", "digest": "d1", "size": 7, "details": {"family": "x"}},
+            {"name": "not//a name", "digest": "d2", "size": 8},
+        ]
+    }
+    tags = await answering(200, body).tags()
+    assert {str(name): (e.digest, e.size) for name, e in tags.items()} == {"Llama3.2:1B": ("d1", 7)}
+    assert LLAMA in tags
+
+
+@pytest.mark.parametrize("body", [{}, {"models": None}, {"models": []}])
+async def test_no_models_is_an_empty_list(body):
+    """Go writes an empty list as null now and then."""
+    assert await answering(200, body).tags() == {}
+    assert await answering(200, body).running() == frozenset()
+
+
+async def test_a_loaded_model_is_found():
+    """By its name, in any spelling."""
+    assert LLAMA in await answering(200, {"models": [{"name": "LLAMA3.2:1b"}]}).running()
+
+
+# --- what is answered
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(404, ModelAbsent), (500, ModelBroken), (400, ProtocolError)]
+)
+async def test_show_tells_absent_from_broken(status, error):
+    """A model that cannot be shown is not one that is not there."""
+    with pytest.raises(error):
+        await answering(status, {"error": "said so"}).show(LLAMA)
+
+
+@pytest.mark.parametrize("call", ["delete", "unload"])
+async def test_what_is_not_there_needs_no_removal(call):
+    """Asked twice, the second time is no error."""
+    await getattr(answering(404, {"error": "model 'llama3.2:1b' not found"}), call)(LLAMA)
+
+
+CALLS = {
+    "tags": lambda o: o.tags(),
+    "ps": lambda o: o.running(),
+    "show": lambda o: o.show(LLAMA),
+    "delete": lambda o: o.delete(LLAMA),
+    "unload": lambda o: o.unload(LLAMA),
+}
+
+
+@pytest.mark.parametrize("call", [c for c in CALLS if c != "show"])
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 500, 502])
+async def test_any_other_status_is_a_protocol_error(call, status):
+    """With the status and Ollama's words."""
+    with pytest.raises(ProtocolError, match=f"HTTP {status}: these words"):
+        await CALLS[call](answering(status, {"error": "these words"}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b'{"models":7}', b'{"models":[{"name":"\xff"}]}', b"[" * 100_000],
+    ids=["empty", "html", "array", "wrong type", "no unicode", "deep"],
+)
+@pytest.mark.parametrize("call", ["tags", "ps"])
+async def test_an_answer_that_cannot_be_read_is_a_protocol_error(call, body):
+    """A proxy's page, or anything else, is no list of models; above all, it is not an empty one."""
+    with pytest.raises(ProtocolError):
+        await CALLS[call](answering(200, body))
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_body_with_a_broken_encoding_is_an_error_of_ours(call):
+    """A proxy may say gzip and send something else."""
+    headers = {"content-encoding": "gzip"}
+    ollama = client(lambda _request: httpx.Response(200, content=Pull(b"no"), headers=headers))
+    with pytest.raises(OllamaError):
+        await CALLS[call](ollama)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("Connection refused"), "refused the connection"),
+        (
+            httpx.ConnectError("[Errno -2] Name or service not known"),
+            "has a host name that cannot be resolved",
+        ),
+        (httpx.ConnectTimeout("x"), "does not answer"),
+        (httpx.ReadTimeout("x"), "does not answer"),
+        (httpx.ReadError("x"), "broke the connection"),
+        (httpx.RemoteProtocolError("x"), "broke the connection"),
+        (httpx.WriteError("x"), "broke the connection"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else type(value).__name__,
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_no_answer_is_unreachable_and_says_why(call, error, words):
+    """Whatever was asked; the server is named."""
+    with pytest.raises(OllamaUnreachable, match=rf"^http://ollama:11434 {words}$"):
+        await CALLS[call](failing(error))
+
+
+async def test_a_silent_server_does_not_answer():
+    """After half a minute."""
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        with anyio.move_on_after(request.extensions["timeout"]["read"]):
+            await anyio.sleep_forever()
+        raise httpx.ReadTimeout("silent")
+
+    with pytest.raises(OllamaUnreachable):
+        await client(hang).tags()
+    assert anyio.current_time() == pytest.approx(30)
+
+
+async def test_a_password_in_the_url_is_not_repeated():
+    """The server's address is part of messages that everybody can read."""
+
+    def respond(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    ollama = client(respond, url="http://user:hunter2@ollama:11434/base/?key=hunter2")
+    assert ollama.where == "http://ollama:11434/base"
+    with pytest.raises(OllamaUnreachable) as caught:
+        await ollama.tags()
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_few_calls_at_once_and_pulls_beside_them():
+    """Calls wait for each other; a pull waits for none of them."""
+    under_way, most = 0, 0
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        if request.url.path == "/api/pull":
+            return httpx.Response(200, stream=Pull(SUCCESS))
+        under_way += 1
+        most = max(most, under_way)
+        await anyio.sleep(1)
+        under_way -= 1
+        return httpx.Response(200, json={})
+
+    ollama = client(slow)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5 * CALLS_AT_ONCE):
+            tasks.start_soon(ollama.tags)
+        await anyio.sleep(0.5)
+        async with ollama.pull(LLAMA) as steps:
+            assert [step.status async for step in steps] == ["success"]
+        assert anyio.current_time() == pytest.approx(0.5)
+    assert (most, anyio.current_time()) == (CALLS_AT_ONCE, pytest.approx(5))
+
+
+# --- pulls
+
+
+async def test_a_pull_yields_what_ollama_streams():
+    """One step a line; fields that are not there are zero or empty, unknown ones are ignored."""
+    layer = {"status": "pulling 15cb", "digest": DIGEST, "total": 100}
+    steps = await pulled(
+        Pull({"status": "pulling manifest"}, layer, {**layer, "completed": 60, "new": []}, SUCCESS)
+    )
+    assert steps == [
+        Step(status="pulling manifest"),
+        Step(status="pulling 15cb", digest=DIGEST, total=100),
+        Step(status="pulling 15cb", digest=DIGEST, total=100, completed=60),
+        Step(status="success"),
+    ]
+
+
+async def test_the_steps_end_with_success():
+    """Whatever Ollama sends after it, or if it keeps the connection open."""
+    stream = Pull(SUCCESS, {"status": "encore"}, end=httpx.ReadError("late"))
+    assert await pulled(stream) == [Step(status="success")]
+    assert stream.closed
+
+
+async def test_a_pull_may_take_hours():
+    """No timeout cuts a slow download; only connecting has one."""
+    slow = Pull(*[{"status": "pulling"}] * 9, SUCCESS, every_s=3600)
+    asked = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request.extensions["timeout"])
+        return httpx.Response(200, stream=slow)
+
+    async with client(respond).pull(LLAMA) as steps:
+        assert len([step async for step in steps]) == 10
+    assert anyio.current_time() == pytest.approx(36_000)
+    assert asked == [{"connect": 5, "read": None, "write": None, "pool": None}]
+
+
+@pytest.mark.parametrize("lines", [[], [{"status": "writing manifest"}]])
+async def test_an_end_without_success_is_a_failure(lines):
+    """So ends the stream of a server that was killed."""
+    with pytest.raises(ProtocolError, match="ended without success"):
+        await pulled(Pull(*lines))
+
+
+async def test_a_success_without_its_line_feed_is_none():
+    """Half a line may be half a word."""
+    with pytest.raises(ProtocolError, match="ended without success"):
+        await pulled(Pull(b'{"status":"success"}'))
+
+
+async def test_an_error_line_after_200_is_the_failure():
+    """Nearly all failures of a pull come so."""
+    with pytest.raises(ModelUnknown, match=r"no llama3\.2:1b"):
+        await pulled(
+            Pull(
+                {"status": "pulling manifest"},
+                {"error": "pull model manifest: file does not exist"},
+            )
+        )
+
+
+async def test_an_error_status_before_the_stream_is_a_failure():
+    """Ollama answers 400 to a name that it does not take."""
+    ollama = answering(400, {"error": "invalid model name"})
+    with pytest.raises(PullFailed, match="invalid model name"):
+        async with ollama.pull(LLAMA):
+            pass
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"<html>\n", b"[]\n", b'{"status":7}\n', b'{"status":"\xff"}\n', b"[" * 100_000 + b"\n"],
+    ids=["html", "array", "wrong type", "no unicode", "deep"],
+)
+async def test_a_line_that_cannot_be_read_is_a_protocol_error(line):
+    """It is no success."""
+    with pytest.raises(ProtocolError):
+        await pulled(Pull(line, SUCCESS))
+
+
+async def test_an_endless_line_is_a_protocol_error():
+    """And memory does not fill."""
+    chunk = b"x" * 65_536
+    with pytest.raises(ProtocolError, match="more than"):
+        await pulled(Pull(*[chunk] * (LINE_LIMIT // len(chunk) + 1)))
+
+
+@pytest.mark.parametrize("error", [httpx.ReadError("x"), httpx.RemoteProtocolError("x")])
+async def test_a_cut_connection_is_unreachable(error):
+    """In the middle of a pull as before it."""
+    with pytest.raises(OllamaUnreachable, match="broke the connection"):
+        await pulled(Pull({"status": "pulling"}, end=error))
+    with pytest.raises(OllamaUnreachable, match="broke the connection"):
+        async with failing(error).pull(LLAMA):
+            pass
+
+
+async def test_leaving_a_pull_closes_the_connection():
+    """That is what ends the download on the server; cancelled or left, it is closed."""
+    left, cancelled = (Pull({"status": "pulling"}, repeat=99, every_s=1) for _ in range(2))
+    async with client(lambda _request: httpx.Response(200, stream=left)).pull(LLAMA) as steps:
+        assert (await anext(aiter(steps))).status == "pulling"
+    assert left.closed
+    with anyio.move_on_after(10):
+        await pulled(cancelled)
+    assert cancelled.closed
+
+
+async def test_a_bug_of_the_reader_is_not_taken_for_ollamas():
+    """What is raised inside the context leaves it as it is."""
+    ollama = client(lambda _request: httpx.Response(200, stream=Pull(SUCCESS)))
+    with pytest.raises(ZeroDivisionError):
+        async with ollama.pull(LLAMA):
+            raise ZeroDivisionError
+
+
+# --- what Ollama's words mean
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("pull model manifest: file does not exist", ModelUnknown),
+        ("pull model manifest: 404: manifest unknown", ModelUnknown),
+        (
+            "write /root/.ollama/models/blobs/sha256-15cb: no space left on device",
+            InsufficientStorage,
+        ),
+        ("digest mismatch, file must be downloaded again: want a, got b", DigestMismatch),
+        (
+            (
+                "pull model manifest: 412:\n\nThe model you are attempting to pull requires a newer"
+                " version of Ollama."
+            ),
+            ServerTooOld,
+        ),
+        ("pull model manifest: 401: unauthorized", AuthenticationFailed),
+        ("pull model manifest: 403: denied", AuthenticationFailed),
+        ("max retries exceeded: EOF", RegistryUnavailable),
+        ("max retries exceeded: unexpected EOF", RegistryUnavailable),
+        ("Get https://r/v2/: dial tcp: lookup r: no such host", RegistryUnavailable),
+        ("dial tcp 127.0.0.1:5000: connect: connection refused", RegistryUnavailable),
+        ("read: connection reset by peer", RegistryUnavailable),
+        ("context deadline exceeded", RegistryUnavailable),
+        ("tls: failed to verify certificate: x509: unknown authority", RegistryUnavailable),
+        ("pull model manifest: 503: Service Unavailable", RegistryUnavailable),
+        ("pull model manifest: 429: Too Many Requests", RegistryUnavailable),
+        ("something that nobody has seen before", PullFailed),
+    ],
+)
+def test_ollamas_words_say_which_failure_it_is(text, error):
+    """Whatever their case; the class decides what happens next."""
+    assert type(pull_failed(text, LLAMA)) is error
+    assert type(pull_failed(text.upper(), LLAMA)) is error
+
+
+@pytest.mark.parametrize(
+    "digest", ["4013" + "0" * 60, "a403" + "f" * 60], ids=["with 401", "with 403"]
+)
+def test_digits_inside_a_digest_are_no_status(digest):
+    """One digest in thirty has 401 or 403 in it; that says nothing of credentials."""
+    text = f'max retries exceeded: Get "https://r/v2/library/m/blobs/sha256:{digest}": EOF'
+    assert type(pull_failed(text, LLAMA)) is RegistryUnavailable
+
+
+def test_a_models_own_name_is_no_cause():
+    """A tag may have 403 in it, or a model the letters eof."""
+    text = 'open "/models/manifests/registry.ollama.ai/library/geoffrey/403": permission denied'
+    assert type(pull_failed(text, ModelName.parse("geoffrey:403"))) is PullFailed
+
+
+def test_what_is_shown_is_one_line_without_secrets():
+    """A registry may redirect to a signed URL, and Ollama repeats it."""
+    text = "Get https://user:hunter2@cdn/x?X-Sig=hunter2: EOF\n\x1b[31mred" + "y" * 5000
+    message = str(pull_failed(text, LLAMA))
+    assert "hunter2" not in message
+    assert not re.search(r"[\x00-\x1f]", message)
+    assert len(message) <= 256
