@@ -55,7 +55,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Remove models that the object stood for before its spec changed."""
+    """Let go of models that the object stood for before its spec changed."""
 
     names: tuple[ModelName, ...]
 
@@ -95,7 +95,7 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return _next_try(model, name, now)
     if not is_verified(model, name, seen.digest):
         return Verify(name)
-    if former := _unshared([n for n in owned(model) if n != name], seen):
+    if former := tuple(n for n in owned(model) if n != name):
         due = _retry_due(model, now)
         return Rest(until=due) if due else Discard(former)
     return Rest(AVAILABLE)

@@ -34,7 +34,7 @@ from ollama_op.wire import Entry, Step
 T = TypeVar("T")
 
 TIMEOUT = httpx.Timeout(30, connect=5)
-CALLS_AT_ONCE = 8  # besides pulls; httpx looks through all its connections for every call
+CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
 NOT_FOUND = 404
 

@@ -42,3 +42,4 @@ def set_up_logging(level: str, style: str) -> None:
     )
     # What libraries have to say at info is about their insides.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)

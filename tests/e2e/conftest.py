@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.controlplane import ControlPlane, controlplane
+from support.operator import apply_crd
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
 
@@ -14,12 +15,5 @@ _CRD = Path(__file__).parents[2] / "config" / "crd"
 def cluster() -> Iterator[ControlPlane]:
     """Run a real Kubernetes API that knows our custom resources."""
     with controlplane() as plane:
-        _apply_crds(plane, _CRD)
+        apply_crd(plane, _CRD)
         yield plane
-
-
-def _apply_crds(plane: ControlPlane, folder: Path) -> None:
-    files = sorted(path for path in folder.glob("*.yaml") if path.stem != "kustomization")
-    for path in files:
-        plane.kubectl("apply", "--server-side", "-f", path)
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", path)

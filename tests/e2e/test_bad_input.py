@@ -17,6 +17,7 @@ from support.operator import (
     COMMAND,
     Models,
     Operator,
+    apply_crd,
     bare,
     condition,
     reason,
@@ -228,8 +229,7 @@ def test_a_missing_crd_is_asked_for(registry, ollama) -> None:
         wait_until(lambda: _hints(operator), operator.tail)
         assert any("kubectl apply -k config/crd" in hint for hint in _hints(operator))
 
-        cluster.kubectl("apply", "-k", str(ROOT / "config" / "crd"))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        apply_crd(cluster, ROOT / "config" / "crd")
         models = Models(cluster)
         models.apply("latecomer", "latecomer:latest")
         models.ready("latecomer", within_s=60)

@@ -298,6 +298,7 @@ def test_deletion_waits_for_an_absent_ollama(registry, ollama, models) -> None:
         models.delete("clinging")
         status = models.until("clinging", lambda status: reason(status) == "DeletionBlocked")
         assert "force-delete" in status["error"]
+        time.sleep(3)  # longer than the health interval: the outage is known by now
         assert models.get("clinging")["metadata"]["finalizers"] == [FINALIZER]
     finally:
         ollama.start()
@@ -335,6 +336,7 @@ def test_deletion_breaks_no_pull_that_shares_a_layer(slow, registry, ollama, mod
 
     models.ready("heir")
     assert ollama.show("heir").is_success
+    assert _sent(registry, "heir") < BIG + MIB  # nothing that had come was thrown away
 
 
 def test_a_refresh_breaks_no_pull_that_shares_a_layer(slow, registry, ollama, models) -> None:

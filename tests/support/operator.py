@@ -180,6 +180,14 @@ def reason(status: Object) -> str | None:
     return condition(status, "Ready", "reason")
 
 
+def apply_crd(cluster: ControlPlane, folder: Path) -> None:
+    """Apply the CRD as its users do, and wait until the API server serves what it defines."""
+    cluster.kubectl("apply", "-k", folder)
+    # `kubectl wait` fails on a CRD that is so new that it has no conditions at all.
+    served = f"/apis/{API_VERSION}/{PLURAL}"
+    wait_until(lambda: cluster.client.get(served).is_success, lambda: f"no {served}")
+
+
 def cell(table: str, row: int, column: str) -> str:
     """Return what `kubectl get` printed in a column of a row; an empty cell is no gap."""
     lines = table.splitlines()

@@ -144,7 +144,7 @@ def test_an_object_that_cannot_be_read_is_passed_over(store, heard):
 
 def test_bytes_that_are_no_text_are_passed_over(store, heard):
     """An object with broken UTF-8 is one that cannot be read, and no more than that."""
-    body = bytes(raw(manifest("bad"))).replace(b"bad", b"b\xffd")
+    body = bytes(raw(manifest("bad"))).replace(b'"bad"', b'"b\xffd"')
     store.seen(watch.msgspec.Raw(body))
     store.seen(raw(manifest("a", version=2)))
     assert heard.take() == [("uid-of-a", "2")]
