@@ -13,7 +13,7 @@ at again after that deletion, and repeated if it is not whole.
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from typing import Any
 
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second one is
 LOOK_GAP_S = 0.1  # between the starts of two lists: what is asked for meanwhile shares one
+REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
@@ -235,9 +236,11 @@ class Instance:
         return not busy and before == self._deletions_begun
 
     async def _read_steps(self, name: ModelName, meter: Meter) -> None:
-        with anyio.move_on_after(self._stall_timeout_s) as watchdog:
+        with anyio.move_on_after(self._stall_timeout_s) as watchdog, ExitStack() as stack:
             async with self._client.pull(name) as steps:
                 async for step in steps:
+                    if step.status == REMOVING:
+                        stack.enter_context(self._deleting())
                     now = anyio.current_time()
                     if meter.take(step, now):
                         watchdog.deadline = now + self._stall_timeout_s
@@ -245,20 +248,26 @@ class Instance:
             raise PullStalled(f"No progress for {self._stall_timeout_s:g} s")
 
     async def _delete(self, name: ModelName) -> None:
-        ended = anyio.Event()
-        self._deletions.add(ended)
-        self._deletions_begun += 1
-        try:
+        with self._deleting():
             # Once deleted, a loaded model could no longer be unloaded.
             if name in await self._client.running():
                 await self._client.unload(name)
             await self._client.delete(name)
-        finally:
-            self._deletions.discard(ended)
-            ended.set()
         await self.look()
         if self.find(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
+
+    @contextmanager
+    def _deleting(self) -> Generator[None]:
+        """Note that layers go which a pull under way may count on."""
+        ended = anyio.Event()
+        self._deletions.add(ended)
+        self._deletions_begun += 1
+        try:
+            yield
+        finally:
+            self._deletions.discard(ended)
+            ended.set()
 
     @asynccontextmanager
     async def _alone(self, name: ModelName) -> AsyncGenerator[None]:

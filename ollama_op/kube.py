@@ -105,7 +105,7 @@ def status_error(code: int, message: str, *, retry_after_s: float = 0) -> KubeEr
 
 def _describe(error: Exception) -> str:
     match error:
-        case httpx.ConnectTimeout() | httpx.ReadTimeout() | kr8s.APITimeoutError():
+        case httpx.TimeoutException() | kr8s.APITimeoutError() | TimeoutError():
             return "the Kubernetes API does not answer"
         case ssl.SSLError():
             return f"the Kubernetes API's certificate is not accepted: {error}"

@@ -23,6 +23,7 @@ from ollama_op.watch import Store
 
 log = structlog.get_logger(__name__)
 
+LOGIN_LIMIT_S = 10.0
 CONNECT_RETRY_S = 30.0  # at the most, between tries to reach the cluster
 
 
@@ -63,7 +64,8 @@ async def _api(kubeconfig: Path | None, use: str) -> Api:
     # every call names its own.
     path = None if kubeconfig is None else str(kubeconfig)
     try:
-        return await kr8s.asyncio.api(kubeconfig=path, namespace=use)
+        with anyio.fail_after(LOGIN_LIMIT_S):  # kr8s waits for ever
+            return await kr8s.asyncio.api(kubeconfig=path, namespace=use)
     except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError, OSError) as error:
         raise as_kube_error(error) from error
 

@@ -93,7 +93,7 @@ class Reflector:
         """Mirror for ever. What ends at once, however it ends, is tried again ever more slowly."""
         quick_ends = 0
         while True:
-            began, wait_s = anyio.current_time(), 0.0
+            began, trouble = anyio.current_time(), None
             try:
                 if not self._version:
                     await self._list()
@@ -101,14 +101,15 @@ class Reflector:
             except Expired:
                 self._version = ""
             except KubeError as error:
-                wait_s = max(error.retry_after_s, _backoff(quick_ends))
-                self._complain(error, quick_ends, wait_s)
+                trouble = error
             if anyio.current_time() - began > HEALTHY_S:
                 quick_ends = 0
-            elif quick_ends:
-                wait_s = max(wait_s, _backoff(quick_ends))
+            wait_s = _backoff(quick_ends) if quick_ends or trouble else AT_LEAST_S
+            if trouble:
+                wait_s = max(wait_s, trouble.retry_after_s)
+                self._complain(trouble, quick_ends, wait_s)
             quick_ends += 1
-            await anyio.sleep(max(wait_s, AT_LEAST_S))
+            await anyio.sleep(wait_s)
 
     async def _list(self) -> None:
         uids, token, version = set[str](), "", ""

@@ -5,20 +5,18 @@ import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import anyio
 import httpx
 import structlog
-import yaml
 
+from ollama_op.kubeconfig import check_kubeconfig
 from ollama_op.operator import Health, connect, operate
 from ollama_op.settings import BadSetting, Settings
 
 log = structlog.get_logger(__name__)
 
 EXIT_INTERRUPTED = 130
-POD_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 def run(settings: Settings) -> int:
@@ -87,33 +85,11 @@ def _listen(settings: Settings) -> socket.socket | None:
         return address.bind()
     except OSError as error:
         raise BadSetting(
-            f"cannot listen on {address} for health probes: {os.strerror(error.errno or 0)}",
+            f"cannot listen on {address} for health probes: {_why(error)}",
             "set --health-probe-bind-address to a free port, or to 0 for none",
         ) from error
 
 
-def check_kubeconfig(path: Path | None) -> None:
-    """See that there are credentials to try, and that they can be read.
-
-    Raises: BadSetting.
-    """
-    source = "--kubeconfig"
-    if path is None:
-        if POD_TOKEN.exists():
-            return
-        source = "KUBECONFIG" if os.environ.get("KUBECONFIG") else "the default"
-        paths = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
-        path = next((p for p in map(Path, paths) if p.expanduser().exists()), Path(paths[0]))
-    hint = "name one with --kubeconfig; without a cluster: ollama-op demo"
-    try:
-        content = yaml.safe_load(path.expanduser().read_text())
-    except FileNotFoundError:
-        raise BadSetting(f"no kubeconfig at {path} (from {source})", hint) from None
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        why = str(error).splitlines()[0]
-        raise BadSetting(f"the kubeconfig {path} cannot be read: {why}", hint) from None
-    if not isinstance(content, dict) or not content.get("current-context"):
-        raise BadSetting(
-            f"the kubeconfig {path} has no current context",
-            "kubectl config use-context NAME",
-        )
+def _why(error: OSError) -> str:
+    # Names that do not resolve have negative numbers, of which strerror() knows nothing.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else "no such host"

@@ -22,13 +22,12 @@ import anyio.from_thread
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.controlplane import ControlPlane, controlplane
-from support.operator import Operator
-
 from crd import render
 from crd.v1alpha1 import API_VERSION, GROUP, KIND, PLURAL
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.serve import serve
+from support.controlplane import ControlPlane, controlplane
+from support.operator import Operator
 
 MODEL_BYTES = 1_000_000
 PATH = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"
@@ -139,7 +138,7 @@ def _all_ready(cluster: ControlPlane, models: int) -> float:
         body = cluster.client.get(PATH).text
         if body.count('"state":"Ready"') >= models:
             return time.monotonic()
-        time.sleep(0.1 if models <= 200 else 1)  # noqa: PLR2004 - a long list takes its time
+        time.sleep(0.1 if models <= 200 else 1)
     raise SystemExit(f"not all Ready after {GIVE_UP_S} s")
 
 

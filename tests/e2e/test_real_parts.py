@@ -5,6 +5,7 @@ import json
 
 import httpx
 import pytest
+
 from support.controlplane import KubectlError
 from support.gguf import gguf
 from support.ollama import OllamaServer

@@ -21,6 +21,8 @@ WITHIN_S = 30  # generous: a pull takes Ollama a second for each layer that it d
 STOP_S = 5  # what Kubernetes would be promised
 _POLL_S = 0.1
 
+RESOURCE = f"{PLURAL}.{GROUP}"  # another group may have resources of the same kind
+
 Object = dict[str, Any]
 
 
@@ -117,11 +119,11 @@ class Models:
 
     def annotate(self, name: str, key: str, value: str) -> None:
         """Set one of the annotations that the operator reads."""
-        self.kubectl("annotate", KIND, name, f"{GROUP}/{key}={value}", "--overwrite")
+        self.kubectl("annotate", RESOURCE, name, f"{GROUP}/{key}={value}", "--overwrite")
 
     def delete(self, *names: str) -> None:
         """Ask for the deletion of objects, and do not wait for it."""
-        self.kubectl("delete", KIND, *names, "--wait=false")
+        self.kubectl("delete", RESOURCE, *names, "--wait=false")
 
     def until(
         self, name: str, accept: Callable[[Object], object], within_s: float = WITHIN_S
@@ -156,7 +158,7 @@ class Models:
 
     def clear(self) -> None:
         """Delete all objects, which takes an operator, and wait until they are gone."""
-        self.kubectl("delete", KIND, "--all", f"--timeout={WITHIN_S}s")
+        self.kubectl("delete", RESOURCE, "--all", f"--timeout={WITHIN_S}s")
 
 
 def manifest(name: str, model: str, tag: str = "latest", **annotations: str) -> Object:

@@ -101,7 +101,7 @@ class Registry:
         """Begin a new log."""
         self._content.exchanges.clear()
 
-    def publish(  # noqa: PLR0913 - each is one thing that a test may vary
+    def publish(
         self,
         repo: str,
         tag: str = "latest",

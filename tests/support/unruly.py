@@ -28,8 +28,10 @@ class Wire(Api):
     def __init__(self, transport: httpx.AsyncBaseTransport, use: str = "test") -> None:
         super().__init__(url="http://kube", kubeconfig=False, namespace=use, bypass_factory=True)
         self._transport = transport
+        self.logins = 0
 
     async def _create_session(self) -> None:
+        self.logins += 1
         self._session = httpx.AsyncClient(
             base_url="http://kube",
             transport=self._transport,

@@ -37,7 +37,7 @@ class _InProcessApi(Api):
     async def _create_session(self) -> None:
         headers = {"content-type": "application/json"}
         self._session = httpx.AsyncClient(
-            base_url="http://sandbox", transport=self._transport, headers=headers, timeout=None
+            base_url="http://sandbox", transport=self._transport, headers=headers, timeout=30
         )
 
 
@@ -158,7 +158,7 @@ class World:
     async def gone(self, name: str, *, within_s: float = 300) -> None:
         """Wait until the object is gone."""
         with anyio.fail_after(within_s):
-            while await self.exists(name):
+            while await self.exists(name):  # noqa: ASYNC110 - an API has no event
                 await anyio.sleep(0.25)
 
     def writes(self, name: str = "") -> list[tuple[str, str]]:
@@ -192,15 +192,18 @@ async def world(**settings: Any) -> AsyncGenerator[World]:
     # Virtual time began at zero, and so do the sandboxes' clocks.
     clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731
     kube, ollama = KubeSandbox(now=clock), OllamaSandbox(now=clock, bytes_per_second=10 * MB)
-    async with AppTransport(kube) as to_kube, AppTransport(ollama) as to_ollama:
-        async with anyio.create_task_group() as tasks:
-            yield World(
-                kube=kube,
-                ollama=ollama,
-                http=httpx.AsyncClient(transport=to_kube, base_url="http://sandbox"),
-                cluster=Cluster(*(_InProcessApi(to_kube, use) for use in "abc")),
-                ollama_http=httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434"),
-                tasks=tasks,
-                settings=Settings(**settings),
-            )
-            tasks.cancel_scope.cancel()
+    async with (
+        AppTransport(kube) as to_kube,
+        AppTransport(ollama) as to_ollama,
+        anyio.create_task_group() as tasks,
+    ):
+        yield World(
+            kube=kube,
+            ollama=ollama,
+            http=httpx.AsyncClient(transport=to_kube, base_url="http://sandbox"),
+            cluster=Cluster(*(_InProcessApi(to_kube, use) for use in "abc")),
+            ollama_http=httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434"),
+            tasks=tasks,
+            settings=Settings(**settings),
+        )
+        tasks.cancel_scope.cancel()

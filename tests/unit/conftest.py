@@ -2,6 +2,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import trio.testing
+
 from support.world import World, world
 
 
@@ -13,7 +14,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 @pytest.fixture
 async def w() -> AsyncGenerator[World]:
-    """A world whose operator runs."""
+    """Build a world whose operator runs."""
     async with world() as it:
         it.start()
         yield it

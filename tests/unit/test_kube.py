@@ -26,7 +26,7 @@ from ollama_op.kube import EVENTS_WAITING, WRITES_AT_ONCE, Kube, as_kube_error, 
 from ollama_op.sandbox.http import Message, Receive, Request, Send
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.models import manifest
+from support.models import made, manifest
 from support.unruly import App, Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -281,6 +281,22 @@ async def test_an_event_that_is_denied_is_dropped():
         b.kube.event(model, "Normal", "Pulled", "This one.")
         await anyio.sleep(1)
         assert [event["reason"] for event in await b.events()] == ["Pulled"]
+
+
+async def test_events_have_a_connection_of_their_own():
+    """A denial makes kr8s log in anew, which breaks what else its connection carries."""
+    server = KubeSandbox()
+    server.intercept = lambda request: Fault(code=403) if request.method == "POST" else None
+    async with AppTransport(server) as transport, anyio.create_task_group() as tasks:
+        writes, events = Wire(transport, "writes"), Wire(transport, "events")
+        kube = Kube(writes, events=events)
+        tasks.start_soon(kube.run)
+        with pytest.raises(NotFound):
+            await kube.patch_status(made(manifest()), READY)
+        kube.event(made(manifest()), "Normal", "Pulled", "Denied.")
+        await anyio.sleep(1)
+        tasks.cancel_scope.cancel()
+    assert (writes.logins, events.logins > 1) == (1, True)
 
 
 async def test_an_event_after_the_end_is_no_error():

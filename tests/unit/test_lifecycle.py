@@ -2,11 +2,11 @@
 
 import anyio
 import pytest
-from support.world import MB, Object, World, condition, reason, world
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
 from ollama_op.sandbox.kube import Fault
 from ollama_op.sandbox.ollama import Trouble
+from support.world import MB, Object, World, condition, reason, world
 
 # --- bringing a model
 
