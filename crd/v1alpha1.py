@@ -11,6 +11,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+# What msgspec raises on bytes that are no JSON of the type asked for.
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 GROUP: Final = "ollama.smithforge.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
@@ -233,16 +236,16 @@ def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
     can still be deleted. A status that breaks it was written by somebody else and counts as none:
     all of it can be found again.
 
-    Raises: msgspec.MsgspecError if it is no Kubernetes object at all.
+    Raises: one of UNREADABLE if it is no Kubernetes object at all.
     """
     envelope = _envelope.decode(raw)
     spec: OllamaModelSpec | Malformed
     try:
         spec = _spec.decode(envelope.spec)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         spec = Malformed(str(error))
     try:
         status = _status.decode(envelope.status)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         status = OllamaModelStatus()
     return OllamaModel(metadata=envelope.metadata, spec=spec, status=status)

@@ -78,7 +78,7 @@ def flag_of_later(name: str, why: str) -> Callable[[F], F]:
     """
 
     def refuse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-        if value not in (None, "false", OFF):
+        if value is not None and value.lower() not in ("false", "f", OFF):
             raise Failure(f"{name} is not in this version", why, code=EXIT_USAGE)
 
     # As in Go, `--flag` stands for `--flag=true`.
@@ -183,6 +183,9 @@ def main() -> None:
     except Failure as failure:
         _say(failure.message, failure.hint)
         sys.exit(failure.code)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        click.echo(help_text.format_message(), err=True)
+        sys.exit(EXIT_USAGE)
     except click.ClickException as error:
         _say(*_explain(error))
         sys.exit(error.exit_code)

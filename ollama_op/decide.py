@@ -39,10 +39,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Download the model and see that it is whole; if `repair`, delete what is there first."""
+    """Download the model and see that it is whole.
+
+    With `again` the registry is asked even if the model is there; with `repair` what is there is
+    deleted first.
+    """
 
     name: ModelName
     why: Reason
+    again: bool = False
     repair: bool = False
 
 
@@ -91,10 +96,12 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return Claim()
     if seen.outage is not None:
         return Rest(None if _is_stalled(model) else _unreachable(seen.outage))
-    if _must_pull(model, name, seen):
-        return _next_try(model, name, now)
+    if seen.digest is None or _is_broken(model):
+        return _next_try(model, now, _bring(model, name))
     if not is_verified(model, name, seen.digest):
-        return Verify(name)
+        return _next_try(model, now, Verify(name)) if _was_unanswered(model) else Verify(name)
+    if refresh_wish(model) is not None:
+        return _next_try(model, now, Pull(name, Reason.REFRESHING, again=True))
     if former := tuple(n for n in owned(model) if n != name):
         due = _retry_due(model, now)
         return Rest(until=due) if due else Discard(former)
@@ -155,26 +162,28 @@ def is_current(model: OllamaModel) -> bool:
 
 def blocked(problem: str) -> str:
     """Say why a deletion waits, and how to end the waiting."""
-    return f"Model not removed: {problem}. To let go: annotate {FORCE_DELETE}=true."
+    return f"Model not removed: {problem.rstrip('.')}. To let go: annotate {FORCE_DELETE}=true."
 
 
-def _must_pull(model: OllamaModel, name: ModelName, seen: Observed) -> bool:
-    if seen.digest is None or refresh_wish(model) is not None:
-        return True
-    return _is_broken(model) and not is_verified(model, name, seen.digest)
-
-
-def _next_try(model: OllamaModel, name: ModelName, now: datetime) -> Action:
+def _next_try(model: OllamaModel, now: datetime, action: Action) -> Action:
+    """Return `action`, unless the last failure says to wait with it."""
     if _is_stalled(model):
         return Rest()
-    if due := _retry_due(model, now):
-        return Rest(until=due)
+    due = _retry_due(model, now)
+    return Rest(until=due) if due else action
+
+
+def _bring(model: OllamaModel, name: ModelName) -> Pull:
+    again = refresh_wish(model) is not None
     if _is_broken(model):
-        return Pull(name, Reason.MODEL_BROKEN, repair=True)
-    if refresh_wish(model) is not None:
-        return Pull(name, Reason.REFRESHING)
+        return Pull(name, Reason.MODEL_BROKEN, again=again, repair=True)
     had_it = model.status.model == str(name) and model.status.digest is not None
-    return Pull(name, Reason.MODEL_LOST if had_it else Reason.PULLING)
+    return Pull(name, Reason.MODEL_LOST if had_it else Reason.PULLING, again=again)
+
+
+def _was_unanswered(model: OllamaModel) -> bool:
+    ready = model.status.condition("Ready")
+    return ready is not None and ready.reason in (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE)
 
 
 def _retry_due(model: OllamaModel, now: datetime) -> datetime | None:

@@ -37,18 +37,9 @@ EVENTS_WAITING = 1000  # beyond that, events are dropped: the conditions tell th
 
 MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
-TEST_FAILED = 422, "test"  # what the API server answers when a JSON patch's test does not hold
-
-# KeyError: kr8s on an error body without a message. RuntimeError: its client was closed under us,
-# because another task's 401 made it log in again.
-_FAILURES = (
-    httpx.HTTPError,
-    kr8s.ServerError,
-    kr8s.APITimeoutError,
-    OSError,
-    KeyError,
-    RuntimeError,
-)
+# How the API server says that the test in a JSON patch does not hold; what breaks the schema is a
+# 422 as well, in other words.
+TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 async def request(api: Api, method: str, **call: Any) -> bytes:
@@ -72,19 +63,30 @@ async def stream(api: Api, method: str, **call: Any) -> AsyncGenerator[httpx.Res
     async with AsyncExitStack() as stack:
         try:
             answer = await stack.enter_async_context(api.call_api(method, stream=True, **call))
-        except _FAILURES as error:
+        # kr8s raises what it meets: KeyError or TypeError on an error's body, whatever a login
+        # with changed credentials brings, RuntimeError when another task's login closed its client.
+        except Exception as error:
             raise as_kube_error(error) from error
         yield answer
 
 
 def as_kube_error(error: Exception) -> KubeError:
     """Turn whatever kr8s, httpx or the socket raises into the error that says what it means."""
-    answer = getattr(error, "response", None)
+    answer = _response(error)
     if answer is None:
         return KubeUnreachable(_describe(error))
     retry_after = answer.headers.get("retry-after", "")
-    wait_s = float(retry_after) if retry_after.isdigit() else 0.0
+    wait_s = float(retry_after) if retry_after.isdecimal() else 0.0
     return status_error(answer.status_code, str(error), retry_after_s=wait_s)
+
+
+def _response(error: BaseException | None) -> httpx.Response | None:
+    """Find the answer behind an error: what kr8s stumbles over in a body hides its status."""
+    while error is not None:
+        if isinstance(answer := getattr(error, "response", None), httpx.Response):
+            return answer
+        error = error.__context__
+    return None
 
 
 def status_error(code: int, message: str, *, retry_after_s: float = 0) -> KubeError:
@@ -97,7 +99,7 @@ def status_error(code: int, message: str, *, retry_after_s: float = 0) -> KubeEr
         410: Expired,
         429: KubeUnreachable,
     }
-    if code == TEST_FAILED[0] and TEST_FAILED[1] in message:
+    if TEST_FAILED in message:
         return Conflict(f"HTTP {code}: {message}")
     kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
     return kind(f"HTTP {code}: {message}", retry_after_s=retry_after_s)

@@ -195,7 +195,7 @@ class Lifecycle:
             # An error that left the group by itself would come wrapped in an ExceptionGroup.
             try:
                 outcome = await self._instance.pull(
-                    pull.name, download, again=pull.why is Reason.REFRESHING, repair=pull.repair
+                    pull.name, download, again=pull.again, repair=pull.repair
                 )
             except OllamaError as error:
                 outcome = error

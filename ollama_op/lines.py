@@ -28,6 +28,8 @@ async def split_lines(chunks: AsyncIterable[bytes], *, limit: int) -> AsyncGener
             continue
         *whole, last = (b"".join(parts), *rest)
         for line in whole:
+            if len(line) > limit:
+                raise LineTooLong(f"a line of more than {limit} bytes")
             if line.strip():
                 yield line
         parts, held = [last], len(last)

@@ -6,6 +6,7 @@ because a pull reports nearly every failure as text after HTTP 200.
 Source: Ollama, docs/api.md.
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import httpx
 import msgspec
 
 from crd.names import InvalidNameError, ModelName
+from crd.v1alpha1 import UNREADABLE
 from ollama_op.errors import (
     AuthenticationFailed,
     DigestMismatch,
@@ -138,8 +140,8 @@ class OllamaClient:
                     raise pull_failed(_said(answer), name)
                 async with aclosing(_steps(answer, name)) as steps:
                     yield steps
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+        except httpx.RequestError as error:
+            raise self._failure(error) from error
 
     async def _call(self, method: str, path: str) -> httpx.Response:
         return _expect_success(await self._request(method, path))
@@ -150,11 +152,13 @@ class OllamaClient:
         try:
             async with self._slots:
                 return await self._http.request(method, path, json=body, timeout=TIMEOUT)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+        except httpx.RequestError as error:
+            raise self._failure(error) from error
 
-    def _unreachable(self, error: httpx.TransportError) -> OllamaUnreachable:
+    def _failure(self, error: httpx.RequestError) -> OllamaUnreachable | ProtocolError:
         match error:
+            case httpx.DecodingError() | httpx.TooManyRedirects():
+                return ProtocolError(f"{self.where} gives an answer that cannot be read: {error}")
             case httpx.ConnectTimeout() | httpx.ReadTimeout():
                 what = "does not answer"
             case httpx.ConnectError() if "Name or service not known" in str(error):
@@ -167,26 +171,28 @@ class OllamaClient:
 
 
 async def _steps(answer: httpx.Response, name: ModelName) -> AsyncGenerator[Step]:
+    succeeded = False
     try:
         async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
-            async for line in lines:
+            async for line in lines:  # to the end, or the connection could not be used again
                 step = _decode(_step, line)
                 if step.error:
                     raise pull_failed(step.error, name)
+                succeeded = succeeded or step.status == "success"
                 yield step
-                if step.status == "success":
-                    return
     except LineTooLong as error:
         raise ProtocolError(f"Ollama's answer to a pull has {error}") from error
-    raise ProtocolError(f"The pull of {name} ended without success")
+    if not succeeded:
+        raise ProtocolError(f"The pull of {name} ended without success")
 
 
 def pull_failed(text: str, name: ModelName) -> PullFailed:
     """Turn what Ollama says about a failed pull into the error that says what happens next."""
-    said = text.lower()
+    # Names, paths and digests in it are not Ollama's words.
+    said = _FOREIGN.sub("", text.lower().replace(str(name).lower(), ""))
 
     def has(*words: str) -> bool:
-        return any(word in said for word in words)
+        return any(re.search(rf"\b{word}", said) for word in words)
 
     if has("file does not exist", "manifest unknown", "manifest_unknown"):
         return ModelUnknown(
@@ -206,10 +212,11 @@ def pull_failed(text: str, name: ModelName) -> PullFailed:
     return PullFailed(f"Pull of {name} failed: {text}.")
 
 
+_FOREIGN = re.compile(r"\"[^\"]*\"|[0-9a-f]{12,}")
 _REGISTRY_TROUBLE = (
     "max retries",
     "dial tcp",
-    "lookup ",
+    "lookup",
     "no such host",
     "connection re",  # refused, reset
     "timeout",
@@ -219,15 +226,15 @@ _REGISTRY_TROUBLE = (
     "proxyconnect",
     "certificate",
     "unavailable",
-    ": 429",
-    ": 50",
+    "429",
+    "50[0-9]",
 )
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     try:
         return decoder.decode(raw)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"Ollama's answer cannot be read: {error}") from error
 
 
@@ -240,7 +247,7 @@ def _expect_success(answer: httpx.Response) -> httpx.Response:
 def _said(answer: httpx.Response) -> str:
     try:
         return _problem.decode(answer.content).error or answer.reason_phrase
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return f"HTTP {answer.status_code}"
 
 

@@ -58,7 +58,7 @@ class Meter:
             percent=self._percent if total else None,
             text=f"{self._percent}%" if total else "",
             bytes_per_second=speed,
-            eta_seconds=(total - completed) // speed if speed and total else None,
+            eta_seconds=max(total - completed, 0) // speed if speed and total else None,
         )
 
     def _note_layer(self, step: Step) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from kr8s.asyncio import Api
 
-from crd.v1alpha1 import API_VERSION, PLURAL
+from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
 from ollama_op.errors import Expired, KubeError, KubeUnreachable, NotFound, NotPermitted
 from ollama_op.kube import as_kube_error, request, status_error, stream
 from ollama_op.lines import LineTooLong, split_lines
@@ -84,6 +84,7 @@ class Reflector:
         self._version = ""  # where the next watch begins; empty asks for a list first
         self.synced = anyio.Event()  # set when the first list is complete
         self.connected = False  # false while the API server cannot be heard
+        self._answered = False  # whether it was heard since the last end
 
     def is_in_sync(self) -> bool:
         """Tell whether everything was listed and the watch is up."""
@@ -93,7 +94,7 @@ class Reflector:
         """Mirror for ever. What ends at once, however it ends, is tried again ever more slowly."""
         quick_ends = 0
         while True:
-            began, trouble = anyio.current_time(), None
+            began, trouble, self._answered = anyio.current_time(), None, False
             try:
                 if not self._version:
                     await self._list()
@@ -102,7 +103,7 @@ class Reflector:
                 self._version = ""
             except KubeError as error:
                 trouble = error
-            if anyio.current_time() - began > HEALTHY_S:
+            if self._answered and anyio.current_time() - began > HEALTHY_S:
                 quick_ends = 0
             wait_s = _backoff(quick_ends) if quick_ends or trouble else AT_LEAST_S
             if trouble:
@@ -166,10 +167,10 @@ class Reflector:
     def _heard(self) -> None:
         if not self.connected:
             log.info("watching ollamamodels", namespace=self._where["namespace"] or "all")
-        self.connected = True
+        self.connected = self._answered = True
 
     def _complain(self, error: KubeError, failures: int, wait_s: float) -> None:
-        routine = self.connected and failures == 0
+        routine = self._answered and failures == 0
         self.connected = self.connected and routine
         say = log.debug if routine else log.warning
         say("watch broken, will retry", problem=str(error), retry_in_s=wait_s, **_hint(error))
@@ -193,5 +194,5 @@ def _backoff(failures: int) -> float:
 def _decode(decoder: msgspec.json.Decoder[Any], raw: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise KubeUnreachable(f"the Kubernetes API sent what is no JSON of its: {error}") from error

@@ -162,9 +162,9 @@ def failed(
         case Reason.DELETION_BLOCKED:
             problem = blocked(problem)
         case Reason.REFRESH_FAILED:
-            problem = f"Refresh failed: {problem}. The old version stays in use."
+            problem = f"Refresh failed: {problem.rstrip('.')}. The old version stays in use."
         case Reason.AVAILABLE:
-            problem = f"Model is present and answers. The one before it is still there: {problem}."
+            problem = f"Model is present and answers. The one before it is still there: {problem}"
         case _:
             pass
     message = f"{problem.rstrip('.')}. Attempt {attempts} failed; next at {due:%H:%M:%SZ}."

@@ -3,6 +3,7 @@
 Imports next to nothing: `ollama-op --help` reads this module, and nobody waits for help.
 """
 
+import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ import durationpy
 
 ENV_PREFIX = "OLLAMA_OP_"
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
+LAST_PORT = 65535
+_ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
+_PRINTABLE = re.compile(r"[!-~]+")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "json", "text")
 
@@ -39,10 +43,10 @@ class Address:
         """
         if text == OFF:
             return None
-        host, colon, port = text.rpartition(":")
-        if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - 16 bits
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > LAST_PORT:
             raise BadSetting(f"{text!r} is no address", "write :8081, 127.0.0.1:8081, or 0 for off")
-        return cls(host.strip("[]"), int(port))
+        return cls(match["host"].strip("[]"), int(match["port"]))
 
     def bind(self) -> socket.socket:
         """Listen.
@@ -78,7 +82,7 @@ def parse_url(text: str) -> str:
     """
     url = text if "://" in text else f"http://{text}"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if _PRINTABLE.fullmatch(url) else "")
         port_is_fine = parts.port is None or parts.port > 0
     except ValueError:
         parts, port_is_fine = urlsplit(""), False

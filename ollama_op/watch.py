@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from crd.names import ModelName
-from crd.v1alpha1 import OllamaModel, decode
+from crd.v1alpha1 import UNREADABLE, OllamaModel, decode
 from ollama_op.decide import wanted
 
 log = structlog.get_logger(__name__)
@@ -85,15 +85,15 @@ class Store:
         """Take in an object as the API server sent it; return its uid."""
         try:
             model = decode(raw)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             log.warning("object cannot be read", problem=str(error))
-            return ""
+            return _uid(raw)
         self.put(model)
         return model.metadata.uid
 
     def deleted(self, raw: msgspec.Raw) -> None:
         """Forget an object."""
-        self._drop(_head.decode(raw).metadata.uid)
+        self._drop(_uid(raw))
 
     def listed(self, uids: set[str], resource_version: str) -> None:
         """Forget what a complete list does not have; tell the listener, the first time, of all.
@@ -127,6 +127,13 @@ class Store:
         self._wanting[name].discard(model.metadata.uid)
         if not self._wanting[name]:
             del self._wanting[name]
+
+
+def _uid(raw: msgspec.Raw) -> str:
+    try:
+        return _head.decode(raw).metadata.uid
+    except UNREADABLE:
+        return ""
 
 
 def _is_newer(model: OllamaModel, known: OllamaModel) -> bool:

@@ -260,6 +260,13 @@ def test_the_manifest_of_the_go_operator_is_understood(ollama_op):
 
 # --- what fails later
 
+KUBECONFIG = """
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {}}]
+"""
+
 
 def test_no_cluster_is_exit_code_1_and_a_way_out(ollama_op, tmp_path):
     """The file that was looked for is named, and what works without a cluster."""
@@ -295,7 +302,7 @@ def test_a_kubeconfig_that_cannot_be_read_is_told(ollama_op, tmp_path, content):
 def test_a_busy_port_is_told(ollama_op, tmp_path):
     """With the flag that helps."""
     config = tmp_path / "config"
-    config.write_text("current-context: here")
+    config.write_text(KUBECONFIG)
     with cli.Address("127.0.0.1", 0).bind() as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
         ended = ollama_op(
@@ -314,9 +321,10 @@ def test_a_busy_port_is_told(ollama_op, tmp_path):
 def test_a_host_that_is_none_is_told(ollama_op, tmp_path, host):
     """In words, not as an unknown error."""
     config = tmp_path / "config"
-    config.write_text("current-context: here")
+    config.write_text(KUBECONFIG)
     ended = ollama_op(
         "run", "--kubeconfig", str(config), "--health-probe-bind-address", f"{host}:0"
     )
-    assert ended.code in (1, 2)
+    assert ended.code == 1
+    assert re.match(rf"cannot listen on {host}:0 for health probes: [a-zN]", ended.error[0])
     assert "Unknown error" not in ended.error[0]

@@ -181,12 +181,12 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A refresh is served": (
         wishing("true"),
         THERE,
-        Pull(LLAMA, Reason.REFRESHING),
+        Pull(LLAMA, Reason.REFRESHING, again=True),
     ),
     "A refresh by token is served": (
         wishing("2026-01-01"),
         THERE,
-        Pull(LLAMA, Reason.REFRESHING),
+        Pull(LLAMA, Reason.REFRESHING, again=True),
     ),
     "A refresh that was served is not served again": (
         wishing("2026-01-01", lastHandledRefresh="2026-01-01"),
@@ -196,7 +196,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A new token asks for another refresh": (
         wishing("2026-01-02", lastHandledRefresh="2026-01-01"),
         THERE,
-        Pull(LLAMA, Reason.REFRESHING),
+        Pull(LLAMA, Reason.REFRESHING, again=True),
     ),
     "A completed refresh asks for nothing": (
         wishing("completed-2026-01-01T00:00:00Z"),
@@ -216,27 +216,35 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A new wish does not wait for what failed before it": (
         wishing("again", **failed(Reason.REFRESH_FAILED, LATER, observedRefresh="true")),
         THERE,
-        Pull(LLAMA, Reason.REFRESHING),
+        Pull(LLAMA, Reason.REFRESHING, again=True),
     ),
     "A wish gets a stalled model tried again": (
         model(annotations={REFRESH: "true"}, status=failed(Reason.MODEL_UNKNOWN)),
         ABSENT,
-        Pull(LLAMA, Reason.PULLING),
+        Pull(LLAMA, Reason.PULLING, again=True),
     ),
     "A wish for a model that was never there is a first pull, and no old version stays in use": (
         model(annotations={REFRESH: "true"}),
         ABSENT,
-        Pull(LLAMA, Reason.PULLING),
+        Pull(LLAMA, Reason.PULLING, again=True),
     ),
     "A wish for a model that was lost brings it back, and does not call it Ready meanwhile": (
         wishing("true"),
         ABSENT,
-        Pull(LLAMA, Reason.MODEL_LOST),
+        Pull(LLAMA, Reason.MODEL_LOST, again=True),
     ),
     "A wish for a model that nobody verified has it verified first": (
         model(annotations={REFRESH: "true"}),
         THERE,
         Verify(LLAMA),
+    ),
+    "A wish for a broken model asks the registry too when it is mended": (
+        model(
+            annotations={REFRESH: "true"},
+            status=failed(Reason.MODEL_BROKEN, NOW, observedRefresh="true"),
+        ),
+        THERE,
+        Pull(LLAMA, Reason.MODEL_BROKEN, again=True, repair=True),
     ),
     # --- what the object stood for before
     "The model before a changed spec goes when the new one is there": (
@@ -249,10 +257,10 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
         ABSENT,
         Pull(LLAMA, Reason.PULLING),
     ),
-    "The model before a changed spec stays when another object names it": (
+    "The model before a changed spec is let go of even when another object names it": (
         model(status=READY | {"ownedModels": ["phi3:mini", "llama3.2:1b"]}),
         Observed(digest=DIGEST, shared=[PHI]),
-        Rest(AVAILABLE),
+        Discard((PHI,)),
     ),
     "Another spelling of the model is not another model": (
         model(status=READY | {"ownedModels": ["LLAMA3.2:1B"]}),

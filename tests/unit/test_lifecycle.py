@@ -89,7 +89,7 @@ async def test_progress_is_shown_live_and_never_goes_back(w: World) -> None:
 
 async def test_a_pull_may_take_hours() -> None:
     """No timeout cuts a slow download that makes progress."""
-    async with world() as w:
+    async with world(progress_interval_s=300) as w:
         w.ollama.tick_s, w.ollama.bytes_per_second = 60, 0.1 * MB
         w.ollama.publish("huge:1", 1080 * MB)  # three hours
         w.start()
@@ -196,6 +196,7 @@ async def test_a_retry_survives_a_restart_of_the_operator(w: World) -> None:
 
 async def test_a_stalled_pull_is_given_up_and_tried_again(w: World) -> None:
     """Lines that bring no bytes are no progress: after the stall timeout the pull starts anew."""
+    w.ollama.tick_s = 1
     w.ollama.publish("slow:1", 100 * MB)
     w.ollama.trouble("slow:1", Trouble(after_bytes=50 * MB, stall_s=24 * 3600))
     await w.apply("slow", "slow:1")

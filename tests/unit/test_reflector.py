@@ -1,5 +1,6 @@
 """What the API server, or the network before it, can do to a list and a watch."""
 
+import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -352,6 +353,17 @@ async def test_a_server_that_has_gone_makes_unready():
         began = anyio.current_time()
         assert await m.in_step(within_s=60) - began <= 30
         assert m.api.count("list") == 1
+
+
+async def test_a_server_that_takes_requests_and_says_nothing_makes_unready():
+    """To wait long for an answer is not to have been connected for long."""
+    async with mirroring() as m:
+        await anyio.sleep(10)
+        m.kube.intercept = lambda _request: Fault(delay_s=math.inf)
+        m.api.reset()
+        await anyio.sleep(100)
+        assert not m.reflector.is_in_sync()
+        assert await m.seconds_out_of_sync(600) == pytest.approx(600)
 
 
 async def test_after_a_good_time_a_break_counts_as_the_first():
