@@ -171,19 +171,18 @@ class OllamaClient:
 
 
 async def _steps(answer: httpx.Response, name: ModelName) -> AsyncGenerator[Step]:
-    succeeded = False
     try:
         async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
-            async for line in lines:  # to the end, or the connection could not be used again
+            async for line in lines:
                 step = _decode(_step, line)
                 if step.error:
                     raise pull_failed(step.error, name)
-                succeeded = succeeded or step.status == "success"
                 yield step
+                if step.status == "success":
+                    return  # what comes now, or breaks, is of no account
     except LineTooLong as error:
         raise ProtocolError(f"Ollama's answer to a pull has {error}") from error
-    if not succeeded:
-        raise ProtocolError(f"The pull of {name} ended without success")
+    raise ProtocolError(f"The pull of {name} ended without success")
 
 
 def pull_failed(text: str, name: ModelName) -> PullFailed:

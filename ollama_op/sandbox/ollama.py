@@ -90,7 +90,8 @@ class OllamaSandbox:
         self.bytes_per_second, self.tick_s, self.version = bytes_per_second, tick_s, "0.17.4"
         self.is_down = False  # every connection is refused
         self.calls: Counter[str] = Counter()
-        self.pulls = self.max_pulls = 0
+        self.max_pulls = 0
+        self._pulls: set[_Say] = set()
         self.delay_s: defaultdict[str, float] = defaultdict(float)  # by endpoint
         self._now = now
         self._registry: dict[ModelName, Manifest] = {}
@@ -138,6 +139,11 @@ class OllamaSandbox:
     def break_blob(self, name: str) -> None:
         """Lose a model's first layer: it stays in the list, and cannot be shown."""
         del self._disk.blobs[self._disk.manifests[ModelName.parse(name)].layers[0].digest]
+
+    @property
+    def pulls(self) -> int:
+        """How many pulls are under way."""
+        return len(self._pulls)
 
     @property
     def models(self) -> dict[str, str]:
@@ -247,16 +253,17 @@ class OllamaSandbox:
             await answer(send, 400, {"error": "invalid model name"})
             return
         await start(send, 200, {"content-type": "application/x-ndjson"})
-        self.pulls += 1
+        say = _Say(send)
+        self._pulls.add(say)
         self.max_pulls = max(self.max_pulls, self.pulls)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_left, receive, tasks.cancel_scope)
                 with contextlib.suppress(_PullEnded):
-                    await self._stream(name, _Say(send))
+                    await self._stream(name, say)
                 tasks.cancel_scope.cancel()
         finally:
-            self.pulls -= 1
+            self._pulls.discard(say)
         await chunk(send, b"", more=False)
 
     async def _stream(self, name: ModelName, say: "_Say") -> None:
@@ -281,6 +288,7 @@ class OllamaSandbox:
         self._store(name, manifest)
         if old is not None and self._drop_unused(old):
             await say(status="removing unused layers")
+        self._pulls.discard(say)  # whoever reads the next line may ask for another pull at once
         await say(status="success")
 
     async def _download(self, layer: Layer, say: "_Say") -> AsyncGenerator[int]:
