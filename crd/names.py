@@ -77,6 +77,10 @@ class ModelName:
         """All four parts in lower case: equal for any two spellings of one model."""
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}".lower()
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.canonical)
+
     def __str__(self) -> str:
         """Print the shortest form, as `ollama list` does: no defaults, but always the tag."""
         path = self.model
@@ -92,7 +96,7 @@ class ModelName:
         return self.canonical == other.canonical
 
     def __hash__(self) -> int:
-        return hash(self.canonical)
+        return self._hash
 
 
 def _check(part: str, text: str, grammar: re.Pattern[str], limit: int) -> None:

@@ -37,7 +37,7 @@ from ollama_op.wire import Entry
 log = structlog.get_logger(__name__)
 
 SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second one is
-LOOK_GAP_S = 0.1  # between the starts of two lists: what is asked for meanwhile shares one
+LOOK_GAP_S = 0.2  # between the starts of two lists: what is asked for meanwhile shares one
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 

@@ -56,7 +56,7 @@ from ollama_op.wire import Entry
 
 log = structlog.get_logger(__name__)
 
-BRIEF_S = 0.25  # a phase shorter than this is not worth a write
+BRIEF_S = 0.5  # a phase shorter than this is not worth a write
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
 
 

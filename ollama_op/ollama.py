@@ -8,7 +8,8 @@ Source: Ollama, docs/api.md.
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import anyio
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 TIMEOUT = httpx.Timeout(30, connect=5)
 CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
+DRAIN_S = 1.0  # what a stream gets to end after its last line
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
 NOT_FOUND = 404
 
@@ -179,10 +181,18 @@ async def _steps(answer: httpx.Response, name: ModelName) -> AsyncGenerator[Step
                     raise pull_failed(step.error, name)
                 yield step
                 if step.status == "success":
-                    return  # what comes now, or breaks, is of no account
+                    await _drain(lines)
+                    return
     except LineTooLong as error:
         raise ProtocolError(f"Ollama's answer to a pull has {error}") from error
     raise ProtocolError(f"The pull of {name} ended without success")
+
+
+async def _drain(lines: AsyncGenerator[bytes]) -> None:
+    """Read to the end, which leaves the connection fit for another call; nothing else counts."""
+    with anyio.move_on_after(DRAIN_S), suppress(httpx.RequestError, LineTooLong):
+        async for _ in lines:
+            pass
 
 
 def pull_failed(text: str, name: ModelName) -> PullFailed:
@@ -250,6 +260,7 @@ def _said(answer: httpx.Response) -> str:
         return f"HTTP {answer.status_code}"
 
 
+@lru_cache(maxsize=100_000)  # the same names come with every list
 def _parse(text: str) -> ModelName | None:
     try:
         return ModelName.parse(text)
