@@ -35,6 +35,8 @@ WRITES_AT_ONCE = 4  # more cost CPU and bring nothing: httpx looks through its c
 WRITE_LIMIT_S = 4.0  # a write once begun is not cancelled, so it has to end soon by itself
 EVENTS_WAITING = 1000  # beyond that, events are dropped: the conditions tell the truth
 
+EVENT_PATIENCE_S, EVENT_PAUSE_S = 2.0, 0.1  # how long, and how, an event gives way to writes
+
 MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
 # How the API server says that the test in a JSON patch does not hold; what breaks the schema is a
@@ -170,9 +172,12 @@ class Kube:
             log.debug("event dropped", reason=reason)
 
     async def run(self) -> None:
-        """Send events as they come, for ever. One that cannot be sent is dropped."""
+        """Send events for ever, behind what else is written. One that cannot be sent is dropped."""
         with self._events_in, self._events_out:
             async for body in self._events_out:
+                with anyio.move_on_after(EVENT_PATIENCE_S):
+                    while self._slots.borrowed_tokens:  # noqa: ASYNC110 - there is no event for it
+                        await anyio.sleep(EVENT_PAUSE_S)
                 try:
                     await self._send(body)
                 except KubeError as error:

@@ -1,9 +1,20 @@
 from collections.abc import AsyncGenerator
 
 import pytest
+import structlog
 import trio.testing
 
 from support.world import World, world
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    """Render no logs: a quarter of the time would go into pretty lines that nobody reads."""
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer()],
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
 
 
 @pytest.fixture

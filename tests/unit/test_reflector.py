@@ -741,10 +741,10 @@ class Storm:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_after_a_storm_the_mirror_shows_the_truth(seed):
-    """Ten minutes of changes and faults by chance; then every object is shown as it is."""
+    """Five minutes of changes and faults by chance; then every object is shown as it is."""
     random.seed(seed)
     async with mirroring() as m:
-        await Storm(m, seed).rage(600)
+        await Storm(m, seed).rage(300)
         assert len(m.news.retired) > 50
         await m.in_step(within_s=130)
         assert {uid: version(model) for uid, model in m.store._models.items()} == m.truth()
