@@ -1,0 +1,100 @@
+"""One object's affairs at hand: its newest version, and every way to write about it.
+
+Whatever is written comes back as the newest version at once, so nobody acts on a version older than
+their own words.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+
+from crd.names import ModelName
+from crd.v1alpha1 import OllamaModel, OllamaModelStatus
+from ollama_op.supervise import Latest
+
+log = structlog.get_logger("ollama_op.lifecycle")
+
+
+class Writer(Protocol):
+    """What can be written to Kubernetes. Each call returns the object as it is then."""
+
+    async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
+        """Make `status` the object's status."""
+
+    async def set_finalizers(self, model: OllamaModel, finalizers: tuple[str, ...]) -> OllamaModel:
+        """Replace the finalizers, provided the object has not changed."""
+
+    async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
+        """Set an annotation, provided the object has not changed."""
+
+    def event(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
+        """Tell about a moment; never waits."""
+
+
+class Objects(Protocol):
+    """What is known of all objects."""
+
+    def put(self, model: OllamaModel) -> None:
+        """Take in a version of an object."""
+
+    def is_shared(self, name: ModelName, uid: str) -> bool:
+        """Tell whether a live object other than `uid` names this model."""
+
+
+class Subject:
+    """The affairs of the object in `box`. Writing raises KubeError."""
+
+    def __init__(
+        self,
+        box: Latest[OllamaModel],
+        *,
+        kube: Writer,
+        objects: Objects,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._box, self._kube, self._objects, self._clock = box, kube, objects, clock
+
+    @property
+    def model(self) -> OllamaModel:
+        """The newest version."""
+        return self._box.item
+
+    @property
+    def now(self) -> datetime:
+        """The time as Kubernetes writes it, in whole seconds."""
+        return self._clock().replace(microsecond=0)
+
+    @property
+    def log(self) -> Any:
+        """A logger whose lines name the object."""
+        meta = self.model.metadata
+        return log.bind(object=f"{meta.namespace}/{meta.name}")
+
+    async def news(self, *, within_s: float | None = None, until: datetime | None = None) -> None:
+        """Wait for a newer version, or something else to look at; not longer than told."""
+        if until is not None:
+            within_s = max((until - self._clock()).total_seconds(), 0)
+        await self._box.news(within_s)
+
+    def is_shared(self, name: ModelName) -> bool:
+        """Tell whether another live object names this model."""
+        return self._objects.is_shared(name, self.model.metadata.uid)
+
+    async def say(self, status: OllamaModelStatus) -> None:
+        """Make this the object's status; what it says already is not written again."""
+        if status != self.model.status:
+            self._objects.put(await self._kube.patch_status(self.model, status))
+
+    async def set_finalizers(self, *finalizers: str) -> None:
+        """Replace the finalizers."""
+        self._objects.put(await self._kube.set_finalizers(self.model, finalizers))
+
+    async def annotate(self, name: str, value: str) -> None:
+        """Set an annotation."""
+        self._objects.put(await self._kube.annotate(self.model, name, value))
+
+    def event(self, kind: str, reason: str, message: str) -> None:
+        """Send a Kubernetes event, Normal or Warning. Never waits, never fails."""
+        self._kube.event(self.model, kind, reason, message)
