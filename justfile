@@ -20,15 +20,15 @@ unit *flags: venv
     {{ bin }}/pytest tests/unit {{ flags }}
 
 # The same assertions on the sandbox and on the real parts
-contract *flags: venv
+contract *flags: venv assets
     {{ bin }}/pytest tests/contract {{ flags }}
 
 # The operator on real etcd, kube-apiserver and Ollama
-e2e *flags: venv
+e2e *flags: venv assets
     {{ bin }}/pytest tests/e2e {{ flags }}
 
 # Unit and contract tests on the newest Python that this machine has, if that is another one
-newest:
+newest: assets
     #!/usr/bin/env bash
     set -euo pipefail
     found=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python 2>/dev/null || true)
@@ -66,7 +66,7 @@ assets: venv
     @{{ bin }}/python tests/assets/build.py
 
 # Measure the operator on a real kube-apiserver, against limits
-bench *flags: venv
+bench *flags: venv assets
     {{ bin }}/python tests/bench/race.py {{ flags }}
 
 # Make the virtual environment, anew whenever the lock or the Python changes
