@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 WRITES_AT_ONCE = 4  # more cost CPU and bring nothing: httpx looks through its connections
 WRITE_LIMIT_S = 4.0  # a write once begun is not cancelled, so it has to end soon by itself
+LONGEST_RETRY_AFTER_S = 300.0
 EVENTS_WAITING = 1000  # beyond that, events are dropped: the conditions tell the truth
 
 EVENT_PATIENCE_S, EVENT_PAUSE_S = 2.0, 0.1  # how long, and how, an event gives way to writes
@@ -79,7 +80,9 @@ def as_kube_error(error: Exception) -> KubeError:
         return KubeUnreachable(_describe(error))
     retry_after = answer.headers.get("retry-after", "")
     wait_s = float(retry_after) if retry_after.isdecimal() else 0.0
-    return status_error(answer.status_code, str(error), retry_after_s=wait_s)
+    return status_error(
+        answer.status_code, str(error), retry_after_s=min(wait_s, LONGEST_RETRY_AFTER_S)
+    )
 
 
 def _response(error: BaseException | None) -> httpx.Response | None:

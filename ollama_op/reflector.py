@@ -126,7 +126,6 @@ class Reflector:
                 break
         self._sink.listed(uids, version)
         self._version = version
-        self._heard()
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -88,7 +88,7 @@ class Story:
         await self._see_refresh(first)
         await self._see_sharing(second)
         if not keep:
-            await self._see_removal(first)
+            await self._see_removal(first, second, troubled)
 
     async def _see_trouble_mended(self, troubled: str) -> None:
         await self._until(self._is(troubled, State.FAILED), "it never failed")
@@ -137,13 +137,17 @@ class Story:
             self._all(self._is_gone(twin), self._has(model)),
         )
 
-    async def _see_removal(self, name: str) -> None:
-        model = await self._model(name)
-        self._tell.say("$", f"kubectl delete om {name}")
-        await self._delete(name)
+    async def _see_removal(self, *names: str) -> None:
+        models = [await self._model(name) for name in names]
+        self._tell.say("$", "kubectl delete om --all")
+        for name in names:
+            await self._delete(name)
         await self._promise(
-            "the last resource takes its model with it",
-            self._all(self._is_gone(name), self._not(self._has(model))),
+            "the last resource of a model takes it along",
+            self._all(
+                *(self._is_gone(name) for name in names),
+                *(self._not(self._has(model)) for model in models),
+            ),
         )
 
     # --- promises

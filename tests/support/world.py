@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import httpx
 from anyio.abc import TaskGroup
-from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL
 from ollama_op.operator import Cluster, Health, operate
@@ -21,24 +20,11 @@ from ollama_op.sandbox.kube import KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import Settings
+from support.unruly import Wire
 
 Object = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MB = 1_000_000
-
-
-class _InProcessApi(Api):
-    """kr8s' own client, its connections ending in the sandbox."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport, use: str) -> None:
-        super().__init__(url="http://sandbox", kubeconfig=False, namespace=use, bypass_factory=True)
-        self._transport = transport
-
-    async def _create_session(self) -> None:
-        headers = {"content-type": "application/json"}
-        self._session = httpx.AsyncClient(
-            base_url="http://sandbox", transport=self._transport, headers=headers, timeout=30
-        )
 
 
 @dataclass
@@ -201,7 +187,7 @@ async def world(**settings: Any) -> AsyncGenerator[World]:
             kube=kube,
             ollama=ollama,
             http=httpx.AsyncClient(transport=to_kube, base_url="http://sandbox"),
-            cluster=Cluster(*(_InProcessApi(to_kube, use) for use in "abc")),
+            cluster=Cluster(*(Wire(to_kube, use) for use in "abc")),
             ollama_http=httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434"),
             tasks=tasks,
             settings=Settings(**settings),

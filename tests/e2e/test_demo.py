@@ -1,0 +1,60 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.ollama import OllamaServer
+from support.operator import COMMAND
+from support.registry import Registry
+
+from ollama_op.sandbox.demo import REAL
+
+WITHIN_S = 120
+
+
+def demo(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("OLLAMA_HOST", "KUBECONFIG")}
+    return subprocess.run(
+        [COMMAND, "demo"],
+        env=environment | {"HOME": str(tmp_path)} | env,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+def test_the_demo_keeps_its_promises(tmp_path):
+    """Without a cluster or an Ollama it shows six promises kept, and ends with 0."""
+    done = demo(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("✔ 6 promises shown\n")
+    for state in ("Pending", "Pulling", "Ready", "Failed", "ModelLost", "Refreshing"):
+        assert state in done.stdout
+
+
+@pytest.mark.real
+def test_the_demo_plays_with_a_real_ollama(tmp_path, registry: Registry, ollama: OllamaServer):
+    """With OLLAMA_HOST the same story runs on that server, and leaves none of its own behind."""
+    mended = f"{REAL.troubled.partition(':')[0]}:{REAL.mend_tag}"
+    for seed, model in enumerate((REAL.first, REAL.second, mended)):
+        registry.publish(*model.split(":"), seed=seed + 1000)
+    before = ollama.digests()
+    done = demo(tmp_path, OLLAMA_HOST=ollama.url.removeprefix("http://"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("✔ 6 promises shown\n")
+    assert ollama.digests() == before
+
+
+@pytest.mark.real
+def test_the_demo_touches_no_model_that_was_there(
+    tmp_path, registry: Registry, ollama: OllamaServer
+):
+    """Where one of its models is on the real server already, it refuses to play."""
+    registry.publish(*REAL.first.split(":"), seed=1000)
+    ollama.pull(REAL.first)
+    done = demo(tmp_path, OLLAMA_HOST=ollama.url)
+    assert done.returncode == 1
+    assert f"error: {REAL.first} is on {ollama.url} already" in done.stderr
+    assert f"hint: ollama rm {REAL.first}" in done.stderr
+    ollama.delete(REAL.first)
