@@ -3,11 +3,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from ollama_op.sandbox.demo import REAL
 from support.ollama import OllamaServer
 from support.operator import COMMAND
 from support.registry import Registry
-
-from ollama_op.sandbox.demo import REAL
 
 WITHIN_S = 120
 
