@@ -9,6 +9,7 @@ _list:
     @just --list --unsorted
 
 # See the operator at work, without a cluster; `just demo --keep` leaves it running
+[no-exit-message]
 demo *flags: venv
     @{{ bin }}/ollama-op demo {{ flags }}
 
@@ -81,7 +82,7 @@ venv folder=".venv" interpreter=python:
         exit 2
     }
     uv venv --quiet --clear --python "$("{{ interpreter }}" -c 'import sys; print(sys.executable)')" "{{ folder }}"
-    uv pip sync --quiet --require-hashes --python "{{ folder }}" requirements-dev.txt
+    uv pip sync --quiet --require-hashes --compile-bytecode --python "{{ folder }}" requirements-dev.txt
     uv pip install --quiet --no-deps --no-build-isolation --python "{{ folder }}" -e .
     echo "$want" >"{{ folder }}/.made-from"
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress, Reason
 from ollama_op import report
-from ollama_op.decide import Pull, Verdict, refresh_wish, still_wanted
+from ollama_op.decide import Pull, Verdict, concerns, refresh_wish
 from ollama_op.errors import KubeError, OllamaError
 from ollama_op.instance import Download, Instance
 from ollama_op.subject import Subject
@@ -35,10 +35,11 @@ class Bringer:
             # knows from the status what may have to be removed one day.
             await self._say_under_way(subject, pull, queued=download.queued)
             entry = await self._download(subject, pull, download)
-        if entry is None:
+        if entry is None or not concerns(subject.model, pull):
             subject.log.info("pull cancelled: no longer wanted", model=str(pull.name))
             return
-        if download.begun.is_set():
+        is_new = entry.digest != subject.model.status.digest
+        if download.begun.is_set() and is_new:
             _tell_pulled(subject, pull, entry, round(anyio.current_time() - began, 1))
         if wish is not None:
             await _finish_refresh(subject, wish, entry)
@@ -110,7 +111,7 @@ async def settle(
 
 
 async def _cancel_when_moot(subject: Subject, pull: Pull, scope: anyio.CancelScope) -> None:
-    while still_wanted(subject.model, pull):
+    while concerns(subject.model, pull):
         await subject.news()
     scope.cancel()
 

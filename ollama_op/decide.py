@@ -96,6 +96,8 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return Claim()
     if seen.outage is not None:
         return Rest(None if _is_stalled(model) else _unreachable(seen.outage))
+    if seen.digest is None and _is_said_ready(model):
+        return _bring(model, name)  # whatever the next try was for: this is not to be said longer
     if seen.digest is None or _is_broken(model):
         return _next_try(model, now, _bring(model, name))
     if not is_verified(model, name, seen.digest):
@@ -132,6 +134,13 @@ def owned(model: OllamaModel) -> tuple[ModelName, ...]:
     return tuple(names)
 
 
+def with_wanted(model: OllamaModel) -> tuple[ModelName, ...]:
+    """List what the object owns together with what it names now."""
+    name = wanted(model)
+    names = (*owned(model), name) if isinstance(name, ModelName) else owned(model)
+    return tuple(dict.fromkeys(names))
+
+
 def refresh_wish(model: OllamaModel) -> str | None:
     """Return the value of the refresh annotation while it asks for something."""
     value = model.metadata.annotations.refresh
@@ -140,9 +149,13 @@ def refresh_wish(model: OllamaModel) -> str | None:
     return None if value == model.status.last_handled_refresh else value
 
 
-def still_wanted(model: OllamaModel, pull: Pull) -> bool:
-    """Tell whether a pull under way still serves the object as it is now."""
-    return model.metadata.deletion_timestamp is None and wanted(model) == pull.name
+def concerns(model: OllamaModel, action: Action) -> bool:
+    """Tell whether an action, and so its outcome, still concerns the object as it is now."""
+    match action:
+        case Pull(name=name) | Verify(name=name):
+            return model.metadata.deletion_timestamp is None and wanted(model) == name
+        case _:
+            return True
 
 
 def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool:
@@ -181,6 +194,11 @@ def _bring(model: OllamaModel, name: ModelName) -> Pull:
     return Pull(name, Reason.MODEL_LOST if had_it else Reason.PULLING, again=again)
 
 
+def _is_said_ready(model: OllamaModel) -> bool:
+    ready = model.status.condition("Ready")
+    return ready is not None and ready.status == "True"
+
+
 def _was_unanswered(model: OllamaModel) -> bool:
     ready = model.status.condition("Ready")
     return ready is not None and ready.reason in (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE)
@@ -210,7 +228,7 @@ def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return Rest()  # somebody else's finalizer keeps the object
     if model.metadata.annotations.force_delete == "true":
         return Leave(())
-    names = _unshared(owned(model), seen)
+    names = _unshared(with_wanted(model), seen)
     if names and seen.outage is not None:
         return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(seen.outage)))
     ready = model.status.condition("Ready")

@@ -11,6 +11,7 @@ layers that a running pull of another still counts on, a pull that a deletion ov
 at again after that deletion, and repeated if it is not whole.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -36,6 +37,7 @@ from ollama_op.wire import Entry
 
 log = structlog.get_logger(__name__)
 
+LONGEST_DOUBLING = 10  # of the pause between probes in an outage
 SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second one is
 LOOK_GAP_S = 0.2  # between the starts of two lists: what is asked for meanwhile shares one
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
@@ -75,7 +77,7 @@ class Instance:
         self._downloads: set[Download] = set()
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
-        self._followers: defaultdict[ModelName, set[Latest[Any]]] = defaultdict(set)
+        self._followers: defaultdict[ModelName | None, set[Latest[Any]]] = defaultdict(set)
 
     # --- knowing what is there
 
@@ -86,7 +88,8 @@ class Instance:
             started = anyio.current_time()
             failures = 0 if await self._look_once() else failures + 1
             # An outage is probed at a growing distance; a healthy server once an interval.
-            pause_s = min(2.0 ** (failures - 1), self._interval_s) if failures else self._interval_s
+            doubled_s = 2.0 ** min(failures - 1, LONGEST_DOUBLING) if failures else math.inf
+            pause_s = min(doubled_s, self._interval_s)
             with anyio.move_on_after(pause_s):
                 await self._asked.wait()
             await anyio.sleep_until(started + (SECOND_LOOK_S if failures else LOOK_GAP_S))
@@ -112,10 +115,7 @@ class Instance:
 
     @contextmanager
     def follow(self, box: Latest[Any], name: ModelName | None) -> Generator[None]:
-        """Poke `box` whenever the entry of `name` changes, or the server goes or comes back."""
-        if name is None:
-            yield
-            return
+        """Poke `box` whenever the server goes or comes back, or the entry of `name` changes."""
         self._followers[name].add(box)
         try:
             yield
@@ -148,13 +148,15 @@ class Instance:
     def _publish(self, models: Mapping[ModelName, Entry], outage: str | None) -> None:
         before, earlier = self._models, self.outage
         self._models, self.outage = models, outage
-        if (outage is None) != (earlier is None):
+        turned = (outage is None) != (earlier is None)
+        if turned:
             if outage is None:
                 log.info("ollama answers again", server=self._client.where)
             else:
                 log.warning("ollama unreachable", server=self._client.where, problem=outage)
         for name, boxes in self._followers.items():
-            if outage != earlier or before.get(name) != models.get(name):
+            changed = name is not None and before.get(name) != models.get(name)
+            if turned or changed:
                 for box in boxes:
                     box.poke()
 
@@ -182,8 +184,12 @@ class Instance:
         Raises: OllamaError.
         """
         async with self._alone(name):
-            if self.find(name) and not again and not repair:
-                return await self.verify(name)
+            if self.find(name) and not again:
+                try:
+                    return await self.verify(name)
+                except (ModelAbsent, ModelBroken):
+                    if not repair:
+                        raise
             if repair:
                 await self._delete(name)
             for attempt in count(1):
@@ -215,15 +221,13 @@ class Instance:
     async def remove(self, name: ModelName, *, unless: Callable[[], bool]) -> bool:
         """Delete the model and see it gone; tell whether that was done.
 
-        `unless` is asked when nobody else can act on the name any more: true keeps the model.
+        `unless` is asked when nobody else can act on the name any more, and right before the
+        deletion: true keeps the model.
 
         Raises: OllamaError.
         """
         async with self._alone(name):
-            if unless():
-                return False
-            await self._delete(name)
-            return True
+            return not unless() and await self._delete(name, unless)
 
     async def _download(self, name: ModelName, download: Download) -> bool:
         """Run one pull to Ollama's success; tell whether no deletion came near it."""
@@ -247,15 +251,18 @@ class Instance:
         if watchdog.cancelled_caught:
             raise PullStalled(f"No progress for {self._stall_timeout_s:g} s")
 
-    async def _delete(self, name: ModelName) -> None:
+    async def _delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
         with self._deleting():
             # Once deleted, a loaded model could no longer be unloaded.
             if name in await self._client.running():
                 await self._client.unload(name)
+            if unless():
+                return False
             await self._client.delete(name)
         await self.look()
         if self.find(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
+        return True
 
     @contextmanager
     def _deleting(self) -> Generator[None]:

@@ -113,15 +113,24 @@ def status_error(code: int, message: str, *, retry_after_s: float = 0) -> KubeEr
 def _describe(error: Exception) -> str:
     match error:
         case httpx.TimeoutException() | kr8s.APITimeoutError() | TimeoutError():
-            return "the Kubernetes API does not answer"
+            return f"the Kubernetes API{_at(error)} does not answer"
         case ssl.SSLError():
             return f"the Kubernetes API's certificate is not accepted: {error}"
         case httpx.ConnectError():
-            return f"no connection to the Kubernetes API: {error}"
+            return f"no connection to the Kubernetes API{_at(error)}: {error}"
         case httpx.HTTPError() | OSError() | RuntimeError():
             return f"the connection to the Kubernetes API broke: {error}"
         case _:
             return f"the Kubernetes API's answer cannot be read: {error!r}"
+
+
+def _at(error: Exception | None) -> str:
+    """Say which server, where the error knows."""
+    try:
+        url = error.request.url if isinstance(error, httpx.RequestError) else None
+    except RuntimeError:  # httpx has no request to tell of
+        url = None
+    return f" at {url.scheme}://{url.netloc.decode()}" if url else ""
 
 
 class Kube:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import anyio
+from msgspec.structs import replace
 
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, OllamaModel, Reason
 from ollama_op import report
 from ollama_op.bring import Bringer, settle
 from ollama_op.decide import (
-    AVAILABLE,
     Action,
     Claim,
     Discard,
@@ -24,6 +24,7 @@ from ollama_op.decide import (
     Pull,
     Rest,
     Verify,
+    concerns,
     decide,
     owned,
     wanted,
@@ -32,7 +33,7 @@ from ollama_op.errors import (
     Conflict,
     KubeError,
     ModelAbsent,
-    NotFound,
+    ModelBroken,
     OllamaError,
     OllamaUnreachable,
 )
@@ -71,8 +72,6 @@ class Lifecycle:
                 with self._instance.follow(box, name if isinstance(name, ModelName) else None):
                     await self._step(subject)
                 troubles = 0
-            except NotFound:
-                return
             except Conflict:
                 await subject.news(within_s=1)  # the newer version is on its way
             except KubeError as error:
@@ -102,7 +101,9 @@ class Lifecycle:
             case Pull():
                 await self._bringer.pull(subject, action)
             case Verify(name):
-                await settle(subject, name, await self._instance.verify(name))
+                entry = await self._instance.verify(name)
+                if concerns(subject.model, action):
+                    await settle(subject, name, entry)
             case Discard(names):
                 await self._discard(subject, names)
             case Leave(names):
@@ -116,7 +117,7 @@ class Lifecycle:
         for name in names:
             await self._remove(subject, name)
         kept = tuple(str(each) for each in owned(subject.model) if each not in names)
-        await subject.say(report.report(subject.model, AVAILABLE, subject.now, owned_models=kept))
+        await subject.say(replace(subject.model.status, owned_models=kept))
 
     async def _leave(self, subject: Subject, names: tuple[ModelName, ...]) -> None:
         for name in names:
@@ -126,12 +127,14 @@ class Lifecycle:
         subject.log.info("released", models=[str(name) for name in names])
 
     async def _remove(self, subject: Subject, name: ModelName) -> None:
-        if await self._instance.remove(name, unless=lambda: subject.is_shared(name)):
+        if subject.is_needed(name):
+            return  # not even worth waiting for whoever acts on the name
+        if await self._instance.remove(name, unless=lambda: subject.is_needed(name)):
             subject.log.info("model deleted", model=str(name))
 
     async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:
-        if isinstance(error, ModelAbsent):
-            return  # the list has caught up by now: decide anew
+        if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
+            return  # the list, or the object, has moved on: decide anew
         if isinstance(error, OllamaUnreachable):
             self._instance.suspect()
         reason = _reason(action, error)
@@ -166,7 +169,7 @@ def _reason(action: Action, error: OllamaError) -> Reason:
             return Reason.DELETION_BLOCKED
         case Discard():
             return Reason.AVAILABLE
-        case Pull(why=Reason.REFRESHING):
+        case Pull(why=Reason.REFRESHING) if not isinstance(error, ModelBroken):
             return Reason.REFRESH_FAILED
         case _:
             return error.reason

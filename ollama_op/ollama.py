@@ -78,7 +78,8 @@ class OllamaClient:
 
         Raises: OllamaUnreachable, ProtocolError.
         """
-        answer = await self._call("GET", "/api/tags")
+        # Past the queue: this is how it is noticed that the server does not answer.
+        answer = _expect_success(await self._send("GET", "/api/tags"))
         models = _decode(_tags, answer.content).models or ()
         return {name: entry for entry in models if (name := _parse(entry.name))}
 
@@ -151,9 +152,14 @@ class OllamaClient:
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> httpx.Response:
+        async with self._slots:
+            return await self._send(method, path, body)
+
+    async def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         try:
-            async with self._slots:
-                return await self._http.request(method, path, json=body, timeout=TIMEOUT)
+            return await self._http.request(method, path, json=body, timeout=TIMEOUT)
         except httpx.RequestError as error:
             raise self._failure(error) from error
 

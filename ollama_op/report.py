@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from crd.names import ModelName
 from crd.v1alpha1 import (
+    FINALIZER,
     Condition,
     OllamaModel,
     OllamaModelStatus,
@@ -19,7 +20,14 @@ from crd.v1alpha1 import (
     Reason,
     State,
 )
-from ollama_op.decide import AVAILABLE, Verdict, blocked, is_current, owned, refresh_wish
+from ollama_op.decide import (
+    AVAILABLE,
+    Verdict,
+    blocked,
+    is_current,
+    refresh_wish,
+    with_wanted,
+)
 from ollama_op.errors import OllamaError
 from ollama_op.wire import Entry
 
@@ -83,6 +91,11 @@ def report(
         changes = dict.fromkeys(("error", "attempts", "next_retry_time", "progress")) | changes
     elif verdict.reason not in _FINE:
         changes.setdefault("error", verdict.message)
+    if verdict.reason is Reason.OLLAMA_UNREACHABLE:
+        changes.setdefault("next_retry_time", None)  # not a time is waited for, but a server
+    if FINALIZER in model.metadata.finalizers and model.metadata.deletion_timestamp is None:
+        # Whoever names a model answers for it, even if somebody else brings it.
+        changes.setdefault("owned_models", tuple(map(str, with_wanted(model))))
     conditions = [_condition(model, "Ready", ready, verdict, now)]
     if mode.value is not None:
         conditions.append(_condition(model, mode.value, "True", verdict, now))
@@ -117,20 +130,18 @@ def under_way(
     model: OllamaModel, name: ModelName, verdict: Verdict, progress: Progress | None, now: datetime
 ) -> OllamaModelStatus:
     """Say that the model is being fetched, and remember that it will be ours to remove."""
-    names = dict.fromkeys((*map(str, owned(model)), str(name)))
     changes: dict[str, Any] = {"progress": progress, "next_retry_time": None}
     if not is_current(model):
         changes["attempts"] = None
     if verdict.reason is not Reason.REFRESHING:
         changes |= {"digest": None, "size": None, "formatted_size": None}
-    return report(model, verdict, now, model=str(name), owned_models=tuple(names), **changes)
+    return report(model, verdict, now, model=str(name), **changes)
 
 
 def available(
     model: OllamaModel, name: ModelName, entry: Entry, now: datetime, *, pulled: bool
 ) -> OllamaModelStatus:
     """Say that the model was seen whole as `entry`; every trace of earlier trouble goes."""
-    names = dict.fromkeys((*map(str, owned(model)), str(name)))
     return report(
         model,
         AVAILABLE,
@@ -140,7 +151,6 @@ def available(
         size=entry.size,
         formatted_size=formatted_size(entry.size),
         last_pull_time=now if pulled else model.status.last_pull_time,
-        owned_models=tuple(names),
     )
 
 
@@ -157,6 +167,7 @@ def failed(
     if error.stalled and reason is error.reason and refresh_wish(model) is None:
         verdict = Verdict(reason, problem)
         return report(model, verdict, now, attempts=attempts, next_retry_time=None)
+    gone: dict[str, Any] = {"digest": None} if reason is Reason.MODEL_BROKEN else {}
     due = now + retry_delay(attempts, error.patience_s, chance)
     match reason:
         case Reason.DELETION_BLOCKED:
@@ -176,6 +187,7 @@ def failed(
         error=problem,
         attempts=attempts,
         next_retry_time=due,
+        **gone,
     )
 
 

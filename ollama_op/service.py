@@ -25,6 +25,7 @@ def run(settings: Settings) -> int:
     Raises: BadSetting if it cannot start.
     """
     check_kubeconfig(settings.kubeconfig)
+    check_proxy()
     probes = _listen(settings)
     with unwrapped(BadSetting):
         return anyio.run(_main, settings, probes)
@@ -40,6 +41,20 @@ def unwrapped(kind: type[Exception]) -> Generator[None]:
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
         raise found or group from None
+
+
+def check_proxy() -> None:
+    """See that the proxy of the environment, if there is one, is of a kind that httpx knows.
+
+    Raises: BadSetting.
+    """
+    try:
+        httpx.AsyncClient()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise BadSetting(
+            "the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used",
+            "unset it, or give an http:// proxy; NO_PROXY names hosts to reach without it",
+        ) from error
 
 
 def http_client(url: str) -> httpx.AsyncClient:

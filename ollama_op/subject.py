@@ -12,6 +12,7 @@ import structlog
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, OllamaModelStatus
+from ollama_op.decide import wanted
 from ollama_op.supervise import Latest
 
 log = structlog.get_logger("ollama_op.lifecycle")
@@ -81,6 +82,11 @@ class Subject:
     def is_shared(self, name: ModelName) -> bool:
         """Tell whether another live object names this model."""
         return self._objects.is_shared(name, self.model.metadata.uid)
+
+    def is_needed(self, name: ModelName) -> bool:
+        """Tell whether any live object names this model, this one included."""
+        alive = self.model.metadata.deletion_timestamp is None
+        return self.is_shared(name) or (alive and wanted(self.model) == name)
 
     async def say(self, status: OllamaModelStatus) -> None:
         """Make this the object's status; what it says already is not written again."""

@@ -6,7 +6,9 @@ real one, connected by sockets as it would be anywhere.
 
 import json
 import os
+import signal
 import socket
+import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -52,7 +54,9 @@ spec:
   name: llama3.2
   tag: 1b
 """
-REGISTRY_DOWN = "max retries exceeded: Get https://registry.ollama.ai/v2/: EOF"
+REGISTRY_DOWN = "max retries exceeded: EOF"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFAULT_PORT = 11434
 
 
@@ -62,12 +66,22 @@ def run(*, keep: bool) -> int:
     Raises: BadSetting when OLLAMA_HOST cannot be used.
     """
     set_up_logging("error", "text")
-    with tempfile.TemporaryDirectory(prefix="ollama-op-demo-") as folder, unwrapped(BadSetting):
-        return anyio.run(_run, keep, Path(folder))
+    for name in PROXIES:  # the cluster is in this process, and no proxy's concern
+        os.environ.pop(name, None)
+        os.environ.pop(name.lower(), None)
+    with tempfile.TemporaryDirectory(prefix="ollama-op-demo-") as folder:
+        try:
+            with unwrapped(BadSetting), unwrapped(BrokenPipeError):
+                return anyio.run(_run, keep, Path(folder))
+        except BrokenPipeError:  # `| head`: whoever watched has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
 
 async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run passes no keywords
-    async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
+    code, ended = 0, list[int]()
+    async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        tasks.start_soon(_end_by_signal, tasks.cancel_scope, ended)
         scene = await _set_scene(tasks, stack, folder)
         title = f"ollama-op demo · {scene.where}"
         with Screen(title, prologue=YAML) as screen:
@@ -77,7 +91,15 @@ async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run pas
             print(_what_to_try(scene), flush=True)  # noqa: T201 - stdout is what a demo is for
             await anyio.sleep_forever()
         tasks.cancel_scope.cancel()
-    return code
+    return 128 + ended[0] if ended else code
+
+
+async def _end_by_signal(scope: anyio.CancelScope, ended: list[int]) -> None:
+    """End the demo as it always ends: with the cursor back, and nothing left behind."""
+    with anyio.open_signal_receiver(*ENDS) as signals:
+        async for number in signals:
+            ended.append(number)
+            scope.cancel()
 
 
 @dataclass(frozen=True)
@@ -212,7 +234,7 @@ def _what_to_try(scene: Scene) -> str:
     if scene.sandbox is None:
         first, second = object_name(REAL.first), object_name(REAL.second)
     return f"""
-It keeps running; Ctrl-C ends it. In another terminal:
+It keeps running; Ctrl-C ends it. The CRD is installed already. In another terminal:
 
   export KUBECONFIG={scene.kubeconfig}
   kubectl get om -w

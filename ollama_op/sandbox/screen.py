@@ -1,5 +1,6 @@
 """What the demo looks like: a live table on a terminal, plain timed lines elsewhere."""
 
+import io
 import sys
 import time
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ class Screen:
         self._models: list[OllamaModel] = []
         self._lines: list[Line] = []
         self._said: dict[str, str] = {}
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # not every terminal has a tick
         self.console = Console(highlight=False)
+        self._is_live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._live = Live(
             get_renderable=self._draw, console=self.console, refresh_per_second=8, transient=False
         )
@@ -53,14 +57,14 @@ class Screen:
     def __enter__(self) -> Self:
         if self._prologue:
             self.console.print(self._prologue, style="dim", markup=False)
-        if self.console.is_terminal:
+        if self._is_live:
             self._live.start()
         else:
             self._print(self._title)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
+        if self._is_live:
             self._live.stop()
 
     @property
@@ -72,13 +76,13 @@ class Screen:
         """Tell what happened."""
         line = Line(self.elapsed_s, mark, text)
         self._lines.append(line)
-        if not self.console.is_terminal:
+        if not self._is_live:
             self._print(str(line))
 
     def show(self, models: list[OllamaModel]) -> None:
         """Take in how the models are now."""
         self._models = models
-        if self.console.is_terminal:
+        if self._is_live:
             return
         for model in models:
             text = _plain(model)

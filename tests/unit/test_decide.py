@@ -16,7 +16,7 @@ from ollama_op.decide import (
     Verdict,
     Verify,
     decide,
-    still_wanted,
+    concerns,
     wanted,
 )
 from ollama_op.decide import owned as owned_by
@@ -427,4 +427,4 @@ def test_a_status_edited_by_hand_owns_only_what_are_names():
 )
 def test_a_pull_is_cancelled_when_it_no_longer_serves(obj, still):
     """A change that wants the same model lets the download go on."""
-    assert still_wanted(obj, Pull(LLAMA, Reason.PULLING)) is still
+    assert concerns(obj, Pull(LLAMA, Reason.PULLING)) is still

@@ -266,7 +266,7 @@ async def test_few_calls_at_once_and_pulls_beside_them():
     ollama = client(slow)
     async with anyio.create_task_group() as tasks:
         for _ in range(5 * CALLS_AT_ONCE):
-            tasks.start_soon(ollama.tags)
+            tasks.start_soon(ollama.running)
         await anyio.sleep(0.5)
         async with ollama.pull(LLAMA) as steps:
             assert [step.status async for step in steps] == ["success"]
