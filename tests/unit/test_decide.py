@@ -15,8 +15,8 @@ from ollama_op.decide import (
     Rest,
     Verdict,
     Verify,
-    decide,
     concerns,
+    decide,
     wanted,
 )
 from ollama_op.decide import owned as owned_by

@@ -393,7 +393,10 @@ async def test_retry_after_is_read_when_it_is_a_number(text, seconds):
 @pytest.mark.parametrize(
     ("cause", "words"),
     [
-        (httpx.ConnectError("refused"), "no connection to the Kubernetes API at http://kube: refused"),
+        (
+            httpx.ConnectError("refused"),
+            "no connection to the Kubernetes API at http://kube: refused",
+        ),
         (httpx.ConnectTimeout("t"), "the Kubernetes API does not answer"),
         (httpx.ReadTimeout("t"), "the Kubernetes API does not answer"),
         (httpx.ReadError("reset"), "the connection to the Kubernetes API broke: reset"),
