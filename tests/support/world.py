@@ -122,24 +122,28 @@ class World:
     # --- waiting and looking
 
     async def until(
-        self, name: str, accept: Callable[[Object], bool], *, within_s: float = 300
+        self,
+        name: str,
+        accept: Callable[[Object], bool],
+        *,
+        within_s: float = 300,
+        every_s: float = 0.25,
     ) -> Object:
         """Wait until the object's status is accepted; return the status."""
         status: Object = {}
-        began = anyio.current_time()
         with anyio.move_on_after(within_s):
             while True:
                 status = (await self.get(name)).get("status", {})
                 if accept(status):
                     return status
-                # Who has waited for ten minutes need not know to the second.
-                waited_s = anyio.current_time() - began
-                await anyio.sleep(0.25 if waited_s < 600 else waited_s / 50)
+                await anyio.sleep(every_s)
         raise AssertionError(f"{name} never came so far: {json.dumps(status, indent=1)}")
 
-    async def ready(self, name: str, *, within_s: float = 300) -> Object:
+    async def ready(self, name: str, *, within_s: float = 300, every_s: float = 0.25) -> Object:
         """Wait until the model is Ready; return the status."""
-        return await self.until(name, lambda s: condition(s, "Ready") == "True", within_s=within_s)
+        return await self.until(
+            name, lambda s: condition(s, "Ready") == "True", within_s=within_s, every_s=every_s
+        )
 
     async def gone(self, name: str, *, within_s: float = 300) -> None:
         """Wait until the object is gone."""

@@ -739,7 +739,7 @@ class Storm:
             m.api.fall_silent()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_after_a_storm_the_mirror_shows_the_truth(seed):
     """Five minutes of changes and faults by chance; then every object is shown as it is."""
     random.seed(seed)
