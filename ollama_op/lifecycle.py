@@ -28,6 +28,7 @@ from ollama_op.decide import (
     decide,
     owned,
     wanted,
+    with_wanted,
 )
 from ollama_op.errors import (
     Conflict,
@@ -91,7 +92,7 @@ class Lifecycle:
         return Observed(
             outage=self._instance.outage,
             digest=entry.digest if entry else None,
-            shared=[each for each in owned(subject.model) if subject.is_shared(each)],
+            shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
         )
 
     async def _perform(self, subject: Subject, action: Action) -> None:

@@ -401,7 +401,7 @@ async def test_a_bug_of_the_reader_is_not_taken_for_ollamas():
         ("pull model manifest: file does not exist", ModelUnknown),
         ("pull model manifest: 404: manifest unknown", ModelUnknown),
         (
-            "write /root/.ollama/models/blobs/sha256-15cb: no space left on device",
+            "write /models/blobs/sha256-15cb: no space left on device",
             InsufficientStorage,
         ),
         ("digest mismatch, file must be downloaded again: want a, got b", DigestMismatch),
