@@ -34,14 +34,14 @@ from ollama_op.settings import BadSetting, Settings, parse_url
 from ollama_op.telemetry import set_up_logging
 
 MB = 1_000_000
-SCRIPTED = Cast(first="llama3.2:1b", second="gemma3:4b", troubled="qwen3:8b")
+SCRIPTED = Cast(first="llama3.2:1b", second="gemma3:4b", troubled="qwen3:1.7b")
 REAL = Cast(
     first="all-minilm:22m", second="smollm2:135m", troubled="all-minilm:no-such-tag", mend_tag="33m"
 )
 SIZES = {  # bytes of the layers
     "llama3.2:1b": (1_240 * MB, 80 * MB, 2 * MB),
     "gemma3:4b": (2_400 * MB, 90 * MB),
-    "qwen3:8b": (900 * MB, 2 * MB),
+    "qwen3:1.7b": (1_360 * MB, 2 * MB),
     "phi4:14b": (4_000 * MB, 2 * MB),
     "all-minilm:22m": (45 * MB, 1 * MB),
     "hf.co/Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M": (490 * MB, 1 * MB),
@@ -54,7 +54,8 @@ spec:
   name: llama3.2
   tag: 1b
 """
-REGISTRY_DOWN = "max retries exceeded: EOF"
+REGISTRY_DOWN = "EOF"
+LOOK_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFAULT_PORT = 11434
@@ -87,6 +88,7 @@ async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run pas
         with Screen(title, prologue=YAML) as screen:
             tasks.start_soon(_keep_showing, scene.kube, screen)
             code = await _play(scene, screen, keep=keep)
+            await anyio.sleep(LAST_LOOK_S)
         if keep and code == 0:
             print(_what_to_try(scene), flush=True)  # noqa: T201 - stdout is what a demo is for
             await anyio.sleep_forever()
@@ -222,7 +224,7 @@ async def _keep_showing(kube: httpx.AsyncClient, screen: Screen) -> None:
     while True:
         items = msgspec.json.decode((await kube.get(PATH)).content, type=_List).items
         screen.show([decode(raw) for raw in items])
-        await anyio.sleep(0.1)
+        await anyio.sleep(LOOK_EVERY_S)
 
 
 class _List(msgspec.Struct):
