@@ -87,7 +87,9 @@ def parse_url(text: str) -> str:
     except ValueError:
         parts, port_is_fine = urlsplit(""), False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
-        raise BadSetting("that is no http:// or https:// address", "write http://ollama:11434")
+        raise BadSetting(
+            "the Ollama URL is no http:// or https:// address", "write http://ollama:11434"
+        )
     if parts.query or parts.fragment:
         raise BadSetting("the Ollama URL has a query or a fragment", "write http://ollama:11434")
     if parts.username or parts.password:

@@ -76,7 +76,7 @@ def kubeconfig(folder: Path, **changes: Any) -> Path:
         (["--health-interval=-5s"], "--health-interval: '-5s' is no time to wait", "90s"),
         (["--stall-timeout=5"], "--stall-timeout: '5' is no duration", "90s"),
         (["--health-probe-bind-address=here"], "'here' is no address", ":8081"),
-        (["--ollama-api-url=ftp://ollama"], "the Ollama URL is not one", "http://ollama:11434"),
+        (["--ollama-api-url=ftp://ollama"], "the Ollama URL is no http", "http://ollama:11434"),
         (["--leader-elect"], "--leader-elect is not in this version", "one replica"),
     ],
 )

@@ -127,7 +127,7 @@ def test_help_says_flags_variables_and_defaults(ollama_op):
         ),
         (
             ["run", "--ollama-api-url", "ftp://ollama"],
-            "--ollama-api-url: that is no http:// or https:// address",
+            "--ollama-api-url: the Ollama URL is no http:// or https:// address",
             "write http://ollama:11434",
         ),
         (["run", "extra"], "Got unexpected extra argument (extra)", "ollama-op run --help"),
@@ -181,7 +181,11 @@ def test_a_line_feed_behind_a_url_is_no_traceback(ollama_op, monkeypatch, tmp_pa
     [
         ("HEALTH_INTERVAL", "0", "--health-interval: '0' is no time to wait"),
         ("HEALTH_PROBE_BIND_ADDRESS", "x", "--health-probe-bind-address: 'x' is no address"),
-        ("OLLAMA_API_URL", "ftp://x", "--ollama-api-url: that is no http:// or https:// address"),
+        (
+            "OLLAMA_API_URL",
+            "ftp://x",
+            "--ollama-api-url: the Ollama URL is no http:// or https:// address",
+        ),
         ("LEADER_ELECT", "true", "--leader-elect is not in this version"),
     ],
 )
