@@ -39,10 +39,25 @@ class State(StrEnum):
     FAILED = "Failed"
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of the model when its resource goes, or names another one."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class Origin(StrEnum):
+    """How the model came to be on the server."""
+
+    ADOPTED = "Adopted"
+    PULLED = "Pulled"
+
+
 class Reason(StrEnum):
     """Why a condition is as it is. One cause each."""
 
     AVAILABLE = "Available"
+    SUSPENDED = "Suspended"
     QUEUED = "Queued"
     PULLING = "Pulling"
     REFRESHING = "Refreshing"
@@ -59,13 +74,45 @@ class Reason(StrEnum):
     INSUFFICIENT_STORAGE = "InsufficientStorage"
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     DIGEST_MISMATCH = "DigestMismatch"
+    UNEXPECTED_DIGEST = "UnexpectedDigest"
     PULL_STALLED = "PullStalled"
+    PULL_TIMED_OUT = "PullTimedOut"
     PULL_FAILED = "PullFailed"
+    LOAD_FAILED = "LoadFailed"
     DELETION_BLOCKED = "DeletionBlocked"
 
 
-class OllamaModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Which model should be there."""
+# What the API server checks of an optional field is in its schema only. The operator reads a spec
+# without it (`crd.options` does), so that an object of another release still names its model.
+_DURATION: Final = {"pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", "maxLength": 32}
+_KEEP_ALIVE: Final = {"pattern": r"^(-1|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$", "maxLength": 32}
+_DIGEST: Final = {"pattern": r"^(sha256:)?[0-9a-f]{64}$"}
+
+
+class RefreshWindow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """When scheduled refreshes may begin."""
+
+    schedule: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=128,
+            description="When the window opens, as a cron expression of five fields: `0 2 * * 6`.",
+        ),
+    ]
+    duration: Annotated[
+        str,
+        Meta(description="How long it stays open: `4h`. At least 1m.", extra_json_schema=_DURATION),
+    ]
+    time_zone: Annotated[
+        str, Meta(max_length=64, description="IANA time zone of the schedule: `Europe/Berlin`.")
+    ] = "UTC"
+
+
+class OllamaModelSpec(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
+):
+    """Which model should be there, and how it is cared for."""
 
     name: Annotated[
         str,
@@ -79,6 +126,78 @@ class OllamaModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     tag: Annotated[
         str, Meta(min_length=1, max_length=80, description="Tag of the model: `latest`, `1b`.")
     ]
+    suspend: Annotated[
+        bool, Meta(description="Leave the model as it is: no pull, no check, until this is off.")
+    ] = False
+    deletion_policy: Annotated[
+        DeletionPolicy,
+        Meta(
+            description="What becomes of the model in Ollama when this object goes, or names"
+            " another model: Delete (the default) or Retain."
+        ),
+    ] = DeletionPolicy.DELETE
+    interval: (
+        Annotated[
+            str,
+            Meta(
+                description="Longest time in which the loss of the model is noticed: `30s`. At"
+                " least 1s; default is the operator's --health-interval.",
+                extra_json_schema=_DURATION,
+            ),
+        ]
+        | None
+    ) = None
+    refresh_interval: (
+        Annotated[
+            str,
+            Meta(
+                description="Time between scheduled refreshes: `24h`. At least 1m; default is"
+                " never. While expectedDigest is met there is nothing to look for.",
+                extra_json_schema=_DURATION,
+            ),
+        ]
+        | None
+    ) = None
+    refresh_window: Annotated[
+        RefreshWindow | None,
+        Meta(description="When scheduled refreshes may begin; default is any time."),
+    ] = None
+    timeout: (
+        Annotated[
+            str,
+            Meta(
+                description="Longest time that a whole pull may take: `2h`. At least 1s; default is"
+                " no limit, besides that of a pull without progress.",
+                extra_json_schema=_DURATION,
+            ),
+        ]
+        | None
+    ) = None
+    insecure: Annotated[
+        bool,
+        Meta(description="Let Ollama pull from a registry without TLS, or without a valid one."),
+    ] = False
+    expected_digest: (
+        Annotated[
+            str,
+            Meta(
+                description="The only digest that counts as this model, as status.digest shows it.",
+                extra_json_schema=_DIGEST,
+            ),
+        ]
+        | None
+    ) = None
+    keep_alive: (
+        Annotated[
+            str,
+            Meta(
+                description="Keep the model loaded: `-1` for ever, or `10m` after its last use, and"
+                " loaded again then.",
+                extra_json_schema=_KEEP_ALIVE,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -163,6 +282,28 @@ class OllamaModelStatus(
     last_handled_refresh: Annotated[
         str | None, Meta(description="The last value of the refresh annotation that was served.")
     ] = None
+    next_refresh_time: Annotated[
+        Time | None, Meta(description="When the next scheduled refresh is due.")
+    ] = None
+    origin: Annotated[
+        Origin | None,
+        Meta(
+            description="Adopted: the model was there before it was asked for. Pulled: it was not."
+        ),
+    ] = None
+    shared_with: (
+        Annotated[int, Meta(ge=0, description="How many other objects name this model.")] | None
+    ) = None
+    loaded: Annotated[
+        bool | None, Meta(description="Whether the model is in memory; only with spec.keepAlive.")
+    ] = None
+    expires_at: Annotated[
+        Time | None,
+        Meta(description="When Ollama unloads the model at the earliest, if it ever does."),
+    ] = None
+    server_version: Annotated[
+        str | None, Meta(description="Version of the Ollama that was too old for the model.")
+    ] = None
     owned_models: Annotated[
         tuple[str, ...],
         Meta(description="Models on the server that go when this object goes."),
@@ -205,9 +346,13 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """Stands where a spec should be that is not one; `problem` says why not."""
+    """Stands where a spec should be that is not one; `problem` says why not.
+
+    What it says of deletion is read all the same: a mistake elsewhere must not cost the model.
+    """
 
     problem: str
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
 
 
 class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +369,11 @@ class _Envelope(msgspec.Struct, frozen=True):
     status: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+class _Fate(msgspec.Struct, rename="camel"):
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+
+
+_fate = msgspec.json.Decoder(_Fate)
 _envelope = msgspec.json.Decoder(_Envelope)
 _spec = msgspec.json.Decoder(OllamaModelSpec)
 _status = msgspec.json.Decoder(OllamaModelStatus)
@@ -243,9 +393,16 @@ def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
     try:
         spec = _spec.decode(envelope.spec)
     except UNREADABLE as error:
-        spec = Malformed(str(error))
+        spec = Malformed(str(error), _deletion_policy(envelope.spec))
     try:
         status = _status.decode(envelope.status)
     except UNREADABLE:
         status = OllamaModelStatus()
     return OllamaModel(metadata=envelope.metadata, spec=spec, status=status)
+
+
+def _deletion_policy(spec: msgspec.Raw) -> DeletionPolicy:
+    try:
+        return _fate.decode(spec).deletion_policy
+    except UNREADABLE:
+        return DeletionPolicy.DELETE

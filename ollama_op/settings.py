@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import durationpy
+from crd.durations import InvalidDurationError, parse_seconds
 
 ENV_PREFIX = "OLLAMA_OP_"
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
@@ -67,12 +67,10 @@ def parse_duration(text: str) -> float:
     Raises: BadSetting.
     """
     try:
-        seconds = float(durationpy.from_str(text).total_seconds())
-    except (durationpy.DurationError, ValueError):
-        raise BadSetting(f"{text!r} is no duration", "write 90s, 5m or 1h30m") from None
-    if seconds <= 0:
-        raise BadSetting(f"{text!r} is no time to wait", "write 90s, 5m or 1h30m")
-    return seconds
+        return parse_seconds(text)
+    except InvalidDurationError as error:
+        what, _, hint = str(error).partition("; ")
+        raise BadSetting(what, hint) from None
 
 
 def parse_url(text: str) -> str:

@@ -1,0 +1,135 @@
+"""Reads the optional half of a spec: texts in, lengths of time and moments out.
+
+The API server's schema keeps most mistakes out. What it cannot know (a time zone that does not
+exist, a window without a schedule to open it for) is told here, by field; and so is everything when
+a spec comes from somewhere else, such as the REST API.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from crd.durations import InvalidDurationError, parse_seconds
+from crd.v1alpha1 import DeletionPolicy, OllamaModelSpec
+from crd.v1alpha1 import RefreshWindow as WindowSpec
+
+FOR_EVER: Final = "-1"
+SHORTEST_S: Final = 1.0
+SHORTEST_REFRESH_S: Final = 60.0
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+
+
+class InvalidOptionError(ValueError):
+    """A field of the spec cannot be meant. `field` is its path, the message says what it takes."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"spec.{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time that opens again and again."""
+
+    schedule: str
+    duration: timedelta
+    zone: ZoneInfo
+
+    def first_open(self, at: datetime) -> datetime | None:
+        """Return the first moment from `at` on in which the window is open, if there is one."""
+        local = at.astimezone(self.zone)
+        # The library looks strictly before and strictly after a moment, by whole minutes.
+        past = CronSim(self.schedule, local + timedelta(minutes=1), reverse=True)
+        for opened in islice(past, 1):
+            if at < opened + self.duration:
+                return at
+        return next((opening.astimezone(UTC) for opening in CronSim(self.schedule, local)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a model is cared for. None is the default of each."""
+
+    suspend: bool
+    retain: bool
+    insecure: bool
+    interval_s: float | None
+    refresh_interval_s: float | None
+    refresh_window: Window | None
+    timeout_s: float | None
+    expected_digest: str | None  # bare hex
+    keep_alive_s: float | None  # infinite: for ever
+
+
+@lru_cache(maxsize=4096)
+def options(spec: OllamaModelSpec) -> Options:
+    """Read the options of a spec.
+
+    Raises: InvalidOptionError, about the first field that is wrong.
+    """
+    if spec.refresh_window is not None and spec.refresh_interval is None:
+        raise InvalidOptionError("refreshWindow", "needs a refreshInterval to hold back")
+    return Options(
+        suspend=spec.suspend,
+        retain=spec.deletion_policy is DeletionPolicy.RETAIN,
+        insecure=spec.insecure,
+        interval_s=_seconds("interval", spec.interval),
+        refresh_interval_s=_seconds(
+            "refreshInterval", spec.refresh_interval, shortest_s=SHORTEST_REFRESH_S
+        ),
+        refresh_window=_window(spec.refresh_window) if spec.refresh_window else None,
+        timeout_s=_seconds("timeout", spec.timeout),
+        expected_digest=_digest(spec.expected_digest),
+        keep_alive_s=(
+            math.inf if spec.keep_alive == FOR_EVER else _seconds("keepAlive", spec.keep_alive)
+        ),
+    )
+
+
+def _seconds(field: str, text: str | None, *, shortest_s: float = SHORTEST_S) -> float | None:
+    return None if text is None else _length_s(field, text, shortest_s)
+
+
+def _length_s(field: str, text: str, shortest_s: float) -> float:
+    try:
+        seconds = parse_seconds(text)
+    except InvalidDurationError as error:
+        raise InvalidOptionError(field, str(error)) from None
+    if seconds < shortest_s:
+        raise InvalidOptionError(field, f"{text!r} is too short; at least {shortest_s:g}s")
+    return seconds
+
+
+def _digest(text: str | None) -> str | None:
+    if text is None:
+        return None
+    match = _DIGEST.fullmatch(text)
+    if match is None:
+        raise InvalidOptionError(
+            "expectedDigest", "is no digest; write the 64 hex digits that status.digest shows"
+        )
+    return match[1]
+
+
+def _window(spec: WindowSpec) -> Window:
+    duration_s = _length_s("refreshWindow.duration", spec.duration, SHORTEST_REFRESH_S)
+    try:
+        zone = ZoneInfo(spec.time_zone)
+    except (KeyError, ValueError, OSError):  # OSError: the name of a folder of zones
+        raise InvalidOptionError(
+            "refreshWindow.timeZone", f"{spec.time_zone!r} is no time zone; write Europe/Berlin"
+        ) from None
+    try:
+        CronSim(spec.schedule, datetime.now(zone))
+    except CronSimError as error:
+        raise InvalidOptionError(
+            "refreshWindow.schedule", f"{spec.schedule!r} is no schedule ({error}); write 0 2 * * 6"
+        ) from None
+    return Window(spec.schedule, timedelta(seconds=duration_s), zone)
