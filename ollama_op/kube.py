@@ -7,9 +7,7 @@ objects and watches do on a bad day is not what an operator needs.
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import anyio
 import httpx
@@ -18,7 +16,7 @@ import msgspec
 import structlog
 from kr8s.asyncio import Api
 
-from crd.v1alpha1 import API_VERSION, KIND, PLURAL, OllamaModel, OllamaModelStatus, decode
+from crd.v1alpha1 import API_VERSION, PLURAL, OllamaModel, OllamaModelStatus, decode
 from ollama_op.errors import (
     Conflict,
     Expired,
@@ -34,9 +32,6 @@ log = structlog.get_logger(__name__)
 WRITES_AT_ONCE = 4  # more cost CPU and bring nothing: httpx looks through its connections
 WRITE_LIMIT_S = 4.0  # a write once begun is not cancelled, so it has to end soon by itself
 LONGEST_RETRY_AFTER_S = 300.0
-EVENTS_WAITING = 1000  # beyond that, events are dropped: the conditions tell the truth
-
-EVENT_PATIENCE_S, EVENT_PAUSE_S = 2.0, 0.1  # how long, and how, an event gives way to writes
 
 MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
@@ -134,18 +129,11 @@ def _at(error: Exception | None) -> str:
 
 
 class Kube:
-    """Writes OllamaModels. `run()` sends the events, beside everything else.
+    """Writes OllamaModels."""
 
-    Events have a connection of their own: they are the first thing that a cluster denies, and a
-    denial makes kr8s log in anew and drop what else the connection carries.
-    """
-
-    def __init__(self, api: Api, *, events: Api) -> None:
-        self._api, self._events = api, events
+    def __init__(self, api: Api) -> None:
+        self._api = api
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
-        self._events_in, self._events_out = anyio.create_memory_object_stream[dict[str, Any]](
-            EVENTS_WAITING
-        )
 
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
         """Make `status` the object's status; return the object as it is then.
@@ -176,34 +164,9 @@ class Kube:
         body = {"metadata": {**_same(model), "annotations": {name: value}}}
         return await self._patch(model, body, MERGE_PATCH)
 
-    def event(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
-        """Tell about a moment in the object's life; `kind` is Normal or Warning. Never waits."""
-        try:
-            self._events_in.send_nowait(_event(model, kind, reason, message))
-        except (anyio.WouldBlock, anyio.ClosedResourceError):
-            log.debug("event dropped", reason=reason)
-
-    async def run(self) -> None:
-        """Send events for ever, behind what else is written. One that cannot be sent is dropped."""
-        with self._events_in, self._events_out:
-            async for body in self._events_out:
-                with anyio.move_on_after(EVENT_PATIENCE_S):
-                    while self._slots.borrowed_tokens:  # noqa: ASYNC110 - there is no event for it
-                        await anyio.sleep(EVENT_PAUSE_S)
-                try:
-                    await self._send(body)
-                except KubeError as error:
-                    log.debug("event not sent", reason=body["reason"], problem=str(error))
-
-    async def _send(self, event: dict[str, Any]) -> None:
-        await request(
-            self._events,
-            "POST",
-            url="events",
-            namespace=event["metadata"]["namespace"],
-            content=msgspec.json.encode(event),
-            timeout=WRITE_LIMIT_S,
-        )
+    def is_busy(self) -> bool:
+        """Tell whether something is being written."""
+        return self._slots.borrowed_tokens > 0
 
     async def _patch(
         self, model: OllamaModel, body: Any, headers: dict[str, str], *, subresource: str = ""
@@ -227,28 +190,3 @@ class Kube:
 
 def _same(model: OllamaModel) -> dict[str, str]:
     return {"uid": model.metadata.uid, "resourceVersion": model.metadata.resource_version}
-
-
-def _event(model: OllamaModel, kind: str, reason: str, message: str) -> dict[str, Any]:
-    meta, now = model.metadata, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{meta.name[:200]}.{uuid4().hex[:16]}", "namespace": meta.namespace},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "namespace": meta.namespace,
-            "name": meta.name,
-            "uid": meta.uid,
-            "resourceVersion": meta.resource_version,
-        },
-        "type": kind,
-        "reason": reason,
-        "message": message,
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-        "source": {"component": "ollama-op"},
-        "reportingComponent": "ollama-op",
-    }

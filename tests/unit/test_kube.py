@@ -22,16 +22,15 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
-from ollama_op.kube import EVENTS_WAITING, WRITES_AT_ONCE, Kube, as_kube_error, request
+from ollama_op.kube import WRITES_AT_ONCE, Kube, as_kube_error, request
 from ollama_op.sandbox.http import Message, Receive, Request, Send
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.models import made, manifest
+from support.models import manifest
 from support.unruly import App, Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = "/apis/ollama.smithforge.dev/v1alpha1/namespaces/default/ollamamodels"
-EVENTS = "/api/v1/namespaces/default/events"
 READY = OllamaModelStatus(state=State.READY, observed_generation=1)
 
 
@@ -58,11 +57,6 @@ class Bench:
         """Read an object."""
         return decode((await self.user.get(f"{MODELS}/{name}")).raise_for_status().content)
 
-    async def events(self) -> list[dict[str, object]]:
-        """List the events."""
-        events: list[dict[str, object]] = (await self.user.get(EVENTS)).json()["items"]
-        return events
-
     def on(self, method: str, fault: Fault) -> None:
         """Let requests of this method meet a fault."""
 
@@ -76,12 +70,10 @@ class Bench:
 async def bench() -> AsyncGenerator[Bench]:
     server = KubeSandbox(now=lambda: EPOCH + timedelta(seconds=anyio.current_time()))
     b = Bench(server, server)
-    async with AppTransport(b) as transport, anyio.create_task_group() as tasks:
-        b.kube = Kube(Wire(transport, "writes"), events=Wire(transport, "events"))
+    async with AppTransport(b) as transport:
+        b.kube = Kube(Wire(transport, "writes"))
         b.user = httpx.AsyncClient(transport=transport, base_url="http://kube")
-        tasks.start_soon(b.kube.run)
         yield b
-        tasks.cancel_scope.cancel()
 
 
 async def test_a_status_replaces_the_one_before():
@@ -234,76 +226,6 @@ async def test_a_write_ends_soon_by_itself():
         with pytest.raises(KubeUnreachable, match="does not answer"):
             await b.kube.patch_status(model, READY)
         assert anyio.current_time() == pytest.approx(4)
-
-
-async def test_an_event_tells_of_its_object():
-    """It is what `kubectl describe` shows under the object."""
-    async with bench() as b:
-        model = await b.create()
-        b.kube.event(model, "Normal", "Pulled", "Pulled llama3.2:1b.")
-        await anyio.sleep(0.1)
-        (event,) = await b.events()
-        assert (event["type"], event["reason"]) == ("Normal", "Pulled")
-        assert event["message"] == "Pulled llama3.2:1b."
-        assert event["involvedObject"] == {
-            "apiVersion": "ollama.smithforge.dev/v1alpha1",
-            "kind": "OllamaModel",
-            "namespace": "default",
-            "name": "llama",
-            "uid": model.metadata.uid,
-            "resourceVersion": model.metadata.resource_version,
-        }
-
-
-async def test_events_never_stand_in_the_way():
-    """A server that does not take them delays no write; what does not fit is dropped."""
-    async with bench() as b:
-        model = await b.create()
-        b.on("POST", Fault(delay_s=math.inf))
-        for number in range(EVENTS_WAITING + 100):
-            b.kube.event(model, "Normal", "Pulled", f"Number {number}.")
-        began = anyio.current_time()
-        await b.kube.patch_status(model, READY)
-        assert anyio.current_time() == began
-
-
-async def test_an_event_that_is_denied_is_dropped():
-    """The next one is tried all the same, and writes go on."""
-    async with bench() as b:
-        model = await b.create()
-        b.on("POST", Fault(code=403, reason="Forbidden"))
-        b.kube.event(model, "Normal", "Lost", "Nobody sees this.")
-        await anyio.sleep(1)
-        b.on("POST", Fault(code=0))
-        b.kube.event(model, "Normal", "Lost", "Nor this.")
-        await anyio.sleep(1)
-        b.server.intercept = lambda _request: None
-        b.kube.event(model, "Normal", "Pulled", "This one.")
-        await anyio.sleep(1)
-        assert [event["reason"] for event in await b.events()] == ["Pulled"]
-
-
-async def test_events_have_a_connection_of_their_own():
-    """A denial makes kr8s log in anew, which breaks what else its connection carries."""
-    server = KubeSandbox()
-    server.intercept = lambda request: Fault(code=403) if request.method == "POST" else None
-    async with AppTransport(server) as transport, anyio.create_task_group() as tasks:
-        writes, events = Wire(transport, "writes"), Wire(transport, "events")
-        kube = Kube(writes, events=events)
-        tasks.start_soon(kube.run)
-        with pytest.raises(NotFound):
-            await kube.patch_status(made(manifest()), READY)
-        kube.event(made(manifest()), "Normal", "Pulled", "Denied.")
-        await anyio.sleep(1)
-        tasks.cancel_scope.cancel()
-    assert (writes.logins, events.logins > 1) == (1, True)
-
-
-async def test_an_event_after_the_end_is_no_error():
-    """At shutdown, tasks may still have something to tell."""
-    async with bench() as b:
-        model = await b.create()
-    b.kube.event(model, "Normal", "Pulled", "Too late.")
 
 
 # --- whatever the other side says becomes one of our errors

@@ -1,0 +1,141 @@
+"""Kubernetes events: what `kubectl describe` tells of an object's past.
+
+They are sent beside the work and behind the writes that matter, and one that cannot be sent is
+dropped: the conditions tell the truth all the same. What is said again of the same object is
+counted, as kubectl shows it (`x7 over 10m`), and not said anew.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import anyio
+import msgspec
+import structlog
+from kr8s.asyncio import Api
+
+from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
+from ollama_op.errors import KubeError, NotFound
+from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, request
+
+log = structlog.get_logger(__name__)
+
+WAITING = 1000  # beyond that, events are dropped
+REMEMBERED = 1000  # events that can be counted on, the newest ones
+PATIENCE_S, PAUSE_S = 2.0, 0.1  # how long, and how, an event gives way to writes
+COMPONENT = "ollama-op"
+
+
+class _Moment(NamedTuple):
+    """What makes two events one that happened twice."""
+
+    uid: str
+    kind: str
+    reason: str
+    message: str
+
+
+class Events:
+    """Sends events. `run()` must be running for any of them to leave.
+
+    The connection is its own: events are the first thing that a cluster denies, and a denial makes
+    kr8s log in anew and drop what else the connection carries.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        is_busy: Callable[[], bool],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._api, self._is_busy, self._now = api, is_busy, now
+        self._in, self._out = anyio.create_memory_object_stream[tuple[OllamaModel, _Moment]](
+            WAITING
+        )
+        self._sent: dict[_Moment, tuple[str, int]] = {}  # name of the event, and its count
+
+    def tell(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
+        """Tell about a moment in the object's life; `kind` is Normal or Warning. Never waits."""
+        try:
+            self._in.send_nowait((model, _Moment(model.metadata.uid, kind, reason, message)))
+        except (anyio.WouldBlock, anyio.ClosedResourceError):
+            log.debug("event dropped", reason=reason)
+
+    async def run(self) -> None:
+        """Send events for ever, behind what else is written."""
+        with self._in, self._out:
+            async for model, moment in self._out:
+                with anyio.move_on_after(PATIENCE_S):
+                    while self._is_busy():  # noqa: ASYNC110 - there is no event for it
+                        await anyio.sleep(PAUSE_S)
+                try:
+                    await self._send(model, moment)
+                except KubeError as error:
+                    log.debug("event not sent", reason=moment.reason, problem=str(error))
+
+    async def _send(self, model: OllamaModel, moment: _Moment) -> None:
+        name, count = self._sent.pop(moment, ("", 0))
+        if count and not await self._count(model, name, count + 1):
+            count = 0  # the API server has forgotten it, as it does after an hour
+        if not count:
+            name = f"{model.metadata.name[:200]}.{uuid4().hex[:16]}"
+            await self._create(model, moment, name)
+        self._sent[moment] = (name, count + 1)
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+
+    async def _count(self, model: OllamaModel, name: str, count: int) -> bool:
+        try:
+            await self._call(
+                "PATCH",
+                f"events/{name}",
+                model,
+                {"count": count, "lastTimestamp": self._stamp()},
+                headers=MERGE_PATCH,
+            )
+        except NotFound:
+            return False
+        return True
+
+    async def _create(self, model: OllamaModel, moment: _Moment, name: str) -> None:
+        meta, now = model.metadata, self._stamp()
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": meta.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": meta.namespace,
+                "name": meta.name,
+                "uid": meta.uid,
+                "resourceVersion": meta.resource_version,
+            },
+            "type": moment.kind,
+            "reason": moment.reason,
+            "message": moment.message,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": COMPONENT},
+            "reportingComponent": COMPONENT,
+        }
+        await self._call("POST", "events", model, body)
+
+    async def _call(
+        self, method: str, url: str, model: OllamaModel, body: dict[str, Any], **how: Any
+    ) -> None:
+        await request(
+            self._api,
+            method,
+            url=url,
+            namespace=model.metadata.namespace,
+            content=msgspec.json.encode(body),
+            timeout=WRITE_LIMIT_S,
+            **how,
+        )
+
+    def _stamp(self) -> str:
+        return f"{self._now():%Y-%m-%dT%H:%M:%SZ}"
