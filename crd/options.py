@@ -23,6 +23,7 @@ from crd.v1alpha1 import RefreshWindow as WindowSpec
 FOR_EVER: Final = "-1"
 SHORTEST_S: Final = 1.0
 SHORTEST_REFRESH_S: Final = 60.0
+SHORTEST_KEEP_ALIVE_S: Final = 10.0  # it has to be asked for again before it is over
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
@@ -87,9 +88,7 @@ def options(spec: OllamaModelSpec) -> Options:
         refresh_window=_window(spec.refresh_window) if spec.refresh_window else None,
         timeout_s=_seconds("timeout", spec.timeout),
         expected_digest=_digest(spec.expected_digest),
-        keep_alive_s=(
-            math.inf if spec.keep_alive == FOR_EVER else _seconds("keepAlive", spec.keep_alive)
-        ),
+        keep_alive_s=_keep_alive_s(spec.keep_alive),
     )
 
 
@@ -105,6 +104,12 @@ def _length_s(field: str, text: str, shortest_s: float) -> float:
     if seconds < shortest_s:
         raise InvalidOptionError(field, f"{text!r} is too short; at least {shortest_s:g}s")
     return seconds
+
+
+def _keep_alive_s(text: str | None) -> float | None:
+    if text == FOR_EVER:
+        return math.inf
+    return _seconds("keepAlive", text, shortest_s=SHORTEST_KEEP_ALIVE_S)
 
 
 def _digest(text: str | None) -> str | None:

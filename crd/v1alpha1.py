@@ -192,7 +192,7 @@ class OllamaModelSpec(
             str,
             Meta(
                 description="Keep the model loaded: `-1` for ever, or `10m` after its last use, and"
-                " loaded again then.",
+                " then loaded again. At least 10s.",
                 extra_json_schema=_KEEP_ALIVE,
             ),
         ]

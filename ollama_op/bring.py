@@ -1,16 +1,22 @@
 """Bringing a model: the pull, the progress that is shown of it, and what is said at its end."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import anyio
 from msgspec.structs import replace
 
 from crd.names import ModelName
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress, Reason
 from ollama_op import report
-from ollama_op.decide import Pull, Verdict, concerns, refresh_wish
-from ollama_op.errors import KubeError, OllamaError
+from ollama_op.decide import Load, Pull, concerns
+from ollama_op.errors import KubeError, OllamaError, UnexpectedDigest
 from ollama_op.instance import Download, Instance
+from ollama_op.reading import Verdict, refresh_wish, wishes
 from ollama_op.subject import Subject
 from ollama_op.wire import Entry
+
+T = TypeVar("T")
 
 BRIEF_S = 0.5  # a phase shorter than this is not worth a write
 
@@ -28,8 +34,7 @@ class Bringer:
         Raises: OllamaError, KubeError.
         """
         wish, began = refresh_wish(subject.model), anyio.current_time()
-        if pull.why is Reason.MODEL_LOST:
-            subject.event("Warning", "ModelLost", f"{pull.name} vanished from Ollama.")
+        _tell_why(subject, pull)
         with self._instance.enlist(pull.name) as download:
             # Said before Ollama is touched: should the operator die in the middle, its successor
             # knows from the status what may have to be removed one day.
@@ -41,31 +46,38 @@ class Bringer:
         is_new = entry.digest != subject.model.status.digest
         if download.begun.is_set() and is_new:
             _tell_pulled(subject, pull, entry, round(anyio.current_time() - began, 1))
-        if wish is not None:
+        if wish is not None or pull.why is Reason.REFRESHING:
             await _finish_refresh(subject, wish, entry)
         await settle(subject, pull.name, entry, pulled=download.begun.is_set(), wish=wish)
 
     async def _download(self, subject: Subject, pull: Pull, download: Download) -> Entry | None:
         """Pull with the object and the status in view; None if it was cancelled as moot."""
-        outcome: Entry | OllamaError | None = None
+
+        async def fetch() -> Entry:
+            return await self._instance.pull(
+                pull.name,
+                download,
+                again=pull.again,
+                repair=pull.repair,
+                insecure=pull.insecure,
+                timeout_s=pull.timeout_s,
+            )
+
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_when_moot, subject, pull, tasks.cancel_scope)
             tasks.start_soon(self._show_progress, subject, pull, download)
-            # An error that left the group by itself would come wrapped in an ExceptionGroup.
-            try:
-                outcome = await self._instance.pull(
-                    pull.name, download, again=pull.again, repair=pull.repair
-                )
-            except OllamaError as error:
-                outcome = error
+            entry, error = await unless_moot(subject, pull, fetch)
             tasks.cancel_scope.cancel()
-        if isinstance(outcome, OllamaError):
-            raise outcome
-        return outcome
+        if error is not None:
+            raise error
+        return entry
 
     async def _show_progress(self, subject: Subject, pull: Pull, download: Download) -> None:
         await download.begun.wait()
-        await anyio.sleep(BRIEF_S if download.queued else self._progress_interval_s)
+        await anyio.sleep(BRIEF_S)
+        if pull.why is Reason.PULLING and not subject.model.status.attempts:
+            subject.event("Normal", "Pulling", f"Pulling {pull.name}.")
+        if not download.queued:
+            await anyio.sleep(self._progress_interval_s - BRIEF_S)
         while True:
             try:
                 await self._say_under_way(
@@ -102,18 +114,61 @@ async def settle(
 ) -> None:
     """Say that the model is there as `entry`; `wish` is the refresh token that this serves.
 
-    Raises: KubeError.
+    Raises: UnexpectedDigest if it is another one than the spec wants; KubeError.
     """
-    status = report.available(subject.model, name, entry, subject.now, pulled=pulled)
+    handled = subject.model.status.last_handled_refresh
     if wish is not None and wish != ANY_REFRESH:
-        status = replace(status, last_handled_refresh=wish)
-    await subject.say(status)
+        handled = wish
+    care = wishes(subject.model)
+    if not isinstance(care, Verdict) and care.expected_digest not in (None, entry.digest):
+        await subject.say(replace(subject.model.status, last_handled_refresh=handled))
+        raise UnexpectedDigest(
+            f"{name} is {entry.digest}, which is not spec.expectedDigest. Correct that, or request"
+            " a refresh once the registry has the right one."
+        )
+    status = report.available(subject.model, name, entry, subject.now, pulled=pulled)
+    await subject.say(replace(status, last_handled_refresh=handled))
 
 
-async def _cancel_when_moot(subject: Subject, pull: Pull, scope: anyio.CancelScope) -> None:
-    while concerns(subject.model, pull):
+async def unless_moot(
+    subject: Subject, action: Pull | Load, act: Callable[[], Awaitable[T]]
+) -> tuple[T | None, OllamaError | None]:
+    """Act until the object stops wanting it; return what came of it, or what went wrong.
+
+    Neither, if the object did. An error is returned, since one that left the group of tasks by
+    itself would come wrapped.
+    """
+    outcome: T | None = None
+    failure: OllamaError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_cancel_when_moot, subject, action, tasks.cancel_scope)
+        try:
+            outcome = await act()
+        except OllamaError as error:
+            failure = error
+        tasks.cancel_scope.cancel()
+    return outcome, failure
+
+
+async def _cancel_when_moot(
+    subject: Subject, action: Pull | Load, scope: anyio.CancelScope
+) -> None:
+    while concerns(subject.model, action):
         await subject.news()
     scope.cancel()
+
+
+def _tell_why(subject: Subject, pull: Pull) -> None:
+    """Send the event with which a pull begins, unless it is one more try."""
+    if subject.model.status.attempts:
+        return
+    match pull.why:
+        case Reason.MODEL_LOST:
+            subject.event("Warning", "ModelLost", f"{pull.name} vanished from Ollama.")
+        case Reason.REFRESHING:
+            subject.event("Normal", "RefreshStarted", f"Asking for a newer {pull.name}.")
+        case _:
+            pass
 
 
 def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> None:
@@ -122,11 +177,11 @@ def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> N
         "pull completed", model=str(pull.name), size_bytes=entry.size, duration_s=took_s
     )
     subject.event("Normal", "Pulled", f"Pulled {pull.name}, {size} in {took_s:g} s.")
-    if pull.why is Reason.MODEL_LOST:
+    if pull.why in (Reason.MODEL_LOST, Reason.MODEL_BROKEN):
         subject.event("Normal", "ModelRestored", f"{pull.name} is back.")
 
 
-async def _finish_refresh(subject: Subject, wish: str, entry: Entry) -> None:
+async def _finish_refresh(subject: Subject, wish: str | None, entry: Entry) -> None:
     old, new = (subject.model.status.digest or "none")[:8], entry.digest[:8]
     # A token that came meanwhile is another wish, and not written over.
     if wish == ANY_REFRESH and refresh_wish(subject.model) == wish:

@@ -4,23 +4,32 @@ Pure: no I/O, no clock of its own, no memory. Whatever a decision depends on is 
 its status, or observed; so a restarted operator decides as the one before it did.
 """
 
-import contextlib
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from msgspec import UNSET
-
-from crd.names import InvalidNameError, ModelName
-from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESHED, Malformed, OllamaModel, Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the status shall say."""
-
-    reason: Reason
-    message: str
+from crd.names import ModelName
+from crd.options import Options
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
+from ollama_op.reading import (
+    Verdict,
+    is_broken,
+    is_said_ready,
+    is_stalled,
+    is_suspended,
+    is_verified,
+    owned,
+    ready_reason,
+    refresh_due,
+    refresh_wish,
+    retains,
+    retry_due,
+    wanted,
+    wishes,
+    with_wanted,
+)
+from ollama_op.wire import Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,9 @@ class Observed:
     outage: str | None = None  # why Ollama cannot be asked; None while it answers
     digest: str | None = None  # of spec's model in Ollama's list; None when it is not there
     shared: Collection[ModelName] = field(default_factory=frozenset)  # named by other live objects
+    memory: Loaded | None = None  # spec's model in memory; None when it is not
+    memory_known: bool = False  # whether `memory` was looked at
+    version: str | None = None  # of Ollama, where somebody waits for another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,8 @@ class Pull:
     why: Reason
     again: bool = False
     repair: bool = False
+    insecure: bool = False
+    timeout_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +73,26 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """Have the model in memory for so long after each use; infinite is for ever."""
+
+    name: ModelName
+    keep_alive_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Take the model out of memory: nobody asks any more to keep it there."""
+
+    name: ModelName
+
+
+@dataclass(frozen=True, slots=True)
 class Discard:
     """Let go of models that the object stood for before its spec changed."""
 
     names: tuple[ModelName, ...]
+    retained: bool = False  # they stay on the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +100,7 @@ class Leave:
     """Remove these models, see them gone, then drop the finalizer."""
 
     names: tuple[ModelName, ...]
+    event: str = "Deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,99 +109,116 @@ class Rest:
 
     verdict: Verdict | None = None  # None leaves the status as it is
     until: datetime | None = None
+    memory: Loaded | None = None  # what the status is to say of the model in memory
 
 
-Action = Claim | Pull | Verify | Discard | Leave | Rest
+Action = Claim | Pull | Verify | Load | Unload | Discard | Leave | Rest
 
 AVAILABLE = Verdict(Reason.AVAILABLE, "Model is present and answers.")
+SUSPENDED = Verdict(Reason.SUSPENDED, "Paused by spec.suspend; not being checked.")
 
 
 def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     """Choose the one next action: deletion first, ownership second, then the model itself."""
     if model.metadata.deletion_timestamp is not None:
         return _part(model, seen, now)
-    name = wanted(model)
+    name, care = wanted(model), wishes(model)
     if isinstance(name, Verdict):
         return Rest(name)
+    if isinstance(care, Verdict):
+        return Rest(care)
+    if care.suspend:
+        return Rest(SUSPENDED)
     if FINALIZER not in model.metadata.finalizers:
         return Claim()
     if seen.outage is not None:
-        return Rest(None if _is_stalled(model) else _unreachable(seen.outage))
-    if seen.digest is None and _is_said_ready(model):
-        return _bring(model, name)  # whatever the next try was for: this is not to be said longer
-    if seen.digest is None or _is_broken(model):
-        return _next_try(model, now, _bring(model, name))
+        return Rest(None if is_stalled(model) else _unreachable(seen.outage))
+    return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)
+
+
+def _bring(
+    model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
+) -> Action | None:
+    """Have the right version there and seen to answer; None when it is."""
+    again = refresh_wish(model) is not None
+    if seen.digest is None and is_said_ready(model):
+        # Whatever the next try was for: this is not to be said longer.
+        return _pull(name, care, _why(model, name), again=again)
+    if is_broken(model):
+        pull = _pull(name, care, Reason.MODEL_BROKEN, again=again, repair=True)
+        return _next_try(model, seen, now, pull)
+    if seen.digest is None:
+        return _next_try(model, seen, now, _pull(name, care, _why(model, name), again=again))
+    if care.expected_digest not in (None, seen.digest):
+        return _next_try(model, seen, now, _pull(name, care, Reason.PULLING, again=True))
     if not is_verified(model, name, seen.digest):
-        return _next_try(model, now, Verify(name)) if _was_unanswered(model) else Verify(name)
-    if refresh_wish(model) is not None:
-        return _next_try(model, now, Pull(name, Reason.REFRESHING, again=True))
+        verify = Verify(name)
+        return _next_try(model, seen, now, verify) if _was_unanswered(model) else verify
+    due = refresh_due(model, now, digest=seen.digest, last_pull=model.status.last_pull_time)
+    if again or (due is not None and due <= now):
+        return _next_try(model, seen, now, _pull(name, care, Reason.REFRESHING, again=True))
+    return None
+
+
+def _keep(
+    model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
+) -> Action:
+    """Tidy up around a model that is well, and keep it in memory if that is wished."""
     if former := tuple(n for n in owned(model) if n != name):
-        due = _retry_due(model, now)
-        return Rest(until=due) if due else Discard(former)
-    return Rest(AVAILABLE)
+        due = retry_due(model, now)
+        return Rest(until=due) if due else Discard(former, retained=retains(model))
+    if care.keep_alive_s is None:
+        if model.status.loaded:
+            return _next_try(model, seen, now, Unload(name))
+    elif seen.memory_known and wants_loading(care.keep_alive_s, seen.memory, now):
+        return _next_try(model, seen, now, Load(name, care.keep_alive_s))
+    due = refresh_due(model, now, digest=seen.digest, last_pull=model.status.last_pull_time)
+    if care.keep_alive_s is None or seen.memory is None:
+        return Rest(AVAILABLE, until=due)
+    if not seen.memory.is_for_ever(now):
+        again = seen.memory.expires_at - load_ahead(care.keep_alive_s)
+        due = min(due, again) if due else again
+    return Rest(AVAILABLE, until=due, memory=seen.memory)
 
 
-def wanted(model: OllamaModel) -> ModelName | Verdict:
-    """Read the model's name from the spec, or say what is wrong with it."""
-    if isinstance(model.spec, Malformed):
-        return Verdict(Reason.INVALID_SPEC, f"The spec cannot be read: {model.spec.problem}.")
-    try:
-        return ModelName.of(model.spec.name, model.spec.tag)
-    except InvalidNameError as error:
-        return Verdict(Reason.INVALID_NAME, f"Not a model name: {error}. Correct the spec.")
+def load_ahead(keep_alive_s: float) -> timedelta:
+    """How long before it would be unloaded a model is loaded again."""
+    return timedelta(seconds=min(keep_alive_s / 2, 60))
 
 
-def owned(model: OllamaModel) -> tuple[ModelName, ...]:
-    """List the models that this object may have brought to the server.
-
-    Without a record (an object of an earlier operator) it is the model of its spec.
-    """
-    names = []
-    for text in model.status.owned_models:
-        with contextlib.suppress(InvalidNameError):  # status can be edited by hand
-            names.append(ModelName.parse(text))
-    if not names and isinstance(name := wanted(model), ModelName):
-        names.append(name)
-    return tuple(names)
-
-
-def with_wanted(model: OllamaModel) -> tuple[ModelName, ...]:
-    """List what the object owns together with what it names now."""
-    name = wanted(model)
-    names = (*owned(model), name) if isinstance(name, ModelName) else owned(model)
-    return tuple(dict.fromkeys(names))
-
-
-def refresh_wish(model: OllamaModel) -> str | None:
-    """Return the value of the refresh annotation while it asks for something."""
-    value = model.metadata.annotations.refresh
-    if value is UNSET or not value or value.startswith(REFRESHED):
-        return None
-    return None if value == model.status.last_handled_refresh else value
+def wants_loading(keep_alive_s: float, memory: Loaded | None, now: datetime) -> bool:
+    """Tell whether a model has to be loaded, anew or for longer."""
+    if memory is None:
+        return True
+    if math.isinf(keep_alive_s):
+        return not memory.is_for_ever(now)
+    return memory.expires_at - load_ahead(keep_alive_s) <= now
 
 
 def concerns(model: OllamaModel, action: Action) -> bool:
     """Tell whether an action, and so its outcome, still concerns the object as it is now."""
     match action:
-        case Pull(name=name) | Verify(name=name):
-            return model.metadata.deletion_timestamp is None and wanted(model) == name
+        case Pull() | Verify() | Load():
+            if model.metadata.deletion_timestamp is not None or is_suspended(model):
+                return False
+            return wanted(model) == action.name and _as_wished(model, action)
         case _:
             return True
 
 
-def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool:
-    """Tell whether exactly this version of the model was seen to answer before."""
-    status = model.status
-    return status.model == str(name) and status.digest is not None and status.digest == digest
-
-
-def is_current(model: OllamaModel) -> bool:
-    """Tell whether the status speaks of this spec and this refresh wish, and not of older ones."""
-    status = model.status
-    return (
-        status.observed_generation == model.metadata.generation
-        and status.observed_refresh == refresh_wish(model)
-    )
+def _as_wished(model: OllamaModel, action: Pull | Verify | Load) -> bool:
+    care = wishes(model)
+    if isinstance(care, Verdict):
+        return False
+    match action:
+        case Pull():
+            return action == _pull(
+                action.name, care, action.why, again=action.again, repair=action.repair
+            )
+        case Load():
+            return action.keep_alive_s == care.keep_alive_s
+        case Verify():
+            return True
 
 
 def blocked(problem: str) -> str:
@@ -178,64 +226,51 @@ def blocked(problem: str) -> str:
     return f"Model not removed: {problem.rstrip('.')}. To let go: annotate {FORCE_DELETE}=true."
 
 
-def _next_try(model: OllamaModel, now: datetime, action: Action) -> Action:
+def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action) -> Action:
     """Return `action`, unless the last failure says to wait with it."""
-    if _is_stalled(model):
+    if is_stalled(model) and not _has_new_version(model, seen):
         return Rest()
-    due = _retry_due(model, now)
+    due = retry_due(model, now)
     return Rest(until=due) if due else action
 
 
-def _bring(model: OllamaModel, name: ModelName) -> Pull:
-    again = refresh_wish(model) is not None
-    if _is_broken(model):
-        return Pull(name, Reason.MODEL_BROKEN, again=again, repair=True)
+def _has_new_version(model: OllamaModel, seen: Observed) -> bool:
+    """Tell whether a server that was too old is another one by now."""
+    if ready_reason(model) != Reason.SERVER_TOO_OLD or seen.version is None:
+        return False
+    return seen.version != model.status.server_version
+
+
+def _pull(
+    name: ModelName, care: Options, why: Reason, *, again: bool, repair: bool = False
+) -> Pull:
+    timeout_s = math.inf if care.timeout_s is None else care.timeout_s
+    return Pull(name, why, again, repair, care.insecure, timeout_s)
+
+
+def _why(model: OllamaModel, name: ModelName) -> Reason:
     had_it = model.status.model == str(name) and model.status.digest is not None
-    return Pull(name, Reason.MODEL_LOST if had_it else Reason.PULLING, again=again)
-
-
-def _is_said_ready(model: OllamaModel) -> bool:
-    ready = model.status.condition("Ready")
-    return ready is not None and ready.status == "True"
+    return Reason.MODEL_LOST if had_it else Reason.PULLING
 
 
 def _was_unanswered(model: OllamaModel) -> bool:
-    ready = model.status.condition("Ready")
-    return ready is not None and ready.reason in (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE)
-
-
-def _retry_due(model: OllamaModel, now: datetime) -> datetime | None:
-    """Return when the next try may be made, if that is still to come."""
-    due = model.status.next_retry_time
-    return due if due and now < due and is_current(model) else None
-
-
-def _is_stalled(model: OllamaModel) -> bool:
-    return is_current(model) and model.status.condition("Stalled") is not None
+    return ready_reason(model) in (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE)
 
 
 def _unreachable(outage: str) -> Verdict:
     return Verdict(Reason.OLLAMA_UNREACHABLE, f"{outage}. Waiting until Ollama answers.")
 
 
-def _is_broken(model: OllamaModel) -> bool:
-    ready = model.status.condition("Ready")
-    return ready is not None and ready.reason == Reason.MODEL_BROKEN and is_current(model)
-
-
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     if FINALIZER not in model.metadata.finalizers:
         return Rest()  # somebody else's finalizer keeps the object
     if model.metadata.annotations.force_delete == "true":
-        return Leave(())
-    names = _unshared(with_wanted(model), seen)
+        return Leave((), "ForcedDelete")
+    if retains(model):
+        return Leave((), "Retained")
+    names = tuple(name for name in with_wanted(model) if name not in seen.shared)
     if names and seen.outage is not None:
         return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(seen.outage)))
-    ready = model.status.condition("Ready")
-    if ready and ready.reason == Reason.DELETION_BLOCKED and (due := _retry_due(model, now)):
+    if ready_reason(model) == Reason.DELETION_BLOCKED and (due := retry_due(model, now)):
         return Rest(until=due)
     return Leave(names)
-
-
-def _unshared(names: Collection[ModelName], seen: Observed) -> tuple[ModelName, ...]:
-    return tuple(name for name in names if name not in seen.shared)

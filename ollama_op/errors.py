@@ -9,6 +9,7 @@ HTTP to decide.
     │   ├── ProtocolError           an answer that makes no sense
     │   ├── ModelAbsent             the server has no such model; often no error at all
     │   ├── ModelBroken             in the list of models, yet it cannot be shown
+    │   ├── LoadFailed              it does not get into memory
     │   └── PullFailed
     │       ├── ModelUnknown        stalled: the registry has no such model
     │       ├── AuthenticationFailed
@@ -16,7 +17,9 @@ HTTP to decide.
     │       ├── InsufficientStorage
     │       ├── RegistryUnavailable
     │       ├── DigestMismatch
-    │       └── PullStalled
+    │       ├── UnexpectedDigest    stalled: whole, but not what spec.expectedDigest names
+    │       ├── PullStalled
+    │       └── PullTimedOut
     └── KubeError                   the operator's log tells
         ├── KubeUnreachable         no answer, or none in time
         ├── Conflict                somebody was faster: look again
@@ -77,6 +80,13 @@ class ModelBroken(OllamaError):
     reason = Reason.MODEL_BROKEN
 
 
+class LoadFailed(OllamaError):
+    """The server does not get the model into memory."""
+
+    reason = Reason.LOAD_FAILED
+    patience_s = 60
+
+
 class PullFailed(OllamaError):
     """A pull ended without a model, for a cause that has no class of its own."""
 
@@ -123,10 +133,23 @@ class DigestMismatch(PullFailed):
     reason = Reason.DIGEST_MISMATCH
 
 
+class UnexpectedDigest(PullFailed):
+    """The model is whole, but not the one that spec.expectedDigest names."""
+
+    reason = Reason.UNEXPECTED_DIGEST
+    stalled = True
+
+
 class PullStalled(PullFailed):
     """No byte came for too long."""
 
     reason = Reason.PULL_STALLED
+
+
+class PullTimedOut(PullFailed):
+    """The pull took longer than spec.timeout."""
+
+    reason = Reason.PULL_TIMED_OUT
 
 
 class KubeError(OperatorError):

@@ -6,7 +6,6 @@ must be remembered is in the object's status before anything is done on its acco
 
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import anyio
 from msgspec.structs import replace
@@ -14,33 +13,57 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, OllamaModel, Reason
 from ollama_op import report
-from ollama_op.bring import Bringer, settle
+from ollama_op.bring import Bringer, settle, unless_moot
 from ollama_op.decide import (
     Action,
     Claim,
     Discard,
     Leave,
+    Load,
     Observed,
     Pull,
     Rest,
+    Unload,
     Verify,
     concerns,
     decide,
-    owned,
-    wanted,
-    with_wanted,
+    wants_loading,
 )
 from ollama_op.errors import (
     Conflict,
     KubeError,
+    LoadFailed,
     ModelAbsent,
     ModelBroken,
     OllamaError,
     OllamaUnreachable,
+    ServerTooOld,
+    UnexpectedDigest,
 )
 from ollama_op.instance import Instance
-from ollama_op.subject import Objects, Subject, Writer
+from ollama_op.reading import (
+    Verdict,
+    is_stalled,
+    is_suspended,
+    ready_reason,
+    wanted,
+    wishes,
+    with_wanted,
+)
+from ollama_op.release import Releaser
+from ollama_op.subject import Subject
 from ollama_op.supervise import Latest
+from ollama_op.survey import Interest
+
+LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
+
+# Which verdicts are moments that an event tells of, when they are new.
+_TOLD = {
+    Reason.SUSPENDED: "Normal",
+    Reason.INVALID_NAME: "Warning",
+    Reason.INVALID_SPEC: "Warning",
+    Reason.DELETION_BLOCKED: "Warning",
+}
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
 
@@ -52,25 +75,24 @@ class Lifecycle:
         self,
         *,
         instance: Instance,
-        kube: Writer,
-        objects: Objects,
+        subject: Callable[[Latest[OllamaModel]], Subject],
         progress_interval_s: float,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._instance, self._kube, self._objects = instance, kube, objects
+        self._instance, self._subject = instance, subject
         self._bringer = Bringer(instance, progress_interval_s=progress_interval_s)
-        self._clock, self._chance = now, chance
+        self._releaser = Releaser(instance)
+        self._chance = chance
 
     async def run(self, box: Latest[OllamaModel]) -> None:
         """Keep one model as its object wishes, until the object is gone."""
-        await self._instance.looked.wait()
-        subject = Subject(box, kube=self._kube, objects=self._objects, clock=self._clock)
+        survey = self._instance.survey
+        await survey.looked.wait()
+        subject = self._subject(box)
         troubles = 0
         while True:
-            name = wanted(subject.model)
             try:
-                with self._instance.follow(box, name if isinstance(name, ModelName) else None):
+                with survey.follow(box, _interest(subject.model)):
                     await self._step(subject)
                 troubles = 0
             except Conflict:
@@ -87,12 +109,17 @@ class Lifecycle:
             await self._fail(subject, action, error)
 
     def _observe(self, subject: Subject) -> Observed:
-        name = wanted(subject.model)
-        entry = self._instance.find(name) if isinstance(name, ModelName) else None
+        name, seen = wanted(subject.model), self._instance.survey.now
+        entry = memory = None
+        if isinstance(name, ModelName):
+            entry, memory = seen.models.get(name), (seen.memory or {}).get(name)
         return Observed(
-            outage=self._instance.outage,
+            outage=seen.outage,
             digest=entry.digest if entry else None,
             shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
+            memory=memory,
+            memory_known=seen.memory is not None,
+            version=seen.version,
         )
 
     async def _perform(self, subject: Subject, action: Action) -> None:
@@ -105,43 +132,59 @@ class Lifecycle:
                 entry = await self._instance.verify(name)
                 if concerns(subject.model, action):
                     await settle(subject, name, entry)
-            case Discard(names):
-                await self._discard(subject, names)
-            case Leave(names):
-                await self._leave(subject, names)
-            case Rest(verdict, until):
-                if verdict is not None:
-                    await subject.say(report.report(subject.model, verdict, subject.now))
-                await subject.news(until=until)
+            case Load():
+                await self._load(subject, action)
+            case Unload(name):
+                await self._instance.unload(name)
+                await subject.say(replace(subject.model.status, loaded=None, expires_at=None))
+            case Discard():
+                await self._releaser.discard(subject, action)
+            case Leave():
+                await self._releaser.leave(subject, action)
+            case Rest():
+                await self._rest(subject, action)
 
-    async def _discard(self, subject: Subject, names: tuple[ModelName, ...]) -> None:
-        for name in names:
-            await self._remove(subject, name)
-        kept = tuple(str(each) for each in owned(subject.model) if each not in names)
-        await subject.say(replace(subject.model.status, owned_models=kept))
+    async def _rest(self, subject: Subject, action: Rest) -> None:
+        model, verdict = subject.model, action.verdict
+        if verdict is None:
+            await subject.say(model.status)
+        else:
+            memory = report.in_memory(model, action.memory, subject.now)
+            await subject.say(report.report(model, verdict, subject.now, **memory))
+            if ready_reason(model) != verdict.reason and (kind := _TOLD.get(verdict.reason)):
+                subject.event(kind, verdict.reason, verdict.message)
+        await subject.news(until=action.until)
 
-    async def _leave(self, subject: Subject, names: tuple[ModelName, ...]) -> None:
-        for name in names:
-            await self._remove(subject, name)
-        others = (each for each in subject.model.metadata.finalizers if each != FINALIZER)
-        await subject.set_finalizers(*others)
-        subject.log.info("released", models=[str(name) for name in names])
-
-    async def _remove(self, subject: Subject, name: ModelName) -> None:
-        if subject.is_needed(name):
-            return  # not even worth waiting for whoever acts on the name
-        if await self._instance.remove(name, unless=lambda: subject.is_needed(name)):
-            subject.log.info("model deleted", model=str(name))
+    async def _load(self, subject: Subject, load: Load) -> None:
+        survey = self._instance.survey
+        if load.name not in (survey.now.memory or {}) and subject.model.status.loaded is not False:
+            await subject.say(
+                report.report(subject.model, LOADING, subject.now, loaded=False, expires_at=None)
+            )
+        _, error = await unless_moot(
+            subject, load, lambda: self._instance.load(load.name, load.keep_alive_s)
+        )
+        if error is not None:
+            raise error
+        memory = survey.now.memory
+        if memory is not None and concerns(subject.model, load):
+            # Else it would be loaded again and again, without a pause.
+            if wants_loading(load.keep_alive_s, memory.get(load.name), subject.now):
+                raise LoadFailed(f"Ollama does not keep {load.name} in memory")
+            subject.log.info("model loaded", model=str(load.name))
 
     async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:
         if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
             return  # the list, or the object, has moved on: decide anew
         if isinstance(error, OllamaUnreachable):
-            self._instance.suspect()
+            self._instance.survey.suspect()
         reason = _reason(action, error)
         status = report.failed(
             subject.model, error, subject.now, reason=reason, chance=self._chance()
         )
+        if isinstance(error, ServerTooOld):
+            version = await self._instance.survey.ask_version()
+            status = replace(status, server_version=version)
         subject.log.warning(
             "failed, will retry" if status.next_retry_time else "failed, a person must act",
             reason=reason,
@@ -149,10 +192,8 @@ class Lifecycle:
             attempt=status.attempts,
             next=status.next_retry_time and status.next_retry_time.isoformat(),
         )
-        if status.attempts == 1:  # the condition tells of the others
-            what = "DiscardFailed" if reason is Reason.AVAILABLE else reason
-            subject.event("Warning", what, str(error))
         await subject.say(status)
+        subject.event("Warning", _event(action, reason), str(error))
 
     async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
         wait_s = KUBE_RETRY_S[min(troubles, len(KUBE_RETRY_S) - 1)] * (1 + self._chance())
@@ -163,14 +204,40 @@ class Lifecycle:
         await anyio.sleep(wait_s)
 
 
+def _interest(model: OllamaModel) -> Interest:
+    """Say what there is to be woken for, with the object as it is."""
+    name, care = wanted(model), wishes(model)
+    if isinstance(name, Verdict):
+        return Interest()
+    if isinstance(care, Verdict) or is_suspended(model):
+        return Interest(name)
+    return Interest(
+        name,
+        interval_s=care.interval_s,
+        memory=care.keep_alive_s is not None,
+        version=is_stalled(model) and ready_reason(model) == Reason.SERVER_TOO_OLD,
+    )
+
+
 def _reason(action: Action, error: OllamaError) -> Reason:
     """Place an error in what was being done when it came."""
     match action:
         case Leave():
             return Reason.DELETION_BLOCKED
-        case Discard():
+        case Discard() | Unload():
             return Reason.AVAILABLE
-        case Pull(why=Reason.REFRESHING) if not isinstance(error, ModelBroken):
+        case Pull(why=Reason.REFRESHING) if not isinstance(error, ModelBroken | UnexpectedDigest):
             return Reason.REFRESH_FAILED
         case _:
             return error.reason
+
+
+def _event(action: Action, reason: Reason) -> str:
+    """Name the event of a failure after what failed; the message has the cause."""
+    match action:
+        case Pull() if reason is not Reason.REFRESH_FAILED:
+            return "PullFailed"
+        case Discard() | Unload():
+            return "CleanupFailed"
+        case _:
+            return reason

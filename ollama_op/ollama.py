@@ -6,11 +6,13 @@ because a pull reports nearly every failure as text after HTTP 200.
 Source: Ollama, docs/api.md.
 """
 
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import httpx
@@ -22,6 +24,7 @@ from ollama_op.errors import (
     AuthenticationFailed,
     DigestMismatch,
     InsufficientStorage,
+    LoadFailed,
     ModelAbsent,
     ModelBroken,
     ModelUnknown,
@@ -32,27 +35,34 @@ from ollama_op.errors import (
     ServerTooOld,
 )
 from ollama_op.lines import LineTooLong, split_lines
-from ollama_op.wire import Entry, Step
+from ollama_op.wire import Entry, Loaded, Step
 
 T = TypeVar("T")
 
 TIMEOUT = httpx.Timeout(30, connect=5)
+LOAD_TIMEOUT = httpx.Timeout(900, connect=5)  # a large model from a slow disk takes its time
 CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
 DRAIN_S = 1.0  # what a stream gets to end after its last line
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
-NOT_FOUND = 404
+BAD_REQUEST, NOT_FOUND = 400, 404
+UNSET_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before it is Go's zero, and means nothing
 
 
 class _Tags(msgspec.Struct):
     models: list[Entry] | None = None
 
 
-class _Named(msgspec.Struct):
+class _InMemory(msgspec.Struct):
     name: str
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] = UNSET_TIME
 
 
 class _Running(msgspec.Struct):
-    models: list[_Named] | None = None
+    models: list[_InMemory] | None = None
+
+
+class _Version(msgspec.Struct):
+    version: str
 
 
 class _Problem(msgspec.Struct):
@@ -62,6 +72,7 @@ class _Problem(msgspec.Struct):
 _step = msgspec.json.Decoder(Step)
 _tags = msgspec.json.Decoder(_Tags)
 _running = msgspec.json.Decoder(_Running)
+_version = msgspec.json.Decoder(_Version)
 _problem = msgspec.json.Decoder(_Problem)
 
 
@@ -83,14 +94,25 @@ class OllamaClient:
         models = _decode(_tags, answer.content).models or ()
         return {name: entry for entry in models if (name := _parse(entry.name))}
 
-    async def running(self) -> frozenset[ModelName]:
+    async def running(self) -> dict[ModelName, Loaded]:
         """List the models that are loaded into memory.
 
         Raises: OllamaUnreachable, ProtocolError.
         """
         answer = await self._call("GET", "/api/ps")
         models = _decode(_running, answer.content).models or ()
-        return frozenset(name for model in models if (name := _parse(model.name)))
+        return {
+            name: Loaded(max(model.expires_at, UNSET_TIME))
+            for model in models
+            if (name := _parse(model.name))
+        }
+
+    async def version(self) -> str:
+        """Ask which Ollama this is.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        return _decode(_version, (await self._call("GET", "/api/version")).content).version
 
     async def show(self, name: ModelName) -> None:
         """See that the server can read a model that it has.
@@ -103,6 +125,23 @@ class OllamaClient:
         if answer.is_server_error:
             raise ModelBroken(f"Ollama cannot show {name}: {_said(answer)}")
         _expect_success(answer)
+
+    async def load(self, name: ModelName, keep_alive_s: float) -> None:
+        """Have a model in memory, and kept there so long after each use; infinite is for ever.
+
+        Raises: ModelAbsent, LoadFailed, OllamaUnreachable, ProtocolError.
+        """
+        keep_alive = -1 if math.isinf(keep_alive_s) else math.ceil(keep_alive_s)
+        body = {"model": str(name), "keep_alive": keep_alive, "stream": False}
+        # Past the queue, in which nobody else is to wait for a large model.
+        answer = await self._send("POST", "/api/generate", body, limits=LOAD_TIMEOUT)
+        if answer.status_code == BAD_REQUEST:  # one that embeds, and does not talk
+            body = {"model": str(name), "keep_alive": keep_alive, "input": ""}
+            answer = await self._send("POST", "/api/embed", body, limits=LOAD_TIMEOUT)
+        if answer.status_code == NOT_FOUND:
+            raise ModelAbsent(f"Ollama has no {name}")
+        if not answer.is_success:
+            raise LoadFailed(f"Ollama cannot load {name}: {_said(answer)}")
 
     async def unload(self, name: ModelName) -> None:
         """Drop a model from memory; one that is not loaded is no error.
@@ -125,8 +164,12 @@ class OllamaClient:
             _expect_success(answer)
 
     @asynccontextmanager
-    async def pull(self, name: ModelName) -> AsyncGenerator[AsyncIterator[Step]]:
+    async def pull(
+        self, name: ModelName, *, insecure: bool = False
+    ) -> AsyncGenerator[AsyncIterator[Step]]:
         """Pull a model; the steps end when Ollama has said success.
+
+        `insecure` allows a registry without TLS, or with a certificate that nobody vouches for.
 
         Leaving the context closes the connection, which ends the download on the server; the
         part that is there already is kept for the next pull. No timeout: whoever reads the steps
@@ -134,7 +177,7 @@ class OllamaClient:
 
         Raises: OllamaUnreachable, ProtocolError, or the PullFailed that fits Ollama's words.
         """
-        body = {"model": str(name)}
+        body = {"model": str(name)} | ({"insecure": True} if insecure else {})
         timeout = httpx.Timeout(None, connect=TIMEOUT.connect)
         try:
             async with self._http.stream("POST", "/api/pull", json=body, timeout=timeout) as answer:
@@ -156,10 +199,15 @@ class OllamaClient:
             return await self._send(method, path, body)
 
     async def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        limits: httpx.Timeout = TIMEOUT,
     ) -> httpx.Response:
         try:
-            return await self._http.request(method, path, json=body, timeout=TIMEOUT)
+            return await self._http.request(method, path, json=body, timeout=limits)
         except httpx.RequestError as error:
             raise self._failure(error) from error
 
@@ -217,7 +265,10 @@ def pull_failed(text: str, name: ModelName) -> PullFailed:
     if has("no space left", "disk full", "disk quota"):
         return InsufficientStorage("No space left on the Ollama server.")
     if has("newer version of ollama"):
-        return ServerTooOld(f"{name} needs a newer Ollama. Upgrade the server.")
+        return ServerTooOld(
+            f"{name} needs a newer Ollama. Upgrade the server; it is tried again when the version"
+            " changes."
+        )
     if has("digest mismatch"):
         return DigestMismatch(f"What the registry sent for {name} does not match its digest.")
     if has("unauthorized", "401", "403", "access denied", "authentication"):

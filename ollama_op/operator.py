@@ -12,13 +12,16 @@ import structlog
 from kr8s.asyncio import Api
 
 from ollama_op.errors import KubeError
+from ollama_op.events import Events
 from ollama_op.instance import Instance
 from ollama_op.kube import Kube, as_kube_error
 from ollama_op.lifecycle import Lifecycle
 from ollama_op.ollama import OllamaClient
 from ollama_op.reflector import Reflector
 from ollama_op.settings import Settings
+from ollama_op.subject import Subject
 from ollama_op.supervise import Supervisor
+from ollama_op.survey import Survey
 from ollama_op.watch import Store
 
 log = structlog.get_logger(__name__)
@@ -82,24 +85,25 @@ async def operate(
 
     `now` is the clock of what is written into statuses; waiting follows the event loop's.
     """
+    ollama = OllamaClient(http)
+    survey = Survey(ollama, interval_s=settings.health_interval_s)
     instance = Instance(
-        OllamaClient(http),
-        health_interval_s=settings.health_interval_s,
+        ollama,
+        survey,
         stall_timeout_s=settings.stall_timeout_s,
         max_concurrent_pulls=settings.max_concurrent_pulls,
     )
-    kube, store = Kube(cluster.writes, events=cluster.events), Store()
+    kube, store = Kube(cluster.writes), Store()
+    events = Events(cluster.events, is_busy=kube.is_busy, now=now)
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace)
     lifecycle = Lifecycle(
         instance=instance,
-        kube=kube,
-        objects=store,
+        subject=lambda box: Subject(box, kube=kube, events=events, objects=store, clock=now),
         progress_interval_s=settings.progress_interval_s,
-        now=now,
     )
     async with anyio.create_task_group() as tasks:
         store.attach(Supervisor(tasks, lifecycle.run))
         tasks.start_soon(reflector.run)
-        tasks.start_soon(instance.run)
-        tasks.start_soon(kube.run)
+        tasks.start_soon(survey.run)
+        tasks.start_soon(events.run)
         health.reflector = reflector

@@ -4,7 +4,7 @@ Pure, as the decisions are. The conditions follow kstatus: Ready always, Reconci
 operator works or will try again, Stalled while a person must act; never both of these.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Literal
 
@@ -16,20 +16,24 @@ from crd.v1alpha1 import (
     Condition,
     OllamaModel,
     OllamaModelStatus,
+    Origin,
     Progress,
     Reason,
     State,
 )
-from ollama_op.decide import (
-    AVAILABLE,
+from ollama_op.decide import AVAILABLE, blocked, load_ahead
+from ollama_op.errors import OllamaError
+from ollama_op.reading import (
     Verdict,
-    blocked,
     is_current,
+    is_said_ready,
+    refresh_due,
     refresh_wish,
+    wanted,
+    wishes,
     with_wanted,
 )
-from ollama_op.errors import OllamaError
-from ollama_op.wire import Entry
+from ollama_op.wire import Entry, Loaded
 
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 300.0
@@ -62,12 +66,20 @@ _WORDS: dict[Reason, tuple[Truth, _Mode, State]] = {
     Reason.INSUFFICIENT_STORAGE: ("False", _Mode.WORKING, State.FAILED),
     Reason.REGISTRY_UNAVAILABLE: ("False", _Mode.WORKING, State.FAILED),
     Reason.DIGEST_MISMATCH: ("False", _Mode.WORKING, State.FAILED),
+    Reason.UNEXPECTED_DIGEST: ("False", _Mode.STALLED, State.FAILED),
+    Reason.LOAD_FAILED: ("True", _Mode.WORKING, State.READY),
+    Reason.PULL_TIMED_OUT: ("False", _Mode.WORKING, State.FAILED),
     Reason.PULL_STALLED: ("False", _Mode.WORKING, State.FAILED),
     Reason.PULL_FAILED: ("False", _Mode.WORKING, State.FAILED),
     Reason.DELETION_BLOCKED: ("False", _Mode.WORKING, State.FAILED),
 }
 
-_FINE = {Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
+_BY_TRUTH: dict[Truth, State] = {
+    "True": State.READY,
+    "False": State.FAILED,
+    "Unknown": State.PENDING,
+}
+_FINE = {Reason.SUSPENDED, Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
 
 
 def report(
@@ -84,11 +96,16 @@ def report(
     `error` is set by what is wrong and stays until the model is well again. With `will_retry`
     nobody has to act, whatever the reason.
     """
-    ready, mode, state = _WORDS[verdict.reason]
+    ready, mode, state = _words(model, verdict.reason)
     if mode is _Mode.STALLED and will_retry:
         mode = _Mode.WORKING
     if verdict.reason is Reason.AVAILABLE:
-        changes = dict.fromkeys(("error", "attempts", "next_retry_time", "progress")) | changes
+        trouble = ("error", "attempts", "next_retry_time", "progress", "server_version")
+        changes = dict.fromkeys(trouble) | changes
+        changes["next_refresh_time"] = _next_refresh(model, changes, now)
+    elif verdict.reason is Reason.SUSPENDED:
+        moot = ("attempts", "next_retry_time", "next_refresh_time", "progress")
+        changes = dict.fromkeys(moot) | changes
     elif verdict.reason not in _FINE:
         changes.setdefault("error", verdict.message)
     if verdict.reason is Reason.OLLAMA_UNREACHABLE:
@@ -107,6 +124,60 @@ def report(
         conditions=tuple(conditions),
         **changes,
     )
+
+
+def _words(model: OllamaModel, reason: Reason) -> tuple[Truth, _Mode, State]:
+    if reason is not Reason.SUSPENDED:
+        return _WORDS[reason]
+    # What was true stays true, and what was not cannot become so: waiting for it would be in vain.
+    truth: Truth = "True" if _is_still_ready(model) else "Unknown"
+    old = model.status.condition("Ready")
+    if old is not None and old.status == "False":
+        truth = "False"
+    mode = _Mode.SETTLED if truth == "True" else _Mode.STALLED
+    return truth, mode, _BY_TRUTH[truth]
+
+
+def _is_still_ready(model: OllamaModel) -> bool:
+    """Tell whether what made the model Ready is what the spec asks for now."""
+    name, care = wanted(model), wishes(model)
+    if isinstance(name, Verdict) or isinstance(care, Verdict):
+        return False
+    is_same = model.status.model == str(name)
+    is_pinned = care.expected_digest in (None, model.status.digest)
+    return is_said_ready(model) and is_same and is_pinned
+
+
+def _next_refresh(model: OllamaModel, changes: dict[str, Any], now: datetime) -> datetime | None:
+    status = model.status
+    return refresh_due(
+        model,
+        now,
+        digest=changes.get("digest", status.digest),
+        last_pull=changes.get("last_pull_time", status.last_pull_time),
+    )
+
+
+def in_memory(model: OllamaModel, memory: Loaded | None, now: datetime) -> dict[str, Any]:
+    """Say whether the model is in memory, for as long as somebody wants it there.
+
+    How long it stays moves with each use, and each word about it would be a write; so the time
+    said is the earliest one, and moves when it has come near.
+    """
+    care = wishes(model)
+    if isinstance(care, Verdict) or care.keep_alive_s is None:
+        return {"loaded": None, "expires_at": None}
+    if memory is None:
+        return {}
+    if memory.is_for_ever(now):
+        return {"loaded": True, "expires_at": None}
+    said = model.status.expires_at
+    is_near = said is None or said - load_ahead(care.keep_alive_s) <= now
+    expires_at = memory.expires_at.replace(microsecond=0).astimezone(UTC)
+    return {
+        "loaded": True,
+        "expires_at": min(said, expires_at) if said and not is_near else expires_at,
+    }
 
 
 def fetching(why: Reason, progress: Progress | None) -> str:
@@ -135,6 +206,10 @@ def under_way(
         changes["attempts"] = None
     if verdict.reason is not Reason.REFRESHING:
         changes |= {"digest": None, "size": None, "formatted_size": None}
+        changes |= {"origin": Origin.PULLED, "next_refresh_time": None}
+        changes |= {"loaded": None, "expires_at": None}
+        if not _is_about(model, name):
+            changes["last_pull_time"] = None
     return report(model, verdict, now, model=str(name), **changes)
 
 
@@ -142,6 +217,10 @@ def available(
     model: OllamaModel, name: ModelName, entry: Entry, now: datetime, *, pulled: bool
 ) -> OllamaModelStatus:
     """Say that the model was seen whole as `entry`; every trace of earlier trouble goes."""
+    last_pull = model.status.last_pull_time if _is_about(model, name) else None
+    origin = Origin.PULLED if pulled or last_pull else Origin.ADOPTED
+    if model.status.model == str(name) and model.status.origin is not None:
+        origin = model.status.origin
     return report(
         model,
         AVAILABLE,
@@ -150,8 +229,14 @@ def available(
         digest=entry.digest,
         size=entry.size,
         formatted_size=formatted_size(entry.size),
-        last_pull_time=now if pulled else model.status.last_pull_time,
+        last_pull_time=now if pulled else last_pull,
+        origin=origin,
     )
+
+
+def _is_about(model: OllamaModel, name: ModelName) -> bool:
+    """Tell whether the status speaks of this name; without one it is of an earlier operator."""
+    return model.status.model in (None, str(name))
 
 
 def failed(
@@ -168,14 +253,18 @@ def failed(
         verdict = Verdict(reason, problem)
         return report(model, verdict, now, attempts=attempts, next_retry_time=None)
     gone: dict[str, Any] = {"digest": None} if reason is Reason.MODEL_BROKEN else {}
+    if reason is Reason.LOAD_FAILED:
+        gone = {"loaded": False, "expires_at": None}
     due = now + retry_delay(attempts, error.patience_s, chance)
     match reason:
         case Reason.DELETION_BLOCKED:
             problem = blocked(problem)
         case Reason.REFRESH_FAILED:
             problem = f"Refresh failed: {problem.rstrip('.')}. The old version stays in use."
+        case Reason.LOAD_FAILED:
+            problem = f"Model is present and answers, but not loaded: {problem}"
         case Reason.AVAILABLE:
-            problem = f"Model is present and answers. The one before it is still there: {problem}"
+            problem = f"Model is present and answers. Cleaning up failed: {problem}"
         case _:
             pass
     message = f"{problem.rstrip('.')}. Attempt {attempts} failed; next at {due:%H:%M:%SZ}."

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, OllamaModelStatus
-from ollama_op.decide import wanted
+from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
 
 log = structlog.get_logger("ollama_op.lifecycle")
@@ -30,7 +31,11 @@ class Writer(Protocol):
     async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
         """Set an annotation, provided the object has not changed."""
 
-    def event(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
+
+class Teller(Protocol):
+    """Who tells of moments."""
+
+    def tell(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
         """Tell about a moment; never waits."""
 
 
@@ -40,8 +45,8 @@ class Objects(Protocol):
     def put(self, model: OllamaModel) -> None:
         """Take in a version of an object."""
 
-    def is_shared(self, name: ModelName, uid: str) -> bool:
-        """Tell whether a live object other than `uid` names this model."""
+    def sharers(self, name: ModelName, uid: str) -> int:
+        """Count the live objects other than `uid` that name this model."""
 
 
 class Subject:
@@ -52,10 +57,12 @@ class Subject:
         box: Latest[OllamaModel],
         *,
         kube: Writer,
+        events: Teller,
         objects: Objects,
         clock: Callable[[], datetime],
     ) -> None:
-        self._box, self._kube, self._objects, self._clock = box, kube, objects, clock
+        self._box, self._kube, self._events = box, kube, events
+        self._objects, self._clock = objects, clock
 
     @property
     def model(self) -> OllamaModel:
@@ -81,7 +88,7 @@ class Subject:
 
     def is_shared(self, name: ModelName) -> bool:
         """Tell whether another live object names this model."""
-        return self._objects.is_shared(name, self.model.metadata.uid)
+        return self._objects.sharers(name, self.model.metadata.uid) > 0
 
     def is_needed(self, name: ModelName) -> bool:
         """Tell whether any live object names this model, this one included."""
@@ -89,7 +96,15 @@ class Subject:
         return self.is_shared(name) or (alive and wanted(self.model) == name)
 
     async def say(self, status: OllamaModelStatus) -> None:
-        """Make this the object's status; what it says already is not written again."""
+        """Make this the object's status; what it says already is not written again.
+
+        With how many others it shares its model is said along with everything else.
+        """
+        name = wanted(self.model)
+        others = 0
+        if isinstance(name, ModelName):
+            others = self._objects.sharers(name, self.model.metadata.uid)
+        status = replace(status, shared_with=others or None)
         if status != self.model.status:
             self._objects.put(await self._kube.patch_status(self.model, status))
 
@@ -103,4 +118,4 @@ class Subject:
 
     def event(self, kind: str, reason: str, message: str) -> None:
         """Send a Kubernetes event, Normal or Warning. Never waits, never fails."""
-        self._kube.event(self.model, kind, reason, message)
+        self._events.tell(self.model, kind, reason, message)

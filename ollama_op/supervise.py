@@ -64,6 +64,11 @@ class Supervisor(Generic[K, T]):
         self._live[key] = entry = (Latest(item), anyio.CancelScope())
         self._tasks.start_soon(self._supervise, key, *entry, name=f"model {key}")
 
+    def poke(self, key: K) -> None:
+        """Have the task of `key`, if there is one, look at everything again."""
+        if entry := self._live.get(key):
+            entry[0].poke()
+
     def retire(self, key: K) -> None:
         """Cancel the task of `key`, if there is one."""
         if entry := self._live.get(key):

@@ -12,7 +12,7 @@ import structlog
 
 from crd.names import ModelName
 from crd.v1alpha1 import UNREADABLE, OllamaModel, decode
-from ollama_op.decide import wanted
+from ollama_op.reading import wanted
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +24,9 @@ class Listener(Protocol):
 
     def offer(self, key: str, item: OllamaModel) -> None:
         """Take in an object, new or changed."""
+
+    def poke(self, key: str) -> None:
+        """Take in that what an object shares with others has changed."""
 
     def retire(self, key: str) -> None:
         """Take in that an object is gone."""
@@ -59,9 +62,10 @@ class Store:
         self._listener = listener
         self._tell_all()
 
-    def is_shared(self, name: ModelName, uid: str) -> bool:
-        """Tell whether a live object other than `uid` names this model."""
-        return bool(self._wanting.get(name, set()) - {uid})
+    def sharers(self, name: ModelName, uid: str) -> int:
+        """Count the live objects other than `uid` that name this model."""
+        wanting = self._wanting.get(name) or set[str]()
+        return len(wanting) - (uid in wanting)
 
     def put(self, model: OllamaModel) -> None:
         """Take in a version of an object, unless a newer one is known."""
@@ -72,12 +76,12 @@ class Store:
         if meta.deletion_timestamp and not meta.finalizers:
             self._drop(meta.uid)  # this was the write that let it go
             return
-        self._unindex(known)
+        before, after = _named_by(known), _named_by(model)
         self._models[meta.uid] = model
-        if meta.deletion_timestamp is None and isinstance(name := wanted(model), ModelName):
-            self._wanting[name].add(meta.uid)
-        if self._complete and self._listener is not None:
-            self._listener.offer(meta.uid, model)
+        if before != after:
+            self._unindex(before, meta.uid)
+            self._index(after, meta.uid)
+        self._tell(meta.uid)
 
     # --- what the reflector says
 
@@ -109,7 +113,7 @@ class Store:
             self._tell_all()
 
     def _drop(self, uid: str) -> None:
-        self._unindex(self._models.pop(uid, None))
+        self._unindex(_named_by(self._models.pop(uid, None)), uid)
         self._gone[uid] = None
         if len(self._gone) > TOMBSTONES:
             del self._gone[next(iter(self._gone))]
@@ -117,16 +121,40 @@ class Store:
             self._listener.retire(uid)
 
     def _tell_all(self) -> None:
-        if self._complete and self._listener is not None:
-            for uid, model in self._models.items():
-                self._listener.offer(uid, model)
+        for uid in self._models:
+            self._tell(uid)
 
-    def _unindex(self, model: OllamaModel | None) -> None:
-        if model is None or not isinstance(name := wanted(model), ModelName):
+    def _tell(self, uid: str) -> None:
+        if self._complete and self._listener is not None:
+            self._listener.offer(uid, self._models[uid])
+
+    def _index(self, name: ModelName | None, uid: str) -> None:
+        if name is not None:
+            self._tell_sharers(name)
+            self._wanting[name].add(uid)
+
+    def _unindex(self, name: ModelName | None, uid: str) -> None:
+        if name is None:
             return
-        self._wanting[name].discard(model.metadata.uid)
+        self._wanting[name].discard(uid)
         if not self._wanting[name]:
             del self._wanting[name]
+        else:
+            self._tell_sharers(name)
+
+    def _tell_sharers(self, name: ModelName) -> None:
+        """Have those who name a model look again: there are more of them by now, or fewer."""
+        if self._complete and self._listener is not None:
+            for uid in self._wanting[name]:
+                self._listener.poke(uid)
+
+
+def _named_by(model: OllamaModel | None) -> ModelName | None:
+    """Return the model that an object stands for, unless it is going or names none."""
+    if model is None or model.metadata.deletion_timestamp is not None:
+        return None
+    name = wanted(model)
+    return name if isinstance(name, ModelName) else None
 
 
 def _uid(raw: msgspec.Raw) -> str:

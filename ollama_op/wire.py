@@ -1,6 +1,10 @@
 """What Ollama says, as the rest of the operator reads it."""
 
+from datetime import datetime, timedelta
+
 import msgspec
+
+AN_AGE = timedelta(days=365 * 50)  # Ollama writes "for ever" as a time three centuries away
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -9,6 +13,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     name: str
     digest: str
     size: int
+
+
+class Loaded(msgspec.Struct, frozen=True, gc=False):
+    """One model in memory, until `expires_at` unless somebody uses it."""
+
+    expires_at: datetime
+
+    def is_for_ever(self, now: datetime) -> bool:
+        """Tell whether it is never to be unloaded."""
+        return self.expires_at - now > AN_AGE
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

@@ -30,6 +30,7 @@ from ollama_op.sandbox.http import (
 )
 
 TICK_S = 0.06  # between two lines of a pull
+FOR_EVER = timedelta(days=365 * 292)  # what Ollama writes for a model that is never unloaded
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class OllamaSandbox:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.bytes_per_second, self.tick_s, self.version = bytes_per_second, tick_s, "0.17.4"
+        self.only_embeds: set[str] = set()  # models that do not talk
+        self.no_memory = False  # every load fails
         self.is_down = False  # every connection is refused
         self.calls: Counter[str] = Counter()
         self.max_pulls = 0
@@ -97,7 +100,7 @@ class OllamaSandbox:
         self._registry: dict[ModelName, Manifest] = {}
         self._troubles: defaultdict[ModelName, deque[Trouble]] = defaultdict(deque)
         self._disk = _Disk()
-        self._loaded: dict[ModelName, dict[str, Any]] = {}  # as `/api/ps` shows them
+        self._loaded: dict[ModelName, datetime] = {}  # in memory, and until when
         self._busy_layers: set[str] = set()
 
     # --- the stage directions
@@ -153,6 +156,7 @@ class OllamaSandbox:
     @property
     def loaded(self) -> set[str]:
         """The models in memory."""
+        self._expire()
         return {str(name) for name in self._loaded}
 
     # --- the server
@@ -181,7 +185,8 @@ class OllamaSandbox:
             case "GET /api/tags":
                 return 200, {"models": [self._entry(name) for name in self._disk.manifests]}
             case "GET /api/ps":
-                return 200, {"models": list(self._loaded.values())}
+                self._expire()
+                return 200, {"models": [self._in_memory(name) for name in self._loaded]}
             case _:
                 return self._answer_about(route, request)
 
@@ -199,20 +204,35 @@ class OllamaSandbox:
         match route:
             case "POST /api/show":
                 return (200, {"details": {}, "model_info": {}}) if whole else missing
-            case "POST /api/generate":
-                return self._generate(name, body) if whole else missing
+            case "POST /api/generate" if str(name) in self.only_embeds:
+                return 400, {"error": f'"{name}" does not support generate'}
+            case "POST /api/generate" | "POST /api/embed":
+                return self._load(name, body) if whole else missing
             case "DELETE /api/delete":
                 return (200, None) if self._delete(name) else missing
             case _:
                 return 404, {"error": "not found"}
 
-    def _generate(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
-        if body.get("keep_alive") == 0:
+    def _load(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
+        keep_alive_s = body.get("keep_alive", 300)
+        if keep_alive_s == 0:
             self._loaded.pop(name, None)
             return 200, {"done": True, "done_reason": "unload"}
-        expires = (self._now() + timedelta(minutes=5)).isoformat()
-        self._loaded[name] = self._entry(name) | {"expires_at": expires}
+        if self.no_memory:
+            return 500, {"error": "model requires more system memory than is available"}
+        self._loaded[name] = self._now() + (
+            FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s)
+        )
         return 200, {"done": True, "done_reason": "load"}
+
+    def _expire(self) -> None:
+        now = self._now()
+        self._loaded = {name: until for name, until in self._loaded.items() if now < until}
+
+    def _in_memory(self, name: ModelName) -> dict[str, Any]:
+        # A model that was deleted stays in memory until its time is over.
+        about = self._entry(name) if name in self._disk.manifests else {"name": str(name)}
+        return about | {"expires_at": self._loaded[name].isoformat(), "size_vram": 0}
 
     def _delete(self, name: ModelName) -> bool:
         manifest = self._disk.manifests.pop(name, None)

@@ -19,7 +19,7 @@ from ollama_op.decide import (
     decide,
     wanted,
 )
-from ollama_op.decide import owned as owned_by
+from ollama_op.reading import owned as owned_by
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")
@@ -329,7 +329,7 @@ DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "Forced, the object goes without its model, whatever else holds": (
         model(**GONE, status=READY, annotations={FORCE_DELETE: "true"}),
         OUTAGE,
-        Leave(()),
+        Leave((), "ForcedDelete"),
     ),
     "Force is spelled true and not otherwise": (
         model(**GONE, status=READY, annotations={FORCE_DELETE: "yes"}),

@@ -263,7 +263,7 @@ async def test_an_ollama_that_is_away_is_not_an_ollama_without_models(w: World) 
     assert after["digest"] == before["digest"]
     assert "error" not in after
     assert w.ollama.calls["POST /api/pull"] == 1
-    assert w.ollama.calls["POST /api/show"] == 1
+    assert w.ollama.calls["POST /api/show"] == 2  # nobody was looking meanwhile
 
 
 async def test_one_lost_answer_is_no_outage(w: World) -> None:

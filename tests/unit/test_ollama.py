@@ -136,7 +136,7 @@ async def test_a_list_is_by_name_however_it_is_spelled():
 async def test_no_models_is_an_empty_list(body):
     """Go writes an empty list as null now and then."""
     assert await answering(200, body).tags() == {}
-    assert await answering(200, body).running() == frozenset()
+    assert await answering(200, body).running() == {}
 
 
 async def test_a_loaded_model_is_found():

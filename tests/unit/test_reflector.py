@@ -50,6 +50,9 @@ class News:
             assert version(before) < version(item)
         self.alive[key] = item
 
+    def poke(self, key: str) -> None:
+        """Note nothing: what is shared is not the subject here."""
+
     def retire(self, key: str) -> None:
         """Note an end."""
         self.alive.pop(key, None)

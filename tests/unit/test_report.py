@@ -49,7 +49,12 @@ def test_every_reason_makes_conditions_that_tools_understand(reason, will_retry)
     assert not (will_retry and "Stalled" in kinds)
 
 
-READY_REASONS = {Reason.AVAILABLE, Reason.REFRESHING, Reason.REFRESH_FAILED}
+READY_REASONS = {
+    Reason.AVAILABLE,
+    Reason.REFRESHING,
+    Reason.REFRESH_FAILED,
+    Reason.LOAD_FAILED,
+}
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -65,7 +70,13 @@ def test_state_and_ready_never_contradict(reason):
 def test_an_error_is_told_exactly_when_something_is_wrong(reason):
     """What is merely under way is no error."""
     status = report.report(made(manifest()), Verdict(reason, "so"), NOW)
-    fine = {Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
+    fine = {
+        Reason.AVAILABLE,
+        Reason.SUSPENDED,
+        Reason.QUEUED,
+        Reason.PULLING,
+        Reason.REFRESHING,
+    }
     assert (status.error is None) == (reason in fine)
 
 

@@ -19,6 +19,9 @@ class Heard:
     def offer(self, key: str, item: OllamaModel) -> None:
         self.said.append((key, item.metadata.resource_version))
 
+    def poke(self, key: str) -> None:
+        """Note nothing: what is shared is not the subject here."""
+
     def retire(self, key: str) -> None:
         self.said.append((key, "gone"))
 
@@ -86,7 +89,7 @@ def test_the_dead_do_not_come_back(store, heard):
     store.put(made(manifest("a", version=4)))
     store.seen(raw(manifest("a", version=5)))
     assert heard.take() == [("uid-of-a", "2"), ("uid-of-a", "gone")]
-    assert (len(store), store.is_shared(LLAMA, "")) == (0, False)
+    assert (len(store), store.sharers(LLAMA, "")) == (0, 0)
 
 
 def test_the_dead_are_not_remembered_for_ever(store, heard, monkeypatch):
@@ -165,11 +168,11 @@ def test_an_object_that_can_no_longer_be_read_has_not_gone(store, heard):
 def test_a_model_is_shared_when_another_live_object_names_it(store):
     """In any namespace and any spelling; oneself does not count."""
     store.put(made(manifest("a", version=2, model="llama3.2:1b")))
-    assert not store.is_shared(LLAMA, "uid-of-a")
+    assert not store.sharers(LLAMA, "uid-of-a")
     store.put(made(manifest("b", version=3, model="LIBRARY/Llama3.2:1B", namespace="other")))
-    assert store.is_shared(LLAMA, "uid-of-a")
-    assert store.is_shared(LLAMA, "uid-of-b")
-    assert not store.is_shared(ModelName.parse("llama3.2:3b"), "uid-of-a")
+    assert store.sharers(LLAMA, "uid-of-a")
+    assert store.sharers(LLAMA, "uid-of-b")
+    assert not store.sharers(ModelName.parse("llama3.2:3b"), "uid-of-a")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ def test_a_model_is_no_longer_shared_when_the_other_lets_go(store, change):
     """However the other object ceases to name it."""
     store.put(made(manifest("a", version=2)))
     store.put(made(manifest("b", version=3)))
-    assert store.is_shared(LLAMA, "uid-of-a")
+    assert store.sharers(LLAMA, "uid-of-a")
     change(store)
-    assert not store.is_shared(LLAMA, "uid-of-a")
-    assert store.is_shared(LLAMA, "somebody else")
+    assert not store.sharers(LLAMA, "uid-of-a")
+    assert store.sharers(LLAMA, "somebody else")
