@@ -103,6 +103,8 @@ class Lifecycle:
 
     async def _step(self, subject: Subject) -> None:
         action = decide(subject.model, self._observe(subject), subject.now)
+        if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
+            subject.event("Normal", "Resumed", "No longer paused; the model is checked again.")
         try:
             await self._perform(subject, action)
         except OllamaError as error:

@@ -5,7 +5,7 @@ their own words.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -83,6 +83,8 @@ class Subject:
     async def news(self, *, within_s: float | None = None, until: datetime | None = None) -> None:
         """Wait for a newer version, or something else to look at; not longer than told."""
         if until is not None:
+            if until.microsecond:  # `now` would not have come to it before the next whole second
+                until = until.replace(microsecond=0) + timedelta(seconds=1)
             within_s = max((until - self._clock()).total_seconds(), 0)
         await self._box.news(within_s)
 

@@ -91,6 +91,7 @@ class OllamaSandbox:
         self.bytes_per_second, self.tick_s, self.version = bytes_per_second, tick_s, "0.17.4"
         self.only_embeds: set[str] = set()  # models that do not talk
         self.no_memory = False  # every load fails
+        self.insecure: set[str] = set()  # pulls that were asked for so
         self.is_down = False  # every connection is refused
         self.calls: Counter[str] = Counter()
         self.max_pulls = 0
@@ -272,6 +273,8 @@ class OllamaSandbox:
         except InvalidNameError:
             await answer(send, 400, {"error": "invalid model name"})
             return
+        if body.get("insecure"):
+            self.insecure.add(str(name))
         await start(send, 200, {"content-type": "application/x-ndjson"})
         say = _Say(send)
         self._pulls.add(say)

@@ -66,9 +66,15 @@ class World:
     # --- a user of Kubernetes
 
     async def apply(
-        self, name: str, model: str, *, namespace: str = "default", **annotations: str
+        self,
+        name: str,
+        model: str,
+        *,
+        namespace: str = "default",
+        spec: Object | None = None,
+        **annotations: str,
     ) -> Object:
-        """Create an OllamaModel for `model`, written as name:tag."""
+        """Create an OllamaModel for `model`, written as name:tag, with what else `spec` says."""
         repo, _, tag = model.rpartition(":")
         meta: Object = {"name": name}
         if annotations:
@@ -80,7 +86,7 @@ class World:
                 "apiVersion": API_VERSION,
                 "kind": KIND,
                 "metadata": meta,
-                "spec": {"name": repo, "tag": tag},
+                "spec": {"name": repo, "tag": tag} | (spec or {}),
             },
         )
 
