@@ -47,7 +47,8 @@ class Window:
         """Return the first moment from `at` on in which the window is open, if there is one."""
         local = at.astimezone(self.zone)
         # The library looks strictly before and strictly after a moment, by whole minutes.
-        past = CronSim(self.schedule, local + timedelta(minutes=1), reverse=True)
+        next_minute = local.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        past = CronSim(self.schedule, next_minute, reverse=True)
         for opened in islice(past, 1):
             if at < opened + self.duration:
                 return at

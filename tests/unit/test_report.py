@@ -7,9 +7,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, OllamaModelStatus, Progress, Reason, State
+from crd.v1alpha1 import (
+    FINALIZER,
+    REFRESH,
+    OllamaModel,
+    OllamaModelStatus,
+    Origin,
+    Progress,
+    Reason,
+    State,
+)
 from ollama_op import report
-from ollama_op.decide import AVAILABLE, Verdict
+from ollama_op.decide import AVAILABLE, SUSPENDED, Verdict
 from ollama_op.errors import (
     AuthenticationFailed,
     InsufficientStorage,
@@ -17,7 +26,7 @@ from ollama_op.errors import (
     OllamaError,
     PullFailed,
 )
-from ollama_op.ollama import Entry
+from ollama_op.wire import Entry, Loaded
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")
@@ -277,3 +286,59 @@ def test_a_formatted_size_is_near_the_truth(size_bytes):
 def test_a_pull_under_way_says_what_it_does(why, progress, text):
     """In sizes while they are known."""
     assert report.fetching(why, progress) == text
+
+
+@pytest.mark.parametrize(
+    ("ready", "state", "stalled"),
+    [("True", State.READY, None), ("False", State.FAILED, "True"), (None, State.PENDING, "True")],
+)
+def test_a_pause_keeps_what_was_true(ready, state, stalled):
+    """And who waits for what was not true is told that a person must act."""
+    conditions = [condition("Ready", ready, Reason.AVAILABLE)] if ready else []
+    status = {"model": "llama3.2:1b", "digest": DIGEST, "conditions": conditions, "attempts": 3}
+    status = report.report(made(manifest() | {"status": status}), SUSPENDED, NOW)
+    assert (status.state, status.condition("Ready").status) == (state, ready or "Unknown")
+    assert (status.condition("Stalled") is not None) == (stalled is not None)
+    assert status.attempts is None
+
+
+@pytest.mark.parametrize(
+    ("status", "pulled", "origin"),
+    [
+        ({}, False, Origin.ADOPTED),
+        ({}, True, Origin.PULLED),
+        ({"model": "llama3.2:1b", "origin": "Pulled"}, False, Origin.PULLED),
+        ({"model": "llama3.2:1b", "origin": "Adopted"}, True, Origin.ADOPTED),
+        ({"model": "phi3:mini", "origin": "Pulled"}, False, Origin.ADOPTED),
+        ({"lastPullTime": "2025-01-01T00:00:00Z"}, False, Origin.PULLED),
+    ],
+)
+def test_the_origin_is_that_of_the_model_that_is_there(status, pulled, origin):
+    """A refresh does not change it, a change of name does; an earlier operator's pull counts."""
+    obj = made(manifest() | {"status": status})
+    assert report.available(obj, LLAMA, ENTRY, NOW, pulled=pulled).origin is origin
+
+
+def cared(keep_alive: str | None, **status) -> OllamaModel:
+    """Make an object that wishes its model in memory."""
+    body = manifest(finalizers=[FINALIZER])
+    care = {} if keep_alive is None else {"keepAlive": keep_alive}
+    return made(body | {"spec": body["spec"] | care, "status": status})
+
+
+def test_how_long_a_model_stays_loaded_is_not_written_at_every_use():
+    """The time said is the earliest one; it moves when it has come near, or was too late."""
+    until = {minutes: Loaded(NOW + timedelta(minutes=minutes)) for minutes in (5, 9, 10, 12)}
+    said = {"expiresAt": until[10].expires_at.isoformat(), "loaded": True}
+    for minutes, now, shown in ((12, 0, 10), (5, 0, 5), (12, 9, 12)):
+        at = NOW + timedelta(minutes=now)
+        told = report.in_memory(cared("10m", **said), until[minutes], at)
+        assert told == {"loaded": True, "expires_at": until[shown].expires_at}
+
+
+def test_a_model_that_is_loaded_for_ever_has_no_end():
+    """Ollama's three centuries are not shown; and nothing is, where nobody wants it loaded."""
+    ever = Loaded(NOW + timedelta(days=365 * 290))
+    assert report.in_memory(cared("-1"), ever, NOW) == {"loaded": True, "expires_at": None}
+    assert report.in_memory(cared("-1"), None, NOW) == {}
+    assert report.in_memory(cared(None), ever, NOW) == {"loaded": None, "expires_at": None}
