@@ -125,12 +125,14 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     name, care = wanted(model), wishes(model)
     if isinstance(name, Verdict):
         return Rest(name)
+    if FINALIZER not in model.metadata.finalizers:
+        return (
+            Claim()
+        )  # others leave the model to whoever names it, so that one has to answer for it
     if isinstance(care, Verdict):
         return Rest(care)
     if care.suspend:
         return Rest(SUSPENDED)
-    if FINALIZER not in model.metadata.finalizers:
-        return Claim()
     if seen.outage is not None:
         return Rest(None if is_stalled(model) else _unreachable(seen.outage))
     return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)

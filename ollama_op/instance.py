@@ -90,12 +90,11 @@ class Instance:
         Raises: OllamaError.
         """
         async with self._alone(name):
-            if self.survey.find(name) and not again:
-                try:
-                    return await self.verify(name)
-                except (ModelAbsent, ModelBroken):
-                    if not repair:
-                        raise
+            if self.survey.find(name) and (repair or not again):
+                entry = await self._verify_or(name, repair=repair)
+                if entry and not again:
+                    return entry
+                repair = entry is None
             if repair:
                 await self._delete(name)
             elif self.survey.find(name):
@@ -111,6 +110,16 @@ class Instance:
                     if undisturbed or attempt == PULLS_AT_MOST:
                         raise ModelBroken(f"Ollama said success, yet: {error}") from error
             raise AssertionError("unreachable")
+
+    async def _verify_or(self, name: ModelName, *, repair: bool) -> Entry | None:
+        """See that the model is whole; None if it is not, and is to be repaired."""
+        try:
+            # Another pull may have brought the layer that was missing.
+            return await self.verify(name)
+        except (ModelAbsent, ModelBroken):
+            if not repair:
+                raise
+            return None
 
     async def verify(self, name: ModelName) -> Entry:
         """See that the server can show a model that its list has.

@@ -93,9 +93,10 @@ class OllamaSandbox:
         self.no_memory = False  # every load fails
         self.insecure: set[str] = set()  # pulls that were asked for so
         self.is_down = False  # every connection is refused
+        self.overhear: Callable[[Request], None] = lambda _request: None  # called for each one
         self.calls: Counter[str] = Counter()
         self.max_pulls = 0
-        self._pulls: set[_Say] = set()
+        self._pulls: dict[_Say, ModelName] = {}
         self.delay_s: defaultdict[str, float] = defaultdict(float)  # by endpoint
         self._now = now
         self._registry: dict[ModelName, Manifest] = {}
@@ -129,6 +130,10 @@ class OllamaSandbox:
         """Let the next pulls of a model fail so, one after the other."""
         self._troubles[ModelName.parse(name)].extend(troubles)
 
+    def forget_troubles(self) -> None:
+        """Let no further pull fail."""
+        self._troubles.clear()
+
     def preload(self, name: str) -> None:
         """Have a published model on the server already."""
         parsed = ModelName.parse(name)
@@ -150,6 +155,16 @@ class OllamaSandbox:
         return len(self._pulls)
 
     @property
+    def pulling(self) -> list[str]:
+        """The models that are being pulled, each as often as it is."""
+        return [str(name) for name in self._pulls.values()]
+
+    def is_whole(self, name: str) -> bool:
+        """Tell whether a model is on the server with all its layers."""
+        manifest = self._disk.manifests.get(ModelName.parse(name))
+        return manifest is not None and self._has_layers(manifest)
+
+    @property
     def models(self) -> dict[str, str]:
         """The models on the server: digest by name."""
         return {str(name): m.digest for name, m in self._disk.manifests.items()}
@@ -167,6 +182,7 @@ class OllamaSandbox:
         if self.is_down:
             raise ConnectionError("connection refused")
         request = await read_request(scope, receive)
+        self.overhear(request)
         route = f"{request.method} {request.path}"
         self.calls[route] += 1
         if delay_s := self.delay_s[request.path]:
@@ -199,9 +215,7 @@ class OllamaSandbox:
             return 400, {"error": "invalid model name"}
         missing = 404, {"error": f"model '{name}' not found"}
         manifest = self._disk.manifests.get(name)
-        whole = manifest is not None and all(
-            self._disk.blobs[layer.digest] >= layer.size for layer in manifest.layers
-        )
+        whole = manifest is not None and self._has_layers(manifest)
         match route:
             case "POST /api/show":
                 return (200, {"details": {}, "model_info": {}}) if whole else missing
@@ -225,6 +239,9 @@ class OllamaSandbox:
             FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s)
         )
         return 200, {"done": True, "done_reason": "load"}
+
+    def _has_layers(self, manifest: Manifest) -> bool:
+        return all(self._disk.blobs[layer.digest] >= layer.size for layer in manifest.layers)
 
     def _expire(self) -> None:
         now = self._now()
@@ -277,16 +294,23 @@ class OllamaSandbox:
             self.insecure.add(str(name))
         await start(send, 200, {"content-type": "application/x-ndjson"})
         say = _Say(send)
-        self._pulls.add(say)
+        self._pulls[say] = name
         self.max_pulls = max(self.max_pulls, self.pulls)
+        cut: ConnectionError | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_left, receive, tasks.cancel_scope)
-                with contextlib.suppress(_PullEnded):
+                try:
                     await self._stream(name, say)
+                except _PullEnded:
+                    pass
+                except ConnectionError as error:  # by itself, not in a group of exceptions
+                    cut = error
                 tasks.cancel_scope.cancel()
         finally:
-            self._pulls.discard(say)
+            self._pulls.pop(say, None)
+        if cut is not None:
+            raise cut
         await chunk(send, b"", more=False)
 
     async def _stream(self, name: ModelName, say: "_Say") -> None:
@@ -311,7 +335,7 @@ class OllamaSandbox:
         self._store(name, manifest)
         if old is not None and self._drop_unused(old):
             await say(status="removing unused layers")
-        self._pulls.discard(say)  # whoever reads the next line may ask for another pull at once
+        self._pulls.pop(say, None)  # whoever reads the next line may ask for another pull at once
         await say(status="success")
 
     async def _download(self, layer: Layer, say: "_Say") -> AsyncGenerator[int]:

@@ -60,7 +60,7 @@ async def test_a_resumed_model_is_looked_at_anew(w: World) -> None:
 
 
 async def test_nothing_is_touched_for_a_model_that_is_suspended_from_the_start(w: World) -> None:
-    """No finalizer, no pull; and who waits by kstatus is told that it would be in vain."""
+    """Ollama is not even asked; and who waits by kstatus is told that it would be in vain."""
     w.ollama.publish("m:1", MB)
     await w.apply("m", "m:1", spec={"suspend": True})
     status = await w.until("m", lambda s: reason(s) == "Suspended")
@@ -68,7 +68,6 @@ async def test_nothing_is_touched_for_a_model_that_is_suspended_from_the_start(w
     assert (status["state"], condition(status, "Ready")) == ("Pending", "Unknown")
     assert condition(status, "Stalled") == "True"
     assert w.ollama.calls["POST /api/pull"] == 0
-    assert "finalizers" not in (await w.get("m"))["metadata"]
     await care(w, suspend=None)
     await w.ready("m", within_s=5)
 
@@ -120,6 +119,19 @@ async def test_a_suspended_object_still_needs_its_model(w: World) -> None:
     await w.delete("other")
     await w.gone("other", within_s=5)
     assert "m:1" in w.ollama.models
+
+
+async def test_a_suspended_object_answers_for_what_others_left_to_it(w: World) -> None:
+    """It never pulled the model; but as the last one to name it, it takes it along."""
+    await brought(w)
+    await w.apply("paused", "m:1", spec={"suspend": True})
+    await w.until("paused", lambda s: reason(s) == "Suspended")
+    await w.delete("m")
+    await w.gone("m", within_s=5)
+    assert "m:1" in w.ollama.models
+    await w.delete("paused")
+    await w.gone("paused", within_s=5)
+    assert w.ollama.models == {}
 
 
 # --- deletionPolicy

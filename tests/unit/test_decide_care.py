@@ -67,10 +67,15 @@ REFRESHING = Pull(LLAMA, Reason.REFRESHING, again=True)
 LOADED = READY | {"loaded": True}
 
 CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
-    "A suspended object is not even claimed": (
+    "A suspended object is claimed, for others leave its model to it": (
         model({"suspend": True}, finalizers=[]),
         ABSENT,
-        Rest(SUSPENDED),
+        Claim(),
+    ),
+    "So is one whose options cannot be meant": (
+        model({"interval": "bad"}, finalizers=[]),
+        ABSENT,
+        Claim(),
     ),
     "A suspended model that is lost is left lost": (
         model({"suspend": True}, status=READY),
