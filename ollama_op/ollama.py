@@ -290,6 +290,7 @@ _REGISTRY_TROUBLE = (
     "eof",
     "tls",
     "proxyconnect",
+    "http response to https client",
     "certificate",
     "unavailable",
     "429",

@@ -30,6 +30,9 @@ from ollama_op.sandbox.http import (
 )
 
 TICK_S = 0.06  # between two lines of a pull
+_NO_TLS = (
+    'pull model manifest: Get "https://{host}/v2/": http: server gave HTTP response to HTTPS client'
+)
 FOR_EVER = timedelta(days=365 * 292)  # what Ollama writes for a model that is never unloaded
 
 
@@ -92,6 +95,7 @@ class OllamaSandbox:
         self.only_embeds: set[str] = set()  # models that do not talk
         self.no_memory = False  # every load fails
         self.insecure: set[str] = set()  # pulls that were asked for so
+        self.plain_hosts: set[str] = set()  # registries without TLS
         self.is_down = False  # every connection is refused
         self.overhear: Callable[[Request], None] = lambda _request: None  # called for each one
         self.calls: Counter[str] = Counter()
@@ -219,7 +223,7 @@ class OllamaSandbox:
         match route:
             case "POST /api/show":
                 return (200, {"details": {}, "model_info": {}}) if whole else missing
-            case "POST /api/generate" if str(name) in self.only_embeds:
+            case "POST /api/generate" if str(name) in self.only_embeds and _is_wanted(body):
                 return 400, {"error": f'"{name}" does not support generate'}
             case "POST /api/generate" | "POST /api/embed":
                 return self._load(name, body) if whole else missing
@@ -230,7 +234,7 @@ class OllamaSandbox:
 
     def _load(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
         keep_alive_s = body.get("keep_alive", 300)
-        if keep_alive_s == 0:
+        if not _is_wanted(body):
             self._loaded.pop(name, None)
             return 200, {"done": True, "done_reason": "unload"}
         if self.no_memory:
@@ -301,7 +305,7 @@ class OllamaSandbox:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_left, receive, tasks.cancel_scope)
                 try:
-                    await self._stream(name, say)
+                    await self._stream(name, say, insecure=bool(body.get("insecure")))
                 except _PullEnded:
                     pass
                 except ConnectionError as error:  # by itself, not in a group of exceptions
@@ -313,10 +317,13 @@ class OllamaSandbox:
             raise cut
         await chunk(send, b"", more=False)
 
-    async def _stream(self, name: ModelName, say: "_Say") -> None:
+    async def _stream(self, name: ModelName, say: "_Say", *, insecure: bool) -> None:
         troubles = self._troubles[name]
         trouble = troubles.popleft() if troubles else None
         await say(status="pulling manifest")
+        if name.host in self.plain_hosts and not insecure:
+            await say(error=_NO_TLS.format(host=name.host))
+            return
         manifest = self._registry.get(name)
         if manifest is None:
             await say(error="pull model manifest: file does not exist")
@@ -399,6 +406,11 @@ async def _cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
+
+
+def _is_wanted(body: dict[str, Any]) -> bool:
+    """Tell a load from an unload, which any model takes, whatever it is for."""
+    return bool(body.get("keep_alive", 300)) or bool(body.get("prompt"))
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
 
 import anyio
 import httpx
@@ -15,6 +18,7 @@ from ollama_op.errors import (
     OllamaUnreachable,
     ProtocolError,
     PullFailed,
+    RegistryUnavailable,
 )
 from ollama_op.ollama import OllamaClient, Step
 from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
@@ -38,8 +42,23 @@ class Stage:
     def __post_init__(self) -> None:
         self.client = OllamaClient(self.http)
 
-    def publish(self, repo: str, *, version: int = 1, size: int = SMALL, shared: str = "") -> str:
-        """Publish a model; those with one `shared` have their first layer in common."""
+    def publish(
+        self,
+        repo: str,
+        *,
+        version: int = 1,
+        size: int = SMALL,
+        shared: str = "",
+        embeds: bool = False,
+    ) -> str:
+        """Publish a model; those with one `shared` have their first layer in common.
+
+        One that `embeds` does not generate.
+        """
+        raise NotImplementedError
+
+    def publish_plainly(self, repo: str) -> str:
+        """Publish a model in a registry without TLS; return its full name."""
         raise NotImplementedError
 
     def hold(self, repo: str) -> None:
@@ -50,9 +69,9 @@ class Stage:
         """Let them all go on."""
         raise NotImplementedError
 
-    async def pull(self, name: str) -> list[Step]:
+    async def pull(self, name: str, *, insecure: bool = False) -> list[Step]:
         """Pull a model to the end."""
-        async with self.client.pull(ModelName.parse(name)) as steps:
+        async with self.client.pull(ModelName.parse(name), insecure=insecure) as steps:
             return [step async for step in steps]
 
     async def standstill(self, steps: AsyncIterator[Step]) -> Step:
@@ -65,11 +84,18 @@ class Stage:
             last = step
         raise AssertionError("it never stood still")
 
-    async def load(self, name: str) -> None:
-        """Load a model into memory."""
-        body = {"model": name, "keep_alive": "5m", "stream": False}
-        answer = await self.http.post("/api/generate", json=body, timeout=60)
-        answer.raise_for_status()
+    async def load(self, repo: str, seconds: float = 300, **published: Any) -> ModelName:
+        """Publish a model, pull it, and load it into memory."""
+        name = ModelName.parse(repo)
+        self.publish(repo, **published)
+        await self.pull(repo)
+        await self.client.load(name, seconds)
+        return name
+
+    async def left_s(self, name: ModelName) -> float:
+        """Ask for how many more seconds a model stays in memory."""
+        loaded = (await self.client.running())[name]
+        return (loaded.expires_at - datetime.now(UTC)).total_seconds()
 
     async def unloaded(self, name: str) -> None:
         """Wait until a model is in memory no more: a moment after Ollama was asked."""
@@ -83,10 +109,17 @@ class SandboxStage(Stage):
     app: OllamaSandbox
     go: anyio.Event = field(default_factory=anyio.Event)
 
-    def publish(self, repo, *, version=1, size=SMALL, shared="") -> str:
+    def publish(self, repo, *, version=1, size=SMALL, shared="", embeds=False) -> str:
         small = (13, 31, 484)
+        if embeds:
+            self.app.only_embeds.add(str(ModelName.parse(repo)))
         sizes = (SHARED, size, *small) if shared else (size, 15, *small)
         return self.app.publish(repo, *sizes, seed=str(version), shared=shared)
+
+    def publish_plainly(self, repo) -> str:
+        self.app.plain_hosts.add("127.0.0.1:5000")
+        self.publish(name := f"127.0.0.1:5000/library/{repo}")
+        return name
 
     def hold(self, repo) -> None:
         self.app.bytes_per_second = PART / self.app.tick_s
@@ -100,13 +133,18 @@ class SandboxStage(Stage):
 class RealStage(Stage):
     registry: Registry
 
-    def publish(self, repo, *, version=1, size=SMALL, shared="") -> str:
+    def publish(self, repo, *, version=1, size=SMALL, shared="", embeds=False) -> str:
         return self.registry.publish(
             repo,
             seed=zlib.crc32(repo.encode()) + version,
             size=size,
             shared_layer_seed=zlib.crc32(shared.encode()) if shared else None,
+            embeds=embeds,
         )
+
+    def publish_plainly(self, repo) -> str:
+        self.publish(repo)
+        return f"{self.registry.address}/library/{repo}"
 
     def hold(self, repo) -> None:
         self.registry.set_faults(repo, Faults(stall_after=PART))
@@ -372,8 +410,6 @@ async def test_a_new_version_breaks_a_pull_that_shares_an_old_layer(stage) -> No
 async def test_a_loaded_model_can_be_unloaded(stage) -> None:
     """What is in memory is listed there, until it is told to go; telling twice is no error."""
     name = ModelName.parse("c-loaded")
-    stage.publish("c-loaded")
-    await stage.pull("c-loaded")
     assert name not in await stage.client.running()
     await stage.load("c-loaded")
     assert name in await stage.client.running()
@@ -383,12 +419,70 @@ async def test_a_loaded_model_can_be_unloaded(stage) -> None:
     await stage.client.unload(ModelName.parse("c-never-was"))
 
 
+async def test_a_model_is_loaded_for_so_long_and_no_longer(stage) -> None:
+    """How long it stays is told; once that is over, it is in memory no more."""
+    name = await stage.load("c-brief", 2)
+    loaded = (await stage.client.running())[name]
+    assert 0 < await stage.left_s(name) <= 2
+    assert not loaded.is_for_ever(datetime.now(UTC))
+    await stage.unloaded("c-brief")
+
+
+async def test_a_model_is_loaded_for_ever(stage) -> None:
+    """Ollama says so with a time that nobody lives to see; it is unloaded all the same."""
+    name = await stage.load("c-ever", inf)
+    assert (await stage.client.running())[name].is_for_ever(datetime.now(UTC))
+    await stage.client.unload(name)
+    await stage.unloaded("c-ever")
+
+
+async def test_loading_again_counts_from_then_on(stage) -> None:
+    """The last word holds, be it for longer, for ever or for a shorter time than before."""
+    name = await stage.load("c-again-loaded", 60)
+    await anyio.sleep(1.2)
+    before = await stage.left_s(name)
+    for seconds, least in ((60, before), (inf, 1e9), (90, 60)):
+        await stage.client.load(name, seconds)
+        await anyio.sleep(0.2)  # Ollama counts from the end of the call, and notices it a bit late
+        assert least < await stage.left_s(name) <= seconds
+    await stage.client.unload(name)
+
+
+async def test_what_is_not_there_cannot_be_loaded(stage) -> None:
+    """Absent is an answer of its own here too."""
+    with pytest.raises(ModelAbsent):
+        await stage.client.load(ModelName.parse("c-unheard-of"), 60)
+
+
+async def test_a_model_that_only_embeds_is_loaded_too(stage) -> None:
+    """Ollama refuses to let it talk; it is loaded and unloaded like any other all the same."""
+    name = await stage.load("c-embeds", embeds=True)
+    answer = await stage.http.post("/api/generate", json={"model": "c-embeds", "prompt": "a"})
+    assert (answer.status_code, "support generate" in answer.text) == (400, True)
+    assert 250 < await stage.left_s(name) <= 300
+    await stage.client.unload(name)
+    await stage.unloaded("c-embeds")
+
+
+async def test_the_server_says_which_ollama_it_is(stage) -> None:
+    """A version is what it says, and the same one every time."""
+    version = await stage.client.version()
+    assert version
+    assert version == await stage.client.version()
+
+
+async def test_a_registry_without_tls_is_used_only_if_that_is_allowed(stage) -> None:
+    """Ollama expects TLS unless told otherwise, and that is the registry's fault."""
+    name = stage.publish_plainly("c-plain")
+    with pytest.raises(RegistryUnavailable, match=name):
+        await stage.pull(name)
+    await stage.pull(name, insecure=True)
+    await stage.client.show(ModelName.parse(name))
+
+
 async def test_a_loaded_model_that_is_deleted_stays_loaded(stage) -> None:
     """It is gone from the list, remains in memory, and can no longer be told to go."""
-    name = ModelName.parse("c-ghost")
-    stage.publish("c-ghost")
-    await stage.pull("c-ghost")
-    await stage.load("c-ghost")
+    name = await stage.load("c-ghost")
     await stage.client.delete(name)
     assert name not in await stage.client.tags()
     await stage.client.unload(name)

@@ -16,6 +16,8 @@ _VERSION = 3
 _ALIGNMENT = 32  # bytes; each tensor begins at a multiple of it
 _F32 = 0  # the tensor type; also the "file type" of a file whose tensors all have it
 
+_MEAN = 1  # how one embedding is made of those of all tokens
+
 _EMBEDDING = 64
 _FEED_FORWARD = 128
 _HEADS = 2
@@ -47,9 +49,13 @@ _TENSORS: dict[str, tuple[int, ...]] = {
 _Value = int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
 
-def gguf(seed: int = 0) -> bytes:
-    """Return a model file of about 0.3 MB; one seed always gives the same bytes."""
-    metadata = _metadata(seed)
+def gguf(seed: int = 0, *, embeds: bool = False) -> bytes:
+    """Return a model file of about 0.3 MB; one seed always gives the same bytes.
+
+    With `embeds` it says of itself that it is for embedding, so that Ollama lets it do nothing
+    else; what it is made of is the same.
+    """
+    metadata = _metadata(seed) | ({"llama.pooling_type": _MEAN} if embeds else {})
     tensors = list(_weights(seed))
     offsets = accumulate((len(data) for data in tensors), initial=0)
     head = b"".join(

@@ -111,15 +111,17 @@ class Registry:
         shared_layer_seed: int | None = None,
         template: str = "{{ .Prompt }}",
         parameters: Mapping[str, object] | None = None,
+        embeds: bool = False,
     ) -> str:
         """Publish a model that loads and generates; return its digest as Ollama shows it (64 hex).
 
         Another `seed` gives other weights, and the same arguments the same digest. `size`, in
         bytes, makes the weights' layer longer (at least 320,000). Models with one
-        `shared_layer_seed` share their first layer, a license of 64 KiB.
+        `shared_layer_seed` share their first layer, a license of 64 KiB. One that `embeds` does
+        not generate.
         """
         layers = [
-            self._add("model", _weights(seed, size)),
+            self._add("model", _weights(seed, size, embeds=embeds)),
             self._add("template", template.encode()),
             self._add("license", b"For tests only."),
             self._add("params", _json(parameters or _PARAMETERS)),
@@ -159,9 +161,9 @@ class Registry:
         return self._content.add_blob(data, _OLLAMA + layer)
 
 
-def _weights(seed: int, size: int | None) -> bytes:
+def _weights(seed: int, size: int | None, *, embeds: bool) -> bytes:
     """Return a model file, filled up behind its tensors to `size` bytes."""
-    model = gguf(seed)
+    model = gguf(seed, embeds=embeds)
     if size is None:
         return model
     missing = size - len(model)

@@ -420,6 +420,8 @@ async def test_a_bug_of_the_reader_is_not_taken_for_ollamas():
         ("dial tcp 127.0.0.1:5000: connect: connection refused", RegistryUnavailable),
         ("read: connection reset by peer", RegistryUnavailable),
         ("context deadline exceeded", RegistryUnavailable),
+        ("http: server gave HTTP response to HTTPS client", RegistryUnavailable),
+        ("tls: first record does not look like a TLS handshake", RegistryUnavailable),
         ("tls: failed to verify certificate: x509: unknown authority", RegistryUnavailable),
         ("pull model manifest: 503: Service Unavailable", RegistryUnavailable),
         ("pull model manifest: 429: Too Many Requests", RegistryUnavailable),
