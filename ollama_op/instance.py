@@ -162,12 +162,12 @@ class Instance:
             await self.survey.look()
 
     async def unload(self, name: ModelName) -> None:
-        """Take the model out of memory.
+        """Take the model out of memory, under whichever of its names it is there.
 
         Raises: OllamaError.
         """
         async with self._alone(name):
-            await self._unload(name)
+            await self._client.unload(name)
 
     async def _unload(self, name: ModelName) -> None:
         if name in await self._client.running():

@@ -55,6 +55,7 @@ class _Tags(msgspec.Struct):
 class _InMemory(msgspec.Struct):
     name: str
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] = UNSET_TIME
+    digest: str = ""
 
 
 class _Running(msgspec.Struct):
@@ -97,12 +98,14 @@ class OllamaClient:
     async def running(self) -> dict[ModelName, Loaded]:
         """List the models that are loaded into memory.
 
+        A model that has two names is listed under the one by which it was loaded first.
+
         Raises: OllamaUnreachable, ProtocolError.
         """
         answer = await self._call("GET", "/api/ps")
         models = _decode(_running, answer.content).models or ()
         return {
-            name: Loaded(max(model.expires_at, UNSET_TIME))
+            name: Loaded(max(model.expires_at, UNSET_TIME), model.digest)
             for model in models
             if (name := _parse(model.name))
         }

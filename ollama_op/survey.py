@@ -143,9 +143,10 @@ class Survey:
         done, self._next_look, self._asked = self._next_look, anyio.Event(), False
         before = self.now
         try:
+            models = await self._list()
             found = Snapshot(
-                await self._list(),
-                memory=await self._ask_memory() if self._curious["memory"] else None,
+                models,
+                memory=await self._ask_memory(models) if self._curious["memory"] else None,
                 version=await self.ask_version() if self._curious["version"] else None,
             )
         except OllamaError as error:
@@ -165,9 +166,11 @@ class Survey:
             await anyio.sleep(SECOND_LOOK_S)
             return await self._client.tags()
 
-    async def _ask_memory(self) -> Mapping[ModelName, Loaded] | None:
+    async def _ask_memory(
+        self, models: Mapping[ModelName, Entry]
+    ) -> Mapping[ModelName, Loaded] | None:
         try:
-            return await self._client.running()
+            return _under_all_names(await self._client.running(), models)
         except OllamaError as error:
             log.debug("memory not known", server=self._client.where, problem=str(error))
             return None
@@ -183,6 +186,15 @@ class Survey:
             if everyone or _about(before, name) != _about(found, name):
                 for box in boxes:
                     box.poke()
+
+
+def _under_all_names(
+    running: Mapping[ModelName, Loaded], models: Mapping[ModelName, Entry]
+) -> Mapping[ModelName, Loaded]:
+    """Add the other names of what is in memory: Ollama lists a model there only once."""
+    loaded = {each.digest: each for each in running.values() if each.digest}
+    others = {name: loaded[e.digest] for name, e in models.items() if e.digest in loaded}
+    return others | dict(running)
 
 
 def _about(snapshot: Snapshot, name: ModelName | None) -> tuple[Entry | None, bool, Loaded | None]:

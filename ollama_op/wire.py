@@ -16,9 +16,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Loaded(msgspec.Struct, frozen=True, gc=False):
-    """One model in memory, until `expires_at` unless somebody uses it."""
+    """One model in memory, until `expires_at` unless somebody uses it; `digest` as in the list."""
 
     expires_at: datetime
+    digest: str = ""
 
     def is_for_ever(self, now: datetime) -> bool:
         """Tell whether it is never to be unloaded."""

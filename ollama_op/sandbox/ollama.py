@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,6 +126,11 @@ class OllamaSandbox:
         manifest = self._registry[ModelName.parse(name)] = Manifest(tuple(layers))
         return manifest.digest
 
+    def publish_again(self, name: str, tag: str) -> None:
+        """Put a published model into the registry under one more tag."""
+        first = ModelName.parse(name)
+        self._registry[replace(first, tag=tag)] = self._registry[first]
+
     def withdraw(self, name: str) -> None:
         """Take a model out of the registry."""
         del self._registry[ModelName.parse(name)]
@@ -234,6 +239,9 @@ class OllamaSandbox:
 
     def _load(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
         keep_alive_s = body.get("keep_alive", 300)
+        manifests = self._disk.manifests
+        # One model under two names is in memory once, under the name that was first.
+        name = next((n for n in self._loaded if manifests.get(n) == manifests[name]), name)
         if not _is_wanted(body):
             self._loaded.pop(name, None)
             return 200, {"done": True, "done_reason": "unload"}

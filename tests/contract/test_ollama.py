@@ -57,6 +57,10 @@ class Stage:
         """
         raise NotImplementedError
 
+    def publish_again(self, repo: str, tag: str) -> None:
+        """Publish a model under one more tag."""
+        raise NotImplementedError
+
     def publish_plainly(self, repo: str) -> str:
         """Publish a model in a registry without TLS; return its full name."""
         raise NotImplementedError
@@ -116,6 +120,9 @@ class SandboxStage(Stage):
         sizes = (SHARED, size, *small) if shared else (size, 15, *small)
         return self.app.publish(repo, *sizes, seed=str(version), shared=shared)
 
+    def publish_again(self, repo, tag) -> None:
+        self.app.publish_again(repo, tag)
+
     def publish_plainly(self, repo) -> str:
         self.app.plain_hosts.add("127.0.0.1:5000")
         self.publish(name := f"127.0.0.1:5000/library/{repo}")
@@ -141,6 +148,9 @@ class RealStage(Stage):
             shared_layer_seed=zlib.crc32(shared.encode()) if shared else None,
             embeds=embeds,
         )
+
+    def publish_again(self, repo, tag) -> None:
+        self.registry.publish(repo, tag, seed=zlib.crc32(repo.encode()) + 1, size=SMALL)
 
     def publish_plainly(self, repo) -> str:
         self.publish(repo)
@@ -446,6 +456,22 @@ async def test_loading_again_counts_from_then_on(stage) -> None:
         await anyio.sleep(0.2)  # Ollama counts from the end of the call, and notices it a bit late
         assert least < await stage.left_s(name) <= seconds
     await stage.client.unload(name)
+
+
+async def test_one_model_under_two_tags_is_in_memory_once(stage) -> None:
+    """Only the first of the names is listed; the digest tells that the other one is there too."""
+    first = await stage.load("c-alias", 60)
+    stage.publish_again("c-alias", "second")
+    second = ModelName.parse("c-alias:second")
+    await stage.pull("c-alias:second")
+    await stage.client.load(second, inf)
+    await anyio.sleep(0.2)
+    running = await stage.client.running()
+    assert second not in running
+    assert running[first].digest == (await stage.client.tags())[second].digest
+    assert running[first].is_for_ever(datetime.now(UTC))
+    await stage.client.unload(second)
+    await stage.unloaded("c-alias")
 
 
 async def test_what_is_not_there_cannot_be_loaded(stage) -> None:

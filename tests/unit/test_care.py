@@ -424,6 +424,23 @@ async def test_a_model_that_only_embeds_is_kept_loaded_too(w: World) -> None:
     assert w.ollama.loaded == {"m:1"}
 
 
+async def test_a_model_in_memory_under_another_of_its_names_is_loaded(w: World) -> None:
+    """Of two tags of one model Ollama lists one; it is kept and unloaded by the other as well."""
+    w.ollama.publish("m:latest", MB)
+    w.ollama.publish_again("m:latest", "1")
+    w.ollama.preload("m:latest")
+    await w.ollama_http.post("/api/generate", json={"model": "m:latest"})
+    await w.apply("m", "m:1", spec={"keepAlive": "-1"})
+    status = await w.until("m", lambda s: s.get("loaded") is True, within_s=10)
+    assert reason(status) == "Available"
+    await anyio.sleep(3600)
+    assert w.ollama.loaded == {"m:latest"}
+    assert w.ollama.calls["POST /api/generate"] == 2
+    await care(w, keepAlive=None)
+    await w.until("m", lambda s: "loaded" not in s, within_s=5)
+    assert w.ollama.loaded == set()
+
+
 async def test_a_wish_taken_back_unloads_the_model(w: World) -> None:
     """Else `-1` would keep it in memory for ever."""
     await brought(w, {"keepAlive": "-1"})
