@@ -1,4 +1,4 @@
-"""The real Kubernetes API, started once for all tests of a run."""
+"""The real Kubernetes API, started once for all tests of a run; and one operator a module."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from support.controlplane import ControlPlane, controlplane
-from support.operator import apply_crd
+from support.ollama import OllamaServer
+from support.operator import Models, Operator, apply_crd
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
 
@@ -17,3 +18,19 @@ def cluster() -> Iterator[ControlPlane]:
     with controlplane() as plane:
         apply_crd(plane, _CRD)
         yield plane
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: ControlPlane, ollama: OllamaServer) -> Iterator[Operator]:
+    """Run one operator for a module's tests; each leaves it running, and Ollama too."""
+    with Operator(cluster.kubeconfig, ollama.url) as operator:
+        yield operator
+        cluster.kubectl("delete", "ollamamodels", "--all", "-A", "--timeout=30s")
+        assert operator.bugs() == []
+        assert operator.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def models(cluster: ControlPlane, operator: Operator, request: pytest.FixtureRequest) -> Models:  # noqa: ARG001 - it runs
+    """Return the objects of a namespace that is the module's own."""
+    return Models(cluster, request.module.__name__.rpartition(".")[2].replace("_", "-"))

@@ -210,6 +210,58 @@ def test_what_is_no_spec_is_turned_away_at_the_door(create, spec, complaint):
         create("rejected", **({} if spec is None else {"spec": spec}))
 
 
+WINDOW = {"schedule": "0 2 * * 6", "duration": "4h"}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"interval": "30"}, "spec.interval: Invalid value"),
+        ({"interval": "-5s"}, "spec.interval: Invalid value"),
+        ({"interval": ""}, "spec.interval: Invalid value"),
+        ({"interval": 30}, "spec.interval: Invalid value"),
+        ({"refreshInterval": "daily"}, "spec.refreshInterval: Invalid value"),
+        ({"timeout": "1d"}, "spec.timeout: Invalid value"),
+        ({"timeout": "1" * 32 + "s"}, "spec.timeout: Too long"),
+        ({"keepAlive": "-2"}, "spec.keepAlive: Invalid value"),
+        ({"keepAlive": -1}, "spec.keepAlive: Invalid value"),
+        ({"expectedDigest": "A" * 64}, "spec.expectedDigest: Invalid value"),
+        ({"expectedDigest": "sha256:" + "a" * 63}, "spec.expectedDigest: Invalid value"),
+        ({"deletionPolicy": "Orphan"}, 'spec.deletionPolicy: Unsupported value: "Orphan"'),
+        ({"suspend": "yes"}, "spec.suspend: Invalid value"),
+        ({"insecure": 1}, "spec.insecure: Invalid value"),
+        ({"refreshWindow": {"duration": "4h"}}, "spec.refreshWindow.schedule: Required value"),
+        (
+            {"refreshWindow": WINDOW | {"duration": "4 h"}},
+            "spec.refreshWindow.duration: Invalid value",
+        ),
+        ({"refreshWindow": WINDOW | {"zone": "UTC"}}, 'unknown field "spec.refreshWindow.zone"'),
+    ],
+)
+def test_an_option_that_cannot_be_is_turned_away_by_name(cluster, options, complaint):
+    """`kubectl apply` names the field, so nobody has to look for the mistake in a status."""
+    body = manifest("refused", spec={"name": "m", "tag": "t"} | options)
+    with pytest.raises(KubectlError, match=complaint):
+        cluster.kubectl("apply", "--dry-run=server", "-f", "-", input=body)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"suspend": True, "insecure": True, "deletionPolicy": "Retain"},
+        {"interval": "1m30s", "timeout": "1.5h", "refreshInterval": "24h", "keepAlive": "10m"},
+        {"keepAlive": "-1", "expectedDigest": "a" * 64},
+        {"expectedDigest": "sha256:" + "a" * 64, "timeout": "500ms"},
+        {"refreshInterval": "168h", "refreshWindow": WINDOW | {"timeZone": "Europe/Berlin"}},
+    ],
+)
+def test_what_may_be_wished_is_taken_as_it_is(cluster, create, options):
+    """And comes back without a word added or changed."""
+    spec = {"name": "m", "tag": "t"} | options
+    create("wishful", spec=spec)
+    assert stored(cluster, "wishful")["spec"] == spec
+
+
 def test_an_illegal_name_gets_in(cluster, create):
     """The object exists, so its own status can say what is wrong with it."""
     create("illegal", spec={"name": "https://a\n\x01\N{SNOWMAN}:1b", "tag": "../1b"})

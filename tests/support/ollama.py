@@ -109,6 +109,21 @@ class OllamaServer:
         """
         self._request("DELETE", "/api/delete", json={"model": name})
 
+    def running(self) -> dict[str, str]:
+        """Return until when each model is in memory, by its full name and tag."""
+        models = self._request("GET", "/api/ps").json()["models"]
+        return {model["name"]: model["expires_at"] for model in models}
+
+    def load(self, name: str, keep_alive: float = 300) -> None:
+        """Load a model, and keep it in memory for so many seconds."""
+        body = {"model": name, "keep_alive": keep_alive, "stream": False}
+        self._request("POST", "/api/generate", json=body)
+
+    def weights(self, name: str) -> Path:
+        """Return the file in which a model's weights are."""
+        _, _, line = self.show(name).json()["modelfile"].partition("\nFROM ")
+        return Path(line.splitlines()[0])
+
     def clear(self) -> None:
         """Delete every model."""
         for model in self.tags():

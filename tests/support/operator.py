@@ -106,6 +106,15 @@ class Models:
         body = manifest(name, *model.rsplit(":", 1), **annotations)
         self.kubectl(how, "-f", "-", input=json.dumps(body))
 
+    def want(self, name: str, model: str, **spec: Any) -> None:
+        """Apply an object that wants `model`, cared for as `spec` says and not otherwise.
+
+        Raises: KubectlError.
+        """
+        body = manifest(name, *model.rsplit(":", 1))
+        body["spec"] |= spec
+        self.kubectl("apply", "-f", "-", input=json.dumps(body))
+
     def get(self, name: str) -> Object:
         """Return an object.
 
@@ -155,6 +164,13 @@ class Models:
         """Return the reasons of the events about an object."""
         events = self.cluster.get(f"/api/v1/namespaces/{self.namespace}/events")["items"]
         return [e["reason"] for e in events if e["involvedObject"]["name"] == name]
+
+    def told(self, name: str, *reasons: str) -> None:
+        """Wait until events with these reasons tell of an object."""
+        wait_until(
+            lambda: set(reasons) <= set(self.events(name)),
+            lambda: f"events of {name} are {self.events(name)}",
+        )
 
     def clear(self) -> None:
         """Delete all objects, which takes an operator, and wait until they are gone."""

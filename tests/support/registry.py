@@ -97,6 +97,10 @@ class Registry:
             for exchange in self.requests
         )
 
+    def sent(self, repo: str) -> int:
+        """Count the bytes of a model's weights that were sent, to whoever asked for parts."""
+        return sum(e.sent_bytes for e in self.requests if e.repo == _full(repo) and e.range)
+
     def forget_requests(self) -> None:
         """Begin a new log."""
         self._content.exchanges.clear()
