@@ -8,6 +8,7 @@ import pytest
 from support.controlplane import ControlPlane, controlplane
 from support.ollama import OllamaServer
 from support.operator import Models, Operator, apply_crd
+from support.registry import Registry
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
 
@@ -21,8 +22,11 @@ def cluster() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="module")
-def operator(cluster: ControlPlane, ollama: OllamaServer) -> Iterator[Operator]:
+def operator(cluster: ControlPlane, ollama: OllamaServer, registry: Registry) -> Iterator[Operator]:
     """Run one operator for a module's tests; each leaves it running, and Ollama too."""
+    # Its small layers are those of every other model, which so have two seconds to come, not five.
+    registry.publish("keeper")
+    ollama.pull("keeper")
     with Operator(cluster.kubeconfig, ollama.url) as operator:
         yield operator
         cluster.kubectl("delete", "ollamamodels", "--all", "-A", "--timeout=30s")

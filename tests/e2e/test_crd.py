@@ -142,7 +142,7 @@ def test_the_server_takes_the_crd_without_a_warning(cluster):
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ("ollamamodel", "spec <Object> -required- Which model should be there."),
+        ("ollamamodel", "spec <Object> -required- Which model should be there, and how"),
         ("om.spec", "name <string> -required- Model name as Ollama knows it, without a tag"),
         ("om.spec.tag", "Tag of the model: `latest`, `1b`."),
         ("om.status", "enum: Pending, Pulling, Ready, Failed"),
