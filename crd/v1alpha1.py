@@ -175,7 +175,10 @@ class OllamaModelSpec(
     ) = None
     insecure: Annotated[
         bool,
-        Meta(description="Let Ollama pull from a registry without TLS, or without a valid one."),
+        Meta(
+            description="Let Ollama pull from a registry without TLS: it then uses plain HTTP,"
+            " which anybody on the way can read and change."
+        ),
     ] = False
     expected_digest: (
         Annotated[

@@ -172,7 +172,7 @@ class OllamaClient:
     ) -> AsyncGenerator[AsyncIterator[Step]]:
         """Pull a model; the steps end when Ollama has said success.
 
-        `insecure` allows a registry without TLS, or with a certificate that nobody vouches for.
+        `insecure` is for a registry without TLS: with it, Ollama uses plain HTTP and nothing else.
 
         Leaving the context closes the connection, which ends the download on the server; the
         part that is there already is kept for the next pull. No timeout: whoever reads the steps
