@@ -14,11 +14,23 @@ demo *flags: venv
     @{{ bin }}/ollama-op demo {{ flags }}
 
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
-test: check unit contract e2e newest
+test: check unit property contract e2e newest
 
 # The quick tests, in virtual time
 unit *flags: venv
     {{ bin }}/pytest tests/unit {{ flags }}
+
+# Random steps and a few simulated hours
+property *flags: venv
+    {{ bin }}/pytest tests/property {{ flags }}
+
+# 500 runs of up to 200 random steps each, new ones each time
+verify-property *flags: venv
+    {{ bin }}/python tests/property/verify.py {{ flags }}
+
+# A simulated day of random steps: what the process holds at its end, and held at its beginning
+verify-soak *flags: venv
+    {{ bin }}/python tests/property/soak.py {{ flags }}
 
 # The same assertions on the sandbox and on the real parts
 contract *flags: venv assets

@@ -95,8 +95,11 @@ class Bringer:
         *,
         queued: bool = False,
     ) -> None:
-        verdict = Verdict(pull.why, report.fetching(pull.why, progress))
-        if queued and pull.why is Reason.PULLING:
+        why = pull.why
+        if why is Reason.REFRESHING and self._instance.survey.find(pull.name) is None:
+            why = Reason.MODEL_LOST  # the old version, meant to stay in use, is not there any more
+        verdict = Verdict(why, report.fetching(why, progress))
+        if queued and why is Reason.PULLING:
             limit = self._instance.max_concurrent_pulls
             verdict = Verdict(Reason.QUEUED, f"Waiting for a download slot (limit {limit}).")
         await subject.say(

@@ -43,6 +43,7 @@ from ollama_op.errors import (
 from ollama_op.instance import Instance
 from ollama_op.reading import (
     Verdict,
+    is_said_ready,
     is_stalled,
     is_suspended,
     ready_reason,
@@ -180,7 +181,7 @@ class Lifecycle:
             return  # the list, or the object, has moved on: decide anew
         if isinstance(error, OllamaUnreachable):
             self._instance.survey.suspect()
-        reason = _reason(action, error)
+        reason = _reason(action, error, is_in_use=is_said_ready(subject.model))
         status = report.failed(
             subject.model, error, subject.now, reason=reason, chance=self._chance()
         )
@@ -221,15 +222,16 @@ def _interest(model: OllamaModel) -> Interest:
     )
 
 
-def _reason(action: Action, error: OllamaError) -> Reason:
-    """Place an error in what was being done when it came."""
+def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
+    """Place an error in what was being done when it came; `is_in_use` is the old version."""
     match action:
         case Leave():
             return Reason.DELETION_BLOCKED
         case Discard() | Unload():
             return Reason.AVAILABLE
-        case Pull(why=Reason.REFRESHING) if not isinstance(error, ModelBroken | UnexpectedDigest):
-            return Reason.REFRESH_FAILED
+        case Pull(why=Reason.REFRESHING) if is_in_use:
+            is_about_model = isinstance(error, ModelBroken | UnexpectedDigest)
+            return error.reason if is_about_model else Reason.REFRESH_FAILED
         case _:
             return error.reason
 

@@ -1,58 +1,31 @@
 """Whatever happens, in whatever order: the promises hold, and all comes right in the end."""
 
-import os
+import importlib
 
-import anyio
 import pytest
-import trio.testing
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from ollama_op import decide, instance
-from ollama_op.service import unwrapped
-from support.machine import Machine, Step, run
+from support.machine import Machine, Step
+from support.play import STEPS, play, whatever_happens
 from support.witness import Violation
 
-# What is done most comes first to mind: time passes between what happens.
-STEPS = (
-    *("wait",) * 6,
-    *("create",) * 4,
-    *("change", "delete", "care", "refresh") * 2,
-    *("lose", "publish", "trouble", "outage", "restart", "faults"),
-    *("break_blob", "by_hand", "withdraw", "memory", "hang_up", "force"),
-)
-RUNS = int(os.environ.get("OLLAMA_OP_PROPERTY_RUNS", "25"))
-LONGEST = 200 if RUNS > 100 else 60
-
-step = st.tuples(st.sampled_from(STEPS), st.integers(0, 3), st.integers(0, 39))
-steps = st.integers(1, LONGEST).flatmap(lambda n: st.lists(step, min_size=n, max_size=n))
+RUNS, LONGEST = 25, 60  # `just verify-property` has more and longer ones
 
 
-def play(taken: list[Step]) -> None:
-    """Take the steps in virtual time."""
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    with unwrapped(Violation):
-        anyio.run(run, taken, backend="trio", backend_options={"clock": clock})
-
-
-@settings(
-    max_examples=RUNS,
-    deadline=None,
-    derandomize=RUNS <= 100,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate, Phase.shrink],
-)
-@given(steps)
-@pytest.mark.timeout(0)
-def test_promises_hold_whatever_happens(taken: list[Step]) -> None:
+def test_promises_hold_whatever_happens() -> None:
     """No leak, no model of somebody else deleted, no lie in a status; and everything heals."""
-    play(taken)
+    whatever_happens(play, runs=RUNS, longest=LONGEST, derandomize=True)
 
 
 def test_every_kind_of_step_can_be_taken() -> None:
     """The machine knows each step by its name."""
     assert all(hasattr(Machine, name) for name in STEPS)
+
+
+def test_hours_leave_no_trace() -> None:
+    """Tasks, descriptors and memory are after the last hour what they were after the first ones."""
+    soak = importlib.import_module("soak")
+    assert soak.grown(soak.soak(4)) == []
 
 
 SHARED: list[Step] = [

@@ -226,3 +226,18 @@ async def test_another_spelling_is_no_other_model(w: World) -> None:
     await anyio.sleep(5)
     assert len((await w.get("m"))["status"]["ownedModels"]) == 1
     assert w.ollama.calls["POST /api/pull"] == 1
+
+
+async def test_a_model_that_is_lost_during_its_refresh_is_not_called_ready(w: World) -> None:
+    """The old version stays in use only as long as it is there, however long the refresh takes."""
+    await ready(w, m="m:1")
+    w.ollama.publish("m:1", MB, MB, seed="new")
+    w.ollama.trouble("m:1", Trouble(stall_s=3600))
+    await refresh(w, "m")
+    await w.until("m", lambda s: reason(s) == "Refreshing")
+    w.ollama.lose("m:1")
+    status = await w.until("m", lambda s: condition(s, "Ready") != "True", within_s=70)
+    assert reason(status) == "ModelLost"
+    status = await w.until("m", lambda s: s.get("state") == "Failed")
+    assert reason(status) == "PullStalled"
+    await w.ready("m")
