@@ -14,7 +14,7 @@ demo *flags: venv
     @{{ bin }}/ollama-op demo {{ flags }}
 
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
-test: check unit property contract e2e newest
+test: check unit crash property contract e2e newest
 
 # The quick tests, in virtual time
 unit *flags: venv
@@ -31,6 +31,14 @@ verify-property *flags: venv
 # A simulated day of random steps: what the process holds at its end, and held at its beginning
 verify-soak *flags: venv
     {{ bin }}/python tests/property/soak.py {{ flags }}
+
+# Kill, cut off and refuse the operator at every write of every story, and see the same end
+verify-crash *flags: venv
+    @{{ bin }}/python tests/crash/verify.py {{ flags }}
+
+# The crash sweep as tests, and the proof that it sees
+crash *flags: venv
+    {{ bin }}/pytest tests/crash {{ flags }}
 
 # The same assertions on the sandbox and on the real parts
 contract *flags: venv assets

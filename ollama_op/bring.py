@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress, Reason
 from ollama_op import report
-from ollama_op.decide import Load, Pull, concerns
+from ollama_op.decide import Pull, concerns
 from ollama_op.errors import KubeError, OllamaError, UnexpectedDigest
 from ollama_op.instance import Download, Instance
 from ollama_op.reading import Verdict, refresh_wish, wishes
@@ -65,7 +65,9 @@ class Bringer:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._show_progress, subject, pull, download)
-            entry, error = await unless_moot(subject, pull, fetch)
+            entry, error = await unless_moot(
+                subject, fetch, is_moot=lambda: not concerns(subject.model, pull)
+            )
             tasks.cancel_scope.cancel()
         if error is not None:
             raise error
@@ -134,17 +136,17 @@ async def settle(
 
 
 async def unless_moot(
-    subject: Subject, action: Pull | Load, act: Callable[[], Awaitable[T]]
+    subject: Subject, act: Callable[[], Awaitable[T]], *, is_moot: Callable[[], bool]
 ) -> tuple[T | None, OllamaError | None]:
-    """Act until the object stops wanting it; return what came of it, or what went wrong.
+    """Act until that is moot; return what came of it, or what went wrong, or neither.
 
-    Neither, if the object did. An error is returned, since one that left the group of tasks by
-    itself would come wrapped.
+    `is_moot` is asked whenever there is news for the object. An error is returned, since one that
+    left the group of tasks by itself would come wrapped.
     """
     outcome: T | None = None
     failure: OllamaError | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_when_moot, subject, action, tasks.cancel_scope)
+        tasks.start_soon(_cancel_when_moot, subject, is_moot, tasks.cancel_scope)
         try:
             outcome = await act()
         except OllamaError as error:
@@ -154,9 +156,9 @@ async def unless_moot(
 
 
 async def _cancel_when_moot(
-    subject: Subject, action: Pull | Load, scope: anyio.CancelScope
+    subject: Subject, is_moot: Callable[[], bool], scope: anyio.CancelScope
 ) -> None:
-    while concerns(subject.model, action):
+    while not is_moot():
         await subject.news()
     scope.cancel()
 

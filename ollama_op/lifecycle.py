@@ -103,13 +103,16 @@ class Lifecycle:
                 troubles += 1
 
     async def _step(self, subject: Subject) -> None:
-        action = decide(subject.model, self._observe(subject), subject.now)
+        action = self._decide(subject)
         if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
             subject.event("Normal", "Resumed", "No longer paused; the model is checked again.")
         try:
             await self._perform(subject, action)
         except OllamaError as error:
             await self._fail(subject, action, error)
+
+    def _decide(self, subject: Subject) -> Action:
+        return decide(subject.model, self._observe(subject), subject.now)
 
     def _observe(self, subject: Subject) -> Observed:
         name, seen = wanted(subject.model), self._instance.survey.now
@@ -165,7 +168,9 @@ class Lifecycle:
                 report.report(subject.model, LOADING, subject.now, loaded=False, expires_at=None)
             )
         _, error = await unless_moot(
-            subject, load, lambda: self._instance.load(load.name, load.keep_alive_s)
+            subject,
+            lambda: self._instance.load(load.name, load.keep_alive_s),
+            is_moot=lambda: self._decide(subject) != load,  # also when it is there, unannounced
         )
         if error is not None:
             raise error

@@ -251,7 +251,7 @@ def failed(
     attempts = 1 + (model.status.attempts or 0 if is_current(model) else 0)
     if error.stalled and reason is error.reason and refresh_wish(model) is None:
         verdict = Verdict(reason, problem)
-        return report(model, verdict, now, attempts=attempts, next_retry_time=None)
+        return report(model, verdict, now, attempts=attempts, next_retry_time=None, progress=None)
     gone: dict[str, Any] = {"digest": None} if reason is Reason.MODEL_BROKEN else {}
     if reason is Reason.LOAD_FAILED:
         gone = {"loaded": False, "expires_at": None}

@@ -71,10 +71,13 @@ class Store:
         """Take in a version of an object, unless a newer one is known."""
         meta = model.metadata
         known = self._models.get(meta.uid)
-        if meta.uid in self._gone or (known and not _is_newer(model, known)):
+        if meta.uid in self._gone:
             return
         if meta.deletion_timestamp and not meta.finalizers:
-            self._drop(meta.uid)  # this was the write that let it go
+            # This was the write that let it go, whose answer has the version of before.
+            self._drop(meta.uid)
+            return
+        if known and not _is_newer(model, known):
             return
         before, after = _named_by(known), _named_by(model)
         self._models[meta.uid] = model

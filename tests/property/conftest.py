@@ -1,6 +1,6 @@
 import pytest
 
-from support.play import quietly
+from property.play import quietly
 
 
 @pytest.fixture(autouse=True)

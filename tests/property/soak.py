@@ -25,8 +25,8 @@ import trio
 import trio.testing
 
 from ollama_op.service import unwrapped
-from support.machine import Machine, machine
-from support.witness import Violation
+from property.machine import Machine, machine
+from property.witness import Violation
 
 STEPS = ("create", "change", "care", "refresh", "delete", "lose", "publish", "trouble", "restart")
 FAULTS = ("outage", "faults", "hang_up", "break_blob")

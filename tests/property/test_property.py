@@ -5,9 +5,9 @@ import importlib
 import pytest
 
 from ollama_op import decide, instance
-from support.machine import Machine, Step
-from support.play import STEPS, play, whatever_happens
-from support.witness import Violation
+from property.machine import Machine, Step
+from property.play import STEPS, play, whatever_happens
+from property.witness import Violation
 
 RUNS, LONGEST = 25, 60  # `just verify-property` has more and longer ones
 
@@ -24,7 +24,7 @@ def test_every_kind_of_step_can_be_taken() -> None:
 
 def test_hours_leave_no_trace() -> None:
     """Tasks, descriptors and memory are after the last hour what they were after the first ones."""
-    soak = importlib.import_module("soak")
+    soak = importlib.import_module("property.soak")
     assert soak.grown(soak.soak(4)) == []
 
 

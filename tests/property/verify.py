@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.machine import Step
-from support.play import LONGEST, play, quietly, whatever_happens
+from property.machine import Step
+from property.play import LONGEST, play, quietly, whatever_happens
 
 
 def main() -> None:

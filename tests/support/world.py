@@ -18,7 +18,7 @@ from crd.v1alpha1 import API_VERSION, KIND, PLURAL
 from ollama_op.operator import Cluster, Health, operate
 from ollama_op.sandbox.kube import KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
-from ollama_op.sandbox.transport import AppTransport
+from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.settings import Settings
 from support.unruly import Wire
 
@@ -39,6 +39,7 @@ class World:
     tasks: TaskGroup
     settings: Settings = field(default_factory=Settings)
     _operator: anyio.CancelScope | None = None
+    _ended: anyio.Event = field(default_factory=anyio.Event)
 
     def now(self) -> datetime:
         """Tell the virtual time."""
@@ -47,21 +48,30 @@ class World:
     # --- the operator
 
     def start(self) -> None:
-        """Start the operator."""
-        self._operator = anyio.CancelScope()
-        self.tasks.start_soon(self._operate, self._operator)
+        """Start the operator, unless it runs."""
+        if self._operator is None:
+            self._operator, self._ended = anyio.CancelScope(), anyio.Event()
+            self.tasks.start_soon(self._operate, self._operator, self._ended)
 
-    async def stop(self) -> None:
-        """Stop the operator as a crash would, and let what was under way end."""
+    def kill(self) -> None:
+        """End the operator as a crash would, at this very moment."""
         assert self._operator is not None
         self._operator.cancel()
+
+    async def stop(self) -> None:
+        """Kill the operator unless that was done, and let what was under way end."""
+        if self._operator is not None:
+            self.kill()
+            await self._ended.wait()
         await anyio.sleep(0.01)
 
-    async def _operate(self, scope: anyio.CancelScope) -> None:
+    async def _operate(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         with scope:
             await operate(
                 self.settings, self.cluster, self.ollama_http, health=Health(), now=self.now
             )
+        self._operator = None
+        ended.set()
 
     # --- a user of Kubernetes
 
@@ -157,6 +167,23 @@ class World:
             while await self.exists(name):  # noqa: ASYNC110 - an API has no event
                 await anyio.sleep(0.25)
 
+    async def rest(self, *, quiet_s: float = 100) -> None:
+        """Wait until the operator runs, no pull does, and nothing was written for so long.
+
+        The default is longer than anything that one fault makes the operator wait for.
+        """
+        since, before = anyio.current_time(), -1
+        while anyio.current_time() - since < quiet_s:
+            await anyio.sleep(5)
+            if self._operator is None or self.ollama.pulls or before != self._traffic():
+                since, before = anyio.current_time(), self._traffic()
+
+    def _traffic(self) -> int:
+        """Count the requests that may have changed something."""
+        calls = self.ollama.calls
+        asked = sum(n for call, n in calls.items() if call[:4] != "GET " and "show" not in call)
+        return asked + sum(method != "GET" for method, _ in self.kube.requests)
+
     def writes(self, name: str = "") -> list[tuple[str, str]]:
         """List the writes that the operator sent for an object: method, and what was written."""
         return [
@@ -183,20 +210,23 @@ def reason(status: Object) -> str | None:
 
 
 @asynccontextmanager
-async def world(**settings: Any) -> AsyncGenerator[World]:
-    """Build a world; the operator is not started yet."""
+async def world(
+    through: Callable[[App], App] = lambda app: app, **settings: Any
+) -> AsyncGenerator[World]:
+    """Build a world; the operator is not started yet, and will reach the servers `through` this."""
     # Virtual time began at zero, and so do the sandboxes' clocks.
     clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731
     kube, ollama = KubeSandbox(now=clock), OllamaSandbox(now=clock, bytes_per_second=10 * MB)
     async with (
-        AppTransport(kube) as to_kube,
-        AppTransport(ollama) as to_ollama,
+        AppTransport(kube) as users,
+        AppTransport(through(kube)) as to_kube,
+        AppTransport(through(ollama)) as to_ollama,
         anyio.create_task_group() as tasks,
     ):
         yield World(
             kube=kube,
             ollama=ollama,
-            http=httpx.AsyncClient(transport=to_kube, base_url="http://sandbox"),
+            http=httpx.AsyncClient(transport=users, base_url="http://sandbox"),
             cluster=Cluster(*(Wire(to_kube, use) for use in "abc")),
             ollama_http=httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434"),
             tasks=tasks,

@@ -16,7 +16,7 @@ import anyio
 from crd.v1alpha1 import API_VERSION, FORCE_DELETE, KIND, REFRESH
 from ollama_op.sandbox.kube import Fault
 from ollama_op.sandbox.ollama import Trouble
-from support.witness import OBJECTS, Witness
+from property.witness import OBJECTS, Witness
 from support.world import MB, Object, World, world
 
 Step = tuple[str, int, int]  # what, to which object, in which way

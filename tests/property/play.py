@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ollama_op.service import unwrapped
-from support.machine import Step, run
-from support.witness import Violation
+from property.machine import Step, run
+from property.witness import Violation
 
 # Named as often as they are to come: time passes between what happens.
 STEPS = (
