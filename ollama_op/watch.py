@@ -1,10 +1,13 @@
 """The store: the newest known version of every OllamaModel, and who names which model.
 
 It hears from the watch and from our own writes, in any order, and keeps what is newer. Its
-listener is told of each change; the rest of the operator asks it who else wants a model.
+listener, who acts, is told of each change, and so are followers, who only look; the rest of the
+operator asks it who else wants a model.
 """
 
 from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -48,6 +51,7 @@ class Store:
 
     def __init__(self) -> None:
         self._listener: Listener | None = None
+        self._followers: list[Listener] = []
         self._models: dict[str, OllamaModel] = {}
         self._wanting: defaultdict[ModelName, set[str]] = defaultdict(set)  # uids of live objects
         self._gone: dict[str, None] = {}
@@ -67,6 +71,16 @@ class Store:
         wanting = self._wanting.get(name) or set[str]()
         return len(wanting) - (uid in wanting)
 
+    def follow(self, listener: Listener) -> None:
+        """Tell `listener` of all objects too, from now on, whoever acts on them."""
+        self._followers.append(listener)
+        for model in self._models.values():
+            self._tell_followers(model)
+
+    def forget(self, uid: str) -> None:
+        """Take in that an object is gone: its deletion was answered."""
+        self._drop(uid)
+
     def put(self, model: OllamaModel) -> None:
         """Take in a version of an object, unless a newer one is known."""
         meta = model.metadata
@@ -85,6 +99,7 @@ class Store:
             self._unindex(before, meta.uid)
             self._index(after, meta.uid)
         self._tell(meta.uid)
+        self._tell_followers(model)
 
     # --- what the reflector says
 
@@ -114,6 +129,8 @@ class Store:
         if not self._complete:
             self._complete = True
             self._tell_all()
+            for model in self._models.values():
+                self._tell_followers(model)
 
     def _drop(self, uid: str) -> None:
         self._unindex(_named_by(self._models.pop(uid, None)), uid)
@@ -122,6 +139,16 @@ class Store:
             del self._gone[next(iter(self._gone))]
         if self._listener is not None:
             self._listener.retire(uid)
+        for follower in self._followers:
+            with _no_harm():
+                follower.retire(uid)
+
+    def _tell_followers(self, model: OllamaModel) -> None:
+        if not self._complete:
+            return
+        for follower in self._followers:
+            with _no_harm():
+                follower.offer(model.metadata.uid, model)
 
     def _tell_all(self) -> None:
         for uid in self._models:
@@ -158,6 +185,15 @@ def _named_by(model: OllamaModel | None) -> ModelName | None:
         return None
     name = wanted(model)
     return name if isinstance(name, ModelName) else None
+
+
+@contextmanager
+def _no_harm() -> Generator[None]:
+    """Let a bug of a follower be its own: the watch goes on."""
+    try:
+        yield
+    except Exception:
+        log.exception("follower failed")
 
 
 def _uid(raw: msgspec.Raw) -> str:

@@ -1,0 +1,150 @@
+"""The API, put together: `create_api` makes the ASGI application from what it needs."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Final
+
+import anyio
+import structlog
+from litestar import Litestar, Response
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+
+from api import reads, writes
+from api.access import Failures, Keys
+from api.answers import App
+from api.cors import Cors
+from api.feed import Feed
+from api.files import get_file, served
+from api.front import Door, Front, Observe
+from api.openapi import document
+from api.ports import Reader, Reviewer, Writer
+from api.problems import Kind, Problem
+from api.reads import Asked
+from api.requests import MAX_BODY
+from api.tokens import Tokens
+from api.view import View
+
+log = structlog.get_logger(__name__)
+
+HANDLERS: Final = (
+    reads.list_models,
+    reads.get_model,
+    reads.watch_model,
+    reads.watch_models,
+    reads.get_plan,
+    reads.health,
+    reads.readiness,
+    writes.create_model,
+    writes.update_model,
+    writes.delete_model,
+    writes.refresh_model,
+    writes.suspend_model,
+    writes.resume_model,
+)
+_KINDS: Final = {
+    400: Kind.BAD_REQUEST,
+    404: Kind.PATH_NOT_FOUND,
+    405: Kind.METHOD_NOT_ALLOWED,
+    413: Kind.TOO_LARGE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to serve. Without keys and without a reviewer, everybody may do everything."""
+
+    keys: Keys = field(default_factory=Keys)
+    reviewer: Reviewer | None = None
+    locked: bool = False  # whether a key is asked for
+    cors_origins: Collection[str] = ()
+    namespace: str = "default"  # the one meant where a request names none
+
+
+def _nothing(_route: str, _method: str, _code: int, _duration_s: float) -> None:
+    """Observe nothing."""
+
+
+@dataclass(frozen=True)
+class Api:
+    """The application, and the end of it."""
+
+    app: App
+    feed: Feed
+
+    def close(self) -> None:
+        """Let the streams of events end, which would hold back an orderly shutdown."""
+        self.feed.close()
+
+
+def create_api(
+    reader: Reader, writer: Writer, options: Options, *, observe: Observe = _nothing
+) -> Api:
+    """Make the API of what `reader` knows and `writer` can change."""
+    view = View()
+    feed = Feed(view)
+    reader.follow(view)
+    known = reads.Reads(view, feed, reader, options.namespace)
+    tokens = Tokens(options.reviewer, anyio.current_time) if options.reviewer else None
+    door = Door(options.keys, Failures(anyio.current_time), tokens, locked=options.locked)
+    front = Front(
+        _routes(known, writer, tokens=tokens is not None),
+        door,
+        known.hot,
+        observe=observe,
+        cors=Cors(options.cors_origins) if options.cors_origins else None,
+    )
+    return Api(front, feed)
+
+
+def _routes(known: reads.Reads, writer: Writer, *, tokens: bool) -> Any:
+    static = served(document(version("ollama-op"), tokens=tokens))
+    values = {"reads": known, "writer": writer, "static": static}
+    return Litestar(
+        [*HANDLERS, get_file],
+        dependencies={
+            name: Provide(_give(value), sync_to_thread=False) for name, value in values.items()
+        },
+        exception_handlers={
+            Problem: _tell,
+            HTTPException: _tell_http,
+            Exception: _tell_bug,
+        },
+        openapi_config=None,  # `openapi.py` describes more than what handlers show of themselves
+        logging_config=None,
+        request_max_body_size=MAX_BODY,
+    )
+
+
+def _give(value: object) -> Callable[[], Any]:
+    return lambda: value
+
+
+class _Told(Response[None]):
+    """A problem, in the form that Litestar wants it."""
+
+    def __init__(self, problem: Problem, path: str) -> None:
+        super().__init__(None)
+        self._answer = problem.answer(path)
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """Return the answer, which sends itself."""
+        return self._answer
+
+
+def _tell(request: Asked, problem: Problem) -> _Told:
+    return _Told(problem, request.scope["path"])
+
+
+def _tell_http(request: Asked, error: HTTPException) -> _Told:
+    if error.status_code >= 500:  # noqa: PLR2004
+        return _tell_bug(request, error)
+    kind = _KINDS.get(error.status_code, Kind.BAD_REQUEST)
+    allow = (error.headers or {}).get("allow")
+    return _tell(request, Problem(kind, kind.help, headers={"allow": allow} if allow else None))
+
+
+def _tell_bug(request: Asked, error: Exception) -> _Told:
+    log.error("request failed", exc_info=error, path=request.scope["path"])
+    return _tell(request, Problem(Kind.INTERNAL, "Something went wrong here."))

@@ -1,0 +1,76 @@
+"""Files that the process serves by itself, read once: the page at `/`, and the API docs."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from mimetypes import guess_type
+from typing import Annotated, Any, Final
+
+from litestar import Request
+from litestar.handlers import get
+from litestar.params import Dependency
+
+from api.answers import Answer, Header
+from api.problems import Kind, Problem, page
+from api.reads import matches
+
+# Nothing from elsewhere, no inline script. Swagger UI has its icons in data: URLs, in its CSS.
+CSP: Final[Header] = (
+    b"content-security-policy",
+    b"default-src 'self'; img-src 'self' data:; object-src 'none'; frame-ancestors 'none'",
+)
+NO_REFERRER: Final[Header] = (b"referrer-policy", b"no-referrer")
+SWAGGER: Final = {
+    "swagger-ui-bundle.js": "javascripts/swagger-ui-bundle.js",
+    "swagger-ui.css": "stylesheets/swagger-ui.css",
+}
+
+Files = Mapping[str, Answer]
+"""Answers by path."""
+
+
+def served(openapi: bytes) -> Files:
+    """Read all files; `openapi` is the API's description."""
+    found = {
+        "/docs/problems": _answer("problems.html", page()),
+        "/openapi.json": _answer("openapi.json", openapi),
+    }
+    found |= {f"/docs/{name}": _file(file) for name, file in _folder("docs").items()}
+    found |= {f"/page/{name}": _file(file) for name, file in _folder("page").items()}
+    swagger = files("mkdocs_swagger_ui_tag") / "swagger-ui"
+    found |= {f"/docs/{name}": _file(swagger / path) for name, path in SWAGGER.items()}
+    found["/docs"], found["/"] = found.pop("/docs/index.html"), found.pop("/page/index.html")
+    return found
+
+
+@get(["/", "/docs", "/docs/{name:str}", "/page/{name:str}", "/openapi.json"])
+async def get_file(
+    request: Request[Any, Any, Any], static: Annotated[Files, Dependency(skip_validation=True)]
+) -> Answer:
+    """Serve a file."""
+    answer = static.get(request.scope["path"])
+    if answer is None:
+        raise Problem(Kind.PATH_NOT_FOUND, "There is no such page.")
+    etag = dict(answer.headers)[b"etag"]
+    if_none_match = request.headers.get("if-none-match", "").encode("latin-1")
+    if if_none_match and matches(if_none_match, etag):
+        return Answer(304, headers=((b"etag", etag), (b"cache-control", b"no-cache"), CSP))
+    return answer
+
+
+def _folder(name: str) -> dict[str, Traversable]:
+    return {file.name: file for file in (files("api") / name).iterdir() if file.is_file()}
+
+
+def _file(file: Traversable) -> Answer:
+    return _answer(file.name, file.read_bytes())
+
+
+def _answer(name: str, body: bytes) -> Answer:
+    kind = guess_type(name)[0] or "application/octet-stream"
+    if kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    etag = f'"{sha256(body).hexdigest()[:16]}"'.encode()
+    headers = ((b"content-type", kind.encode()), (b"etag", etag), (b"cache-control", b"no-cache"))
+    return Answer(200, body, (*headers, CSP, NO_REFERRER))

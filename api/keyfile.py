@@ -1,0 +1,133 @@
+"""Keys from a file, such as a mounted Secret: read at the start, and again whenever it changes.
+
+    keys:
+    - name: ci
+      sha256: 2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b
+      scopes: [read]
+      namespaces: [ai]
+
+YAML or JSON. `sha256` is what `printf %s "$KEY" | sha256sum` prints. Without `scopes` a key may
+read and write; without `namespaces`, in all of them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+import yaml
+from msgspec import Meta
+
+from api.access import Key, Keys, Scope
+from api.bodies import NAMESPACE
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 2.0
+MAX_BYTES: Final = 1 << 20  # what a Secret may have
+
+
+class InvalidKeyFileError(ValueError):
+    """The file has no keys that can be used. The message never repeats a value of it."""
+
+
+class _Key(msgspec.Struct, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: [Scope.READ, Scope.WRITE]
+    )
+    namespaces: Annotated[
+        list[Annotated[str, Meta(pattern=NAMESPACE)]] | None, Meta(min_length=1)
+    ] = None
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    keys: Annotated[list[_Key], Meta(min_length=1)]
+
+
+def parse(text: bytes) -> tuple[Key, ...]:
+    """Read the content of a key file.
+
+    Raises: InvalidKeyFileError.
+    """
+    try:
+        listed = msgspec.convert(yaml.safe_load(text), _File).keys
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise InvalidKeyFileError(f"no YAML{f' (line {mark.line + 1})' if mark else ''}") from None
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        raise InvalidKeyFileError(_without_values(error)) from None
+    names = [key.name for key in listed]
+    if len(set(names)) < len(names):
+        raise InvalidKeyFileError("two keys have the same name")
+    return tuple(
+        Key(
+            name=key.name,
+            sha256=bytes.fromhex(key.sha256),
+            writes=Scope.WRITE in key.scopes,
+            namespaces=None if key.namespaces is None else frozenset(key.namespaces),
+        )
+        for key in listed
+    )
+
+
+def load(path: Path) -> tuple[Key, ...]:
+    """Read a key file.
+
+    Raises: InvalidKeyFileError.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidKeyFileError(error.strerror or "cannot be read") from None
+    if len(text) > MAX_BYTES:
+        raise InvalidKeyFileError("has more than 1 MiB")
+    return parse(text)
+
+
+async def follow(path: Path, keys: Keys) -> None:
+    """Take in each change of the file, for ever. One that cannot be used changes nothing.
+
+    The file is told by its inode as well as its time: Kubernetes swaps a link when a Secret moves.
+    """
+    seen = await anyio.to_thread.run_sync(_mark, path)
+    while True:
+        await anyio.sleep(POLL_S)
+        mark = await anyio.to_thread.run_sync(_mark, path)
+        if mark != seen:
+            seen = mark
+            await reload(path, keys)
+
+
+async def reload(path: Path, keys: Keys) -> None:
+    """Take in what the file has now; if that cannot be used, keep what was valid."""
+    try:
+        keys.loaded = await anyio.to_thread.run_sync(load, path)
+    except InvalidKeyFileError as error:
+        log.error("key file cannot be used, keeping the old keys", problem=str(error))  # noqa: TRY400
+    else:
+        log.info("key file read", keys=len(keys.loaded))
+
+
+def _mark(path: Path) -> Any:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _without_values(error: Exception) -> str:
+    """Say what is wrong, and where; a key that was pasted in place of its hash is not repeated."""
+    what, at, where = str(error).rpartition(" - at ")
+    if not at:
+        what, where = str(error), ""
+    if "enum" in what:
+        what = "a scope is neither read nor write"
+    elif "regex" in what:
+        what = "does not match its pattern"
+    return f"{where.strip('`')}: {what}" if where else what

@@ -1,0 +1,121 @@
+"""What the API asks of the operator: a reader, a writer, and somebody who knows bearer tokens."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from crd.names import ModelName
+from crd.v1alpha1 import OllamaModel, OllamaModelSpec
+
+
+class Listener(Protocol):
+    """Who is told of every object: first of all that are known, then of each change."""
+
+    def offer(self, key: str, item: OllamaModel) -> None:
+        """Take in an object, new or changed; `key` is its uid."""
+
+    def retire(self, key: str) -> None:
+        """Take in that an object is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A model that an Ollama server has. `digest` is bare hex."""
+
+    digest: str
+    size_bytes: int
+
+
+class Reader(Protocol):
+    """What is known without asking anybody. Nothing here waits."""
+
+    def follow(self, listener: Listener) -> None:
+        """Tell `listener` of all objects from now on."""
+
+    def is_listed(self) -> bool:
+        """Tell whether all objects are known: the first list was complete."""
+
+    def age_s(self) -> float:
+        """Return for how many seconds no news could arrive; 0 while the watch is up."""
+
+    def on_server(self) -> Mapping[ModelName, Held] | None:
+        """Return what the Ollama server has; None while nobody knows."""
+
+
+class WriteError(Exception):
+    """Kubernetes did not take a write. The message is for the log, never for a client."""
+
+
+class Unavailable(WriteError):
+    """Kubernetes does not answer, or has no time."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Forbidden(WriteError):
+    """The operator's own account may not do that."""
+
+
+class Taken(WriteError):
+    """There is an object of that name already."""
+
+
+class Missing(WriteError):
+    """There is no object of that name, or no namespace for it."""
+
+
+class Changed(WriteError):
+    """The object is no longer the version that the write was meant for."""
+
+
+class Refused(WriteError):
+    """The API server's rules do not allow the object. `fields` are paths in it and sentences."""
+
+    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+
+
+class Writer(Protocol):
+    """Writes objects to Kubernetes. What was written, the next read finds.
+
+    Names and namespaces must be legal. Every call raises WriteErrors; with `dry_run` it asks
+    Kubernetes for its verdict and changes nothing.
+    """
+
+    async def create(
+        self, namespace: str, name: str, spec: OllamaModelSpec, *, dry_run: bool = False
+    ) -> OllamaModel:
+        """Create an object."""
+
+    async def patch(
+        self, namespace: str, name: str, change: Mapping[str, Any], *, dry_run: bool = False
+    ) -> OllamaModel:
+        """Merge `change` into an object; a resourceVersion in it must be the object's."""
+
+    async def delete(
+        self, namespace: str, name: str, *, version: str | None = None, dry_run: bool = False
+    ) -> None:
+        """Delete an object; `version` is the resourceVersion that it must have."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a bearer token stands for, as Kubernetes knows them."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+class Reviewer(Protocol):
+    """Asks Kubernetes about people. Raises WriteErrors."""
+
+    async def who(self, token: str) -> User | None:
+        """Return whom the token stands for; None if it is not valid."""
+
+    async def may(self, user: User, verb: str, namespace: str | None) -> bool:
+        """Tell whether `user` may do this to OllamaModels there; None is all namespaces."""

@@ -1,0 +1,237 @@
+"""What can be read: lists, single models, streams of events, the plan. Nothing waits for I/O."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request
+from litestar.handlers import get
+from litestar.params import Dependency
+
+from api.access import Caller
+from api.answers import JSON, NO_STORE, REVALIDATE, Answer, Header
+from api.bodies import Status
+from api.feed import Feed, Stream
+from api.plan import plan
+from api.ports import Reader
+from api.problems import Kind, Problem
+from api.requests import EventsQuery, ListQuery, OneQuery, legal_namespace, read_query
+from api.telling import no_model
+from api.view import Entry, Filter, Key, View, joined, key_from, token_for
+
+MODELS: Final = "/api/v1/models"
+MODEL: Final = "/api/v1/models/{name:str}"
+SOON: Final = {"retry-after": "2"}
+
+Asked = Request[Caller, Any, Any]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What is known, and how it is told. `namespace` is the one meant where none is named."""
+
+    view: View
+    feed: Feed
+    reader: Reader
+    namespace: str
+
+    def all(self, if_none_match: bytes = b"") -> Answer:
+        """Answer with all models.
+
+        Raises: Problem 503 before the first list.
+        """
+        self.require_list()
+        answer = self.view.all()
+        if if_none_match and matches(if_none_match, self.view.etag):
+            answer = Answer(304, headers=((b"etag", self.view.etag), REVALIDATE))
+        return self.dated(answer)
+
+    def one(self, key: Key, if_none_match: bytes = b"") -> Answer:
+        """Answer with one model.
+
+        Raises: Problem 404; 503 before the first list.
+        """
+        self.require_list()
+        entry = self.view.get(key)
+        if entry is None:
+            raise no_model(key[1], key[0])
+        if if_none_match and matches(if_none_match, entry.etag):
+            return self.dated(entry.not_modified)
+        return self.dated(entry.answer)
+
+    def hot(self, path: str, if_none_match: bytes) -> tuple[str, Answer] | None:
+        """Answer the two requests that come most often; None for all others."""
+        if path == MODELS:
+            return MODELS, self.all(if_none_match)
+        head, _, name = path.rpartition("/")
+        if head != MODELS or not name:
+            return None
+        return MODEL, self.one((self.namespace, name), if_none_match)
+
+    def require_list(self) -> None:
+        """See that all models are known.
+
+        Raises: Problem 503.
+        """
+        if not self.reader.is_listed():
+            raise Problem(Kind.NOT_READY, "Not all models are known yet.", headers=SOON)
+
+    def dated(self, answer: Answer) -> Answer:
+        """Say how old the view is, when it is."""
+        age_s = self.reader.age_s()
+        return answer if age_s < 1 else answer.having((b"x-view-age", b"%d" % age_s))
+
+
+Known = Annotated[Reads, Dependency(skip_validation=True)]
+
+
+def matches(header: bytes, etag: bytes) -> bool:
+    """Tell whether an If-None-Match names this entity tag."""
+    if header == etag:
+        return True
+    tags = [tag.strip().removeprefix(b"W/") for tag in header.split(b",")]
+    return etag in tags or tags == [b"*"]
+
+
+async def permit(request: Asked, verb: str, namespace: str | None) -> None:
+    """See that the caller may do this there.
+
+    Raises: Problem 403.
+    """
+    if not await request.user.may(verb, namespace):
+        where = "in all namespaces" if namespace is None else f"in namespace {namespace!r}"
+        hint = "; name one with ?namespace=" if namespace is None else ""
+        raise Problem(Kind.FORBIDDEN, f"You may not {verb} models {where}{hint}.")
+
+
+async def _visible(request: Asked, verb: str, namespace: str | None) -> Collection[str] | None:
+    """Return the namespaces that a list shows, None for all.
+
+    Raises: Problem 403.
+    """
+    if namespace is not None:
+        await permit(request, verb, namespace)
+        return (namespace,)
+    visible = await request.user.visible()
+    if visible is None:
+        await permit(request, verb, None)
+    return visible
+
+
+def _named(query: OneQuery) -> str | None:
+    return legal_namespace(query.namespace, "") or None
+
+
+@get(MODELS)
+async def list_models(request: Asked, reads: Known) -> Answer:
+    """List models, in the order of their namespaces and names."""
+    query = read_query(request, ListQuery)
+    namespaces = await _visible(request, "list", _named(query))
+    if_none_match = request.headers.get("if-none-match", "").encode("latin-1")
+    limit = query.limit or None
+    wanted = Filter(namespaces, query.state or None, query.q.lower())
+    if wanted == Filter() and limit is None and not query.continue_:
+        return reads.all(if_none_match)
+    reads.require_list()
+    after = key_from(query.continue_, wanted) if query.continue_ else None
+    found = reads.view.page(wanted, limit=None if limit is None else limit + 1, after=after)
+    shown = found[:limit]
+    token = token_for(shown[-1], wanted) if len(found) > len(shown) else None
+    etag = f'"{reads.view.epoch}-{reads.view.version}-{wanted.mark()}"'.encode()
+    headers: tuple[Header, ...] = ((b"etag", etag), REVALIDATE)
+    if if_none_match and matches(if_none_match, etag):
+        return reads.dated(Answer(304, headers=headers))
+    return reads.dated(Answer(200, joined(shown, token), (JSON, *headers)))
+
+
+@get(MODEL)
+async def get_model(request: Asked, reads: Known, name: str) -> Answer:
+    """Read one model."""
+    namespace = legal_namespace(read_query(request, OneQuery).namespace, reads.namespace)
+    await permit(request, "get", namespace)
+    try:
+        return reads.one((namespace, name), request.headers.get("if-none-match", "").encode())
+    except Problem as problem:
+        raise await _helped(problem, request, reads, name) from None
+
+
+async def _helped(problem: Problem, request: Asked, reads: Known, name: str) -> Problem:
+    """Say where else there is a model of this name, if the caller may know."""
+    if problem.kind is not Kind.MODEL_NOT_FOUND:
+        return problem
+    others = [entry.key[0] for entry in reads.view.named(name)[:10]]
+    seen = [each for each in others if await request.user.may("get", each)]
+    if not seen:
+        return problem
+    hint = " or ".join(f"?namespace={each}" for each in seen)
+    return Problem(problem.kind, f"{problem.detail} There is one with {hint}.")
+
+
+@get(f"{MODEL}/events")
+async def watch_model(request: Asked, reads: Known, name: str) -> Stream:
+    """Follow one model, by server-sent events."""
+    namespace = legal_namespace(read_query(request, EventsQuery).namespace, reads.namespace)
+    await permit(request, "watch", namespace)
+    reads.require_list()
+    key = (namespace, name)
+    last_id = request.headers.get("last-event-id", "")
+
+    def is_meant(other: Key) -> bool:
+        return other == key
+
+    def snapshot() -> bytes:
+        entry = reads.view.get(key)
+        return reads.feed.frame("model", entry.body) if entry else b""
+
+    if reads.view.get(key) is None and not reads.feed.missed(last_id, is_meant):
+        raise no_model(name, namespace)
+    return Stream(reads.feed, is_meant, snapshot, last_id, one=True)
+
+
+@get("/api/v1/events")
+async def watch_models(request: Asked, reads: Known) -> Stream:
+    """Follow all models, by server-sent events."""
+    query = read_query(request, EventsQuery)
+    namespaces = await _visible(request, "watch", _named(query))
+    reads.require_list()
+
+    def is_meant(key: Key) -> bool:
+        return namespaces is None or key[0] in namespaces
+
+    def snapshot() -> bytes:
+        whole = namespaces is None
+        entries: list[Entry] = [] if whole else reads.view.entries(Filter(namespaces))
+        return reads.feed.frame("snapshot", reads.view.all().body if whole else joined(entries))
+
+    return Stream(reads.feed, is_meant, snapshot, request.headers.get("last-event-id", ""))
+
+
+@get("/api/v1/plan")
+async def get_plan(request: Asked, reads: Known) -> Answer:
+    """Say what is about to be pulled and deleted, and what is there without an OllamaModel."""
+    namespaces = await _visible(request, "list", _named(read_query(request, OneQuery)))
+    reads.require_list()
+    there = reads.reader.on_server()
+    if there is None:
+        detail = "The Ollama server does not answer, so there is nothing to compare with."
+        raise Problem(Kind.OLLAMA_UNAVAILABLE, detail, headers={"retry-after": "10"})
+    body = msgspec.json.encode(plan(reads.view.models(), there, namespaces))
+    return reads.dated(Answer(200, body, (JSON, NO_STORE)))
+
+
+@get("/health")
+async def health() -> Answer:
+    """Tell that the process answers."""
+    return _status("ok")
+
+
+@get("/readiness")
+async def readiness(reads: Known) -> Answer:
+    """Tell whether all models are known."""
+    reads.require_list()
+    return _status("ok")
+
+
+def _status(word: str) -> Answer:
+    return Answer(200, msgspec.json.encode(Status(word)), (JSON, NO_STORE))

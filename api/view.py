@@ -1,0 +1,187 @@
+"""All models, ready to be sent: each is put into JSON once per change, however often it is read.
+
+The view listens to the operator's store and keeps one Entry per object, in the order in which a
+list shows them. The list of all is joined from those and kept until something changes.
+"""
+
+import base64
+import binascii
+import hashlib
+import secrets
+from bisect import bisect_right, insort
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import islice
+
+import msgspec
+
+from api.answers import JSON, REVALIDATE, Answer
+from api.bodies import Model, describe
+from api.problems import bad_field
+from crd.v1alpha1 import OllamaModel, State
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+MAX_TOKEN = 1024  # characters of a `continue`; the longest that can be ours is shorter
+
+
+class Entry:
+    """One object as it is sent."""
+
+    __slots__ = (
+        "answer",
+        "body",
+        "etag",
+        "haystack",
+        "key",
+        "model",
+        "not_modified",
+        "state",
+        "uid",
+    )
+
+    def __init__(self, model: OllamaModel) -> None:
+        meta = model.metadata
+        said = describe(model)
+        self.model, self.uid, self.key = model, meta.uid, (meta.namespace, meta.name)
+        self.state: State = said.state
+        self.body = msgspec.json.encode(said)
+        self.haystack = _haystack(said)
+        self.etag = f'"{meta.resource_version}"'.encode()
+        headers = ((b"etag", self.etag), REVALIDATE)
+        self.answer = Answer(200, self.body, (JSON, *headers))
+        self.not_modified = Answer(304, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list is narrowed to. `namespaces` None is all of them."""
+
+    namespaces: Collection[str] | None = None
+    state: State | None = None
+    text: str = ""
+
+    def takes(self, entry: Entry) -> bool:
+        """Tell whether an object is in the list."""
+        return (
+            (self.namespaces is None or entry.key[0] in self.namespaces)
+            and (self.state is None or entry.state is self.state)
+            and (not self.text or self.text in entry.haystack)
+        )
+
+    def mark(self) -> str:
+        """Return a short text that differs for different filters."""
+        spaces = None if self.namespaces is None else sorted(self.namespaces)
+        raw = msgspec.json.encode([spaces, self.state, self.text])
+        return hashlib.sha256(raw).hexdigest()[:12]
+
+
+class View:
+    """The newest version of every object. Tells `changed` and `gone` of what happens."""
+
+    def __init__(self) -> None:
+        self.changed: Callable[[Entry], None] = lambda _entry: None
+        self.gone: Callable[[Entry], None] = lambda _entry: None
+        self.epoch = secrets.token_hex(4)  # versions of another process mean something else
+        self.version = 0
+        self._by_uid: dict[str, Entry] = {}
+        self._by_key: dict[Key, Entry] = {}
+        self._keys: list[Key] = []  # sorted
+        self._all: Answer | None = None
+        self._etag = b""
+
+    # --- what the store says
+
+    def offer(self, key: str, item: OllamaModel) -> None:
+        """Take in an object, new or changed."""
+        entry = Entry(item)
+        if entry.key not in self._by_key:
+            insort(self._keys, entry.key)
+        self._by_uid[key] = self._by_key[entry.key] = entry
+        self._touch()
+        self.changed(entry)
+
+    def retire(self, key: str) -> None:
+        """Forget an object, unless another one has its name by now."""
+        entry = self._by_uid.pop(key, None)
+        if entry is None or self._by_key[entry.key].uid != key:
+            return
+        del self._by_key[entry.key]
+        del self._keys[bisect_right(self._keys, entry.key) - 1]
+        self._touch()
+        self.gone(entry)
+
+    def _touch(self) -> None:
+        self.version += 1
+        self._all = None
+
+    # --- what is read
+
+    def get(self, key: Key) -> Entry | None:
+        """Return the object of this namespace and name."""
+        return self._by_key.get(key)
+
+    def named(self, name: str) -> list[Entry]:
+        """Return the objects of this name, in whatever namespace. For explanations: it is slow."""
+        return [entry for key, entry in self._by_key.items() if key[1] == name]
+
+    def entries(self, wanted: Filter) -> list[Entry]:
+        """Return what is in a list, in its order."""
+        return [entry for key in self._keys if wanted.takes(entry := self._by_key[key])]
+
+    def models(self) -> list[OllamaModel]:
+        """Return all objects."""
+        return [entry.model for entry in self._by_key.values()]
+
+    def all(self) -> Answer:
+        """Return the list of all models."""
+        if self._all is None:
+            self._etag = f'"{self.epoch}-{self.version}"'.encode()
+            body = joined([self._by_key[key] for key in self._keys])
+            self._all = Answer(200, body, (JSON, (b"etag", self._etag), REVALIDATE))
+        return self._all
+
+    @property
+    def etag(self) -> bytes:
+        """The entity tag of the list of all models."""
+        self.all()
+        return self._etag
+
+    def page(self, wanted: Filter, *, limit: int | None, after: Key | None) -> list[Entry]:
+        """Return at most `limit` of the objects after `after`."""
+        start = bisect_right(self._keys, after) if after else 0
+        entries = (self._by_key[key] for key in islice(self._keys, start, None))
+        return list(islice(filter(wanted.takes, entries), limit))
+
+
+def joined(entries: list[Entry], token: str | None = None) -> bytes:
+    """Write a list from what is written already."""
+    tail = b"]" if token is None else b'],"continue":' + msgspec.json.encode(token)
+    return b'{"items":[' + b",".join([entry.body for entry in entries]) + tail + b"}"
+
+
+def token_for(entry: Entry, wanted: Filter) -> str:
+    """Return what asks for the objects after this one."""
+    raw = msgspec.json.encode([*entry.key, wanted.mark()])
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def key_from(token: str, wanted: Filter) -> Key:
+    """Read a `continue`.
+
+    Raises: Problem 400 for one that is not ours, or belongs to other filters.
+    """
+    try:
+        padded = token[:MAX_TOKEN] + "=" * (-len(token) % 4)
+        raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+        namespace, name, mark = msgspec.json.decode(raw, type=tuple[str, str, str])
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
+        raise bad_field("continue", "is not a value that a list has returned") from None
+    if mark != wanted.mark():
+        raise bad_field("continue", "belongs to a list with other filters")
+    return namespace, name
+
+
+def _haystack(said: Model) -> str:
+    return f"{said.name}\n{said.model_name}:{said.tag}\n{said.reason or ''}".lower()

@@ -1,0 +1,182 @@
+"""What can be changed. Each write is one to Kubernetes; the operator then does what it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import msgspec
+from litestar.handlers import delete, patch, post
+from litestar.params import Dependency
+from msgspec import UNSET
+
+from api.answers import JSON, NO_STORE, Answer
+from api.bodies import Changes, NewModel
+from api.naming import resource_name
+from api.ports import Changed, WriteError, Writer
+from api.problems import Kind, Problem, bad_field
+from api.reads import MODEL, MODELS, Asked, Known, permit
+from api.requests import (
+    PATCH_TYPES,
+    WriteQuery,
+    check,
+    is_legal_name,
+    legal_namespace,
+    read_body,
+    read_query,
+)
+from api.telling import no_model, told
+from api.view import Entry
+from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
+
+Writing = Annotated[Writer, Dependency(skip_validation=True)]
+Patch = Mapping[str, Any]
+
+_REFRESH: Final = {"metadata": {"annotations": {REFRESH: ANY_REFRESH}}}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The object that a write is about."""
+
+    namespace: str
+    name: str
+    dry_run: bool
+    version: str | None  # the resourceVersion that it must have, if any
+
+    def told(self, error: WriteError) -> Problem:
+        """Return the problem that a failed write of this object is."""
+        if isinstance(error, Changed) and self.version is not None:
+            return Problem(Kind.PRECONDITION_FAILED, f"{self.name!r} is not that version any more.")
+        return told(error, self.name, self.namespace)
+
+
+@post(MODELS)
+async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
+    """Ask for a model. The answer comes at once; `state` then tells how far the pull is."""
+    query = read_query(request, WriteQuery)
+    new = await read_body(request, NewModel)
+    namespace = legal_namespace(query.namespace, reads.namespace)
+    if new.namespace is not None:
+        if query.namespace not in (UNSET, new.namespace):
+            raise bad_field("namespace", "is not the one in the query")
+        namespace = legal_namespace(new.namespace, namespace)
+    await permit(request, "create", namespace)
+    spec = new.spec()
+    check(spec)
+    name = new.resource_name or resource_name(spec)
+    if not is_legal_name(name):
+        raise bad_field("resourceName", "is no legal name")
+    try:
+        model = await writer.create(namespace, name, spec, dry_run=query.dry_run)
+    except WriteError as error:
+        raise told(error, name, namespace, new=True) from error
+    if query.dry_run:
+        return _model(200, model)
+    where = f"{MODELS}/{quote(name)}"
+    if namespace != reads.namespace:
+        where += f"?namespace={quote(namespace)}"
+    return _model(201, model).having((b"location", where.encode()))
+
+
+@patch(MODEL)
+async def update_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+    """Change the tag or the options of a model."""
+    target = await _target(request, reads, name, "patch")
+    await read_body(request, Changes, PATCH_TYPES)
+    spec = msgspec.json.decode(await request.body())  # as sent: a default in it is a change, too
+    reads.require_list()
+    entry = reads.view.get((target.namespace, name))
+    if entry is None:
+        raise no_model(name, target.namespace)
+    _check_merged(entry.model, spec)
+    return _model(200, await _patch(writer, target, {"spec": spec}))
+
+
+@delete(MODEL, status_code=200)  # Litestar forbids a body with 204; the answer says 204 by itself
+async def delete_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+    """Let a model go. It is there, `deleting`, until the operator has removed it from Ollama."""
+    target = await _target(request, reads, name, "delete")
+    try:
+        await writer.delete(target.namespace, name, version=target.version, dry_run=target.dry_run)
+    except WriteError as error:
+        raise target.told(error) from error
+    return Answer(204)
+
+
+@post(f"{MODEL}/refresh", status_code=202)
+async def refresh_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+    """Ask the registry for the newest version of a model. The answer does not wait for it."""
+    target = await _target(request, reads, name, "patch")
+    return _model(202, await _patch(writer, target, _REFRESH))
+
+
+@post(f"{MODEL}/suspend", status_code=200)
+async def suspend_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+    """Leave a model as it is: no pull, no check."""
+    target = await _target(request, reads, name, "patch")
+    return _model(200, await _patch(writer, target, {"spec": {"suspend": True}}))
+
+
+@post(f"{MODEL}/resume", status_code=200)
+async def resume_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+    """Care for a model again."""
+    target = await _target(request, reads, name, "patch")
+    return _model(200, await _patch(writer, target, {"spec": {"suspend": None}}))
+
+
+async def _target(request: Asked, reads: Known, name: str, verb: str) -> Target:
+    query = read_query(request, WriteQuery)
+    namespace = legal_namespace(query.namespace, reads.namespace)
+    await permit(request, verb, namespace)
+    if not is_legal_name(name):  # and so there can be none; it must not become part of a path
+        raise no_model(name, namespace)
+    version = request.headers.get("if-match", "*").strip()
+    if version == "*":
+        return Target(namespace, name, query.dry_run, None)
+    number = version.strip('"')
+    if not (number.isascii() and number.isdecimal()):
+        raise Problem(Kind.PRECONDITION_FAILED, "If-Match is no ETag of a model.")
+    return Target(namespace, name, query.dry_run, number)
+
+
+async def _patch(writer: Writer, target: Target, change: Patch) -> OllamaModel:
+    if target.version is not None:
+        meta = change.get("metadata", {})
+        change = {**change, "metadata": {**meta, "resourceVersion": target.version}}
+    try:
+        return await writer.patch(target.namespace, target.name, change, dry_run=target.dry_run)
+    except WriteError as error:
+        raise target.told(error) from error
+
+
+def _check_merged(model: OllamaModel, change: Patch) -> None:
+    """See that the spec can be meant once it is changed.
+
+    Raises: Problem 422.
+    """
+    if isinstance(model.spec, Malformed):
+        return  # the API server knows all of it, and judges
+    spec = merged(msgspec.to_builtins(model.spec), change)
+    try:
+        check(msgspec.convert(spec, OllamaModelSpec))
+    except UNREADABLE as error:
+        raise AssertionError("two specs of the right form made one that is not") from error
+
+
+def merged(target: Any, change: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7386)."""
+    if not isinstance(change, Mapping):
+        return change
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in change.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def _model(status: int, model: OllamaModel) -> Answer:
+    entry = Entry(model)
+    return Answer(status, entry.body, (JSON, (b"etag", entry.etag), NO_STORE))
