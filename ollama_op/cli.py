@@ -17,12 +17,19 @@ from ollama_op.settings import (
     OFF,
     Address,
     BadSetting,
+    Misuse,
+    RestSettings,
     Settings,
     parse_duration,
+    parse_networks,
+    parse_origins,
+    parse_switch,
     parse_url,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+REST = "rest_"  # prefix of what belongs into RestSettings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -62,6 +69,9 @@ class _Parsed(click.ParamType[Any]):
 DURATION = _Parsed("duration", parse_duration)
 ADDRESS = _Parsed("address", Address.parse)
 URL = _Parsed("url", parse_url)
+SWITCH = _Parsed("true|false", parse_switch)
+ORIGINS = _Parsed("origins", parse_origins)
+NETWORKS = _Parsed("networks", parse_networks)
 
 
 def flag(name: str, *dest: str, **how: Any) -> Callable[[F], F]:
@@ -84,6 +94,60 @@ def flag_of_later(name: str, why: str) -> Callable[[F], F]:
     # As in Go, `--flag` stands for `--flag=true`.
     how = {"is_flag": False, "flag_value": "true", "hidden": True, "expose_value": False}
     return flag(name, callback=refuse, **how)
+
+
+def switch(name: str, dest: str, **how: Any) -> Callable[[F], F]:
+    """Declare a boolean flag; as in Go, `--flag` stands for `--flag=true`."""
+    how = {"type": SWITCH, "is_flag": False, "flag_value": "true", "default": "false"} | how
+    return flag(name, dest, **how)
+
+
+def rest_flags(command: F) -> F:
+    """Add the flags of the REST API; their values go by `rest_` and the name in RestSettings."""
+    flags = [
+        switch("--enable-api-server", "rest_enabled", help="Serve the REST API."),
+        flag(
+            "--api-server-bind-address",
+            "rest_bind_address",
+            type=ADDRESS,
+            default=":8082",
+            help="Where the REST API is, with a page at / and docs at /docs.",
+        ),
+        flag("--api-server-key", "rest_key", help="The key that clients send as X-API-Key."),
+        flag(
+            "--api-server-key-file",
+            "rest_key_file",
+            type=click.Path(path_type=Path),
+            help="File of several keys, with scopes and namespaces; read again when it changes.",
+        ),
+        switch(
+            "--api-server-kubernetes-auth",
+            "rest_kubernetes_auth",
+            help="Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
+        ),
+        switch(
+            "--api-server-insecure",
+            "rest_insecure",
+            help="Let everybody in when there is no key, also from other machines.",
+        ),
+        flag(
+            "--api-server-cors-origins",
+            "rest_cors_origins",
+            type=ORIGINS,
+            default=(),
+            help="Origins whose pages may call it, parted by commas; default is none.",
+        ),
+        flag(
+            "--api-server-trusted-proxies",
+            "rest_trusted_proxies",
+            type=NETWORKS,
+            default=(),
+            help="Addresses or networks whose X-Forwarded-For is believed; default is none.",
+        ),
+    ]
+    for each in reversed(flags):
+        command = each(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -134,9 +198,7 @@ def cli() -> None:
     default="auto",
     help="auto is text on a terminal, JSON elsewhere.",
 )
-@flag_of_later("--enable-api-server", "use kubectl")
-@flag_of_later("--api-server-bind-address", "use kubectl")
-@flag_of_later("--api-server-key", "use kubectl")
+@rest_flags
 @flag_of_later("--metrics-bind-address", "leave it out, or set it to 0")
 @flag_of_later("--leader-elect", "run one replica, without the flag")
 def run(*, log_level: str, log_format: str, **settings: Any) -> None:
@@ -150,8 +212,12 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     from ollama_op import service, telemetry  # noqa: PLC0415
 
     telemetry.set_up_logging(log_level, log_format)
+    rest = {name: settings.pop(name) for name in list(settings) if name.startswith(REST)}
+    how = RestSettings(**{name.removeprefix(REST): value for name, value in rest.items()})
     try:
-        sys.exit(service.run(Settings(**settings)))
+        sys.exit(service.run(Settings(**settings, rest=how)))
+    except Misuse as error:
+        raise Failure(str(error), error.hint, code=EXIT_USAGE) from error
     except BadSetting as error:
         raise Failure(str(error), error.hint) from error
 

@@ -70,7 +70,7 @@ async def stream(api: Api, method: str, **call: Any) -> AsyncGenerator[httpx.Res
 
 def as_kube_error(error: Exception) -> KubeError:
     """Turn whatever kr8s, httpx or the socket raises into the error that says what it means."""
-    answer = _response(error)
+    answer = answer_behind(error)
     if answer is None:
         return KubeUnreachable(_describe(error))
     retry_after = answer.headers.get("retry-after", "")
@@ -80,7 +80,7 @@ def as_kube_error(error: Exception) -> KubeError:
     )
 
 
-def _response(error: BaseException | None) -> httpx.Response | None:
+def answer_behind(error: BaseException | None) -> httpx.Response | None:
     """Find the answer behind an error: what kr8s stumbles over in a body hides its status."""
     while error is not None:
         if isinstance(answer := getattr(error, "response", None), httpx.Response):

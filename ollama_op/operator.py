@@ -1,9 +1,10 @@
 """The operator, put together: who watches, who knows, who acts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -11,8 +12,10 @@ import kr8s
 import structlog
 from kr8s.asyncio import Api
 
+from crd.names import ModelName
 from ollama_op.errors import KubeError
 from ollama_op.events import Events
+from ollama_op.gateway import Gateway
 from ollama_op.instance import Instance
 from ollama_op.kube import Kube, as_kube_error
 from ollama_op.lifecycle import Lifecycle
@@ -23,6 +26,7 @@ from ollama_op.subject import Subject
 from ollama_op.supervise import Supervisor
 from ollama_op.survey import Survey
 from ollama_op.watch import Store
+from ollama_op.wire import Entry
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +52,20 @@ class Cluster:
     writes: Api
     watch: Api
     events: Api
+    rest: Api | None = None  # for what clients of the REST API write and ask
 
 
-async def connect(kubeconfig: Path | None) -> Cluster:
+Serve = Callable[[Gateway], Coroutine[Any, Any, None]]
+"""Serves the REST API from what the operator knows and can do, until cancelled."""
+
+
+async def connect(kubeconfig: Path | None, *, rest: bool = False) -> Cluster:
     """Log in to the cluster, waiting for it as long as it takes."""
+    uses = ("writes", "watch", "events", *(("rest",) if rest else ()))
     wait_s = 1.0
     while True:
         try:
-            return Cluster(*[await _api(kubeconfig, use) for use in ("writes", "watch", "events")])
+            return Cluster(*[await _api(kubeconfig, use) for use in uses])
         except KubeError as error:
             log.warning("cluster not reached, will retry", problem=str(error), retry_in_s=wait_s)
         await anyio.sleep(wait_s)
@@ -63,7 +73,7 @@ async def connect(kubeconfig: Path | None) -> Cluster:
 
 
 async def _api(kubeconfig: Path | None, use: str) -> Api:
-    # kr8s hands out one client per set of arguments; the namespace makes these three differ, and
+    # kr8s hands out one client per set of arguments; the namespace makes these differ, and
     # every call names its own.
     path = None if kubeconfig is None else str(kubeconfig)
     try:
@@ -79,11 +89,13 @@ async def operate(
     http: httpx.AsyncClient,
     *,
     health: Health,
+    serve: Serve | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Keep the cluster's OllamaModels on the Ollama server behind `http`, until cancelled.
 
-    `now` is the clock of what is written into statuses; waiting follows the event loop's.
+    `serve` is begun beside it. `now` is the clock of what is written into statuses; waiting follows
+    the event loop's.
     """
     ollama = OllamaClient(http)
     survey = Survey(ollama, interval_s=settings.health_interval_s)
@@ -106,4 +118,18 @@ async def operate(
         tasks.start_soon(reflector.run)
         tasks.start_soon(survey.run)
         tasks.start_soon(events.run)
+        if serve is not None:
+            gateway = Gateway(
+                cluster.rest or cluster.writes,
+                store=store,
+                reflector=reflector,
+                on_server=lambda: _listed(survey),
+            )
+            tasks.start_soon(gateway.run)
+            tasks.start_soon(serve, gateway)
         health.reflector = reflector
+
+
+def _listed(survey: Survey) -> Mapping[ModelName, Entry] | None:
+    """Return the newest list of the server's models, while there is one that can be trusted."""
+    return survey.now.models if survey.looked.is_set() and survey.outage is None else None

@@ -7,14 +7,13 @@ signals.
 
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Sequence
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
-App = Callable[..., Coroutine[Any, Any, None]]
+App = Callable[..., Awaitable[None]]
 
 GRACE_S = 2  # what a request under way gets at shutdown
 
@@ -26,9 +25,15 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: App, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    app: App,
+    sock: socket.socket,
+    *,
+    trusted_proxies: Sequence[str] = (),
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer HTTP on a listening socket until cancelled; ready once `task_status` says so.
+
+    From `trusted_proxies`, addresses or networks, X-Forwarded-For is believed; from nobody else.
 
     Raises: RuntimeError if the server ends by itself.
     """
@@ -39,6 +44,9 @@ async def serve(
         lifespan="off",
         log_config=None,
         access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=GRACE_S,
     )
     server = _Server(config)

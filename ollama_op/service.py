@@ -5,14 +5,15 @@ import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import httpx
 import structlog
 
 from ollama_op.kubeconfig import check_kubeconfig
-from ollama_op.operator import Health, connect, operate
-from ollama_op.settings import BadSetting, Settings
+from ollama_op.operator import Health, Serve, connect, operate
+from ollama_op.settings import Address, BadSetting, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +27,27 @@ def run(settings: Settings) -> int:
     """
     check_kubeconfig(settings.kubeconfig)
     check_proxy()
-    probes = _listen(settings)
+    serve_rest = _get_rest_ready(settings)
+    probes = listen(
+        settings.health_probe_bind_address, "health probes", "--health-probe-bind-address"
+    )
     with unwrapped(BadSetting):
-        return anyio.run(_main, settings, probes)
+        return anyio.run(_main, settings, probes, serve_rest)
+
+
+def _get_rest_ready(settings: Settings) -> Serve | None:
+    """Get ready to serve the REST API, if that is wanted.
+
+    Raises: BadSetting.
+    """
+    wanted = settings.rest
+    wanted.check()
+    if (sock := listen(wanted.address, "the REST API", "--api-server-bind-address")) is None:
+        return None
+    from ollama_op import rest  # noqa: PLC0415 - Litestar takes half a second
+
+    keys = rest.load_keys(wanted)
+    return partial(rest.serve_rest, settings, keys, sock)
 
 
 @contextmanager
@@ -63,11 +82,11 @@ def http_client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, limits=limits)
 
 
-async def _main(settings: Settings, probes: socket.socket | None) -> int:
+async def _main(settings: Settings, probes: socket.socket | None, serve_rest: Serve | None) -> int:
     health = Health()
     log.info("starting", ollama=settings.ollama_api_url, namespace=settings.namespace or "all")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_operate, settings, health)
+        tasks.start_soon(_operate, settings, health, serve_rest)
         if probes is not None:
             tasks.start_soon(_probe, probes, health)
         # Left after the first signal: a second one then ends the process as it always does.
@@ -78,10 +97,10 @@ async def _main(settings: Settings, probes: socket.socket | None) -> int:
     return EXIT_INTERRUPTED if number is signal.SIGINT else 0
 
 
-async def _operate(settings: Settings, health: Health) -> None:
-    cluster = await connect(settings.kubeconfig)
+async def _operate(settings: Settings, health: Health, serve_rest: Serve | None) -> None:
+    cluster = await connect(settings.kubeconfig, rest=serve_rest is not None)
     async with http_client(settings.ollama_api_url) as http:
-        await operate(settings, cluster, http, health=health)
+        await operate(settings, cluster, http, health=health, serve=serve_rest)
 
 
 async def _probe(sock: socket.socket, health: Health) -> None:
@@ -92,16 +111,19 @@ async def _probe(sock: socket.socket, health: Health) -> None:
     await serve(Probes(health), sock)
 
 
-def _listen(settings: Settings) -> socket.socket | None:
-    address = settings.health_probe_bind_address
+def listen(address: Address | None, what: str, flag: str) -> socket.socket | None:
+    """Listen, or not where the address is None.
+
+    Raises: BadSetting.
+    """
     if address is None:
         return None
     try:
         return address.bind()
     except OSError as error:
         raise BadSetting(
-            f"cannot listen on {address} for health probes: {_why(error)}",
-            "set --health-probe-bind-address to a free port, or to 0 for none",
+            f"cannot listen on {address} for {what}: {_why(error)}",
+            f"set {flag} to a free port, or to 0 for none",
         ) from error
 
 

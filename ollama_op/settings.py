@@ -6,6 +6,7 @@ Imports next to nothing: `ollama-op --help` reads this module, and nobody waits 
 import re
 import socket
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ ENV_PREFIX = "OLLAMA_OP_"
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
 LAST_PORT = 65535
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
+_ORIGIN = re.compile(r"https?://[^/\s]+")
 _PRINTABLE = re.compile(r"[!-~]+")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "json", "text")
@@ -56,9 +58,61 @@ class Address:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         return socket.create_server((self.host, self.port), family=family)
 
+    def is_loopback(self) -> bool:
+        """Tell whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def parse_switch(text: str) -> bool:
+    """Read a boolean in any of Go's spellings.
+
+    Raises: BadSetting.
+    """
+    if text.lower() in ("1", "t", "true"):
+        return True
+    if text.lower() in ("", "0", "f", "false"):
+        return False
+    raise BadSetting(f"{text!r} is neither true nor false", "write true or false")
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """Read texts that are parted by commas."""
+    return tuple(part for part in (part.strip() for part in text.split(",")) if part)
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Read the origins that browsers may come from.
+
+    Raises: BadSetting.
+    """
+    origins = parse_list(text)
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise BadSetting(f"{origin!r} is no origin", "write https://models.example, or *")
+    return origins
+
+
+def parse_networks(text: str) -> tuple[str, ...]:
+    """Read addresses or networks.
+
+    Raises: BadSetting.
+    """
+    networks = parse_list(text)
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise BadSetting(f"{network!r} is no address", "write 10.0.0.7 or 10.0.0.0/8") from None
+    return networks
 
 
 def parse_duration(text: str) -> float:
@@ -98,6 +152,47 @@ def parse_url(text: str) -> str:
     return url.rstrip("/")
 
 
+class Misuse(BadSetting):
+    """Values that cannot be meant together: a mistake on the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestSettings:
+    """How to serve the REST API, if at all."""
+
+    enabled: bool = False
+    bind_address: Address | None = field(default=Address("", 8082))
+    key: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    kubernetes_auth: bool = False
+    insecure: bool = False  # let everybody in, from everywhere
+    cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+
+    @property
+    def locked(self) -> bool:
+        """Whether a key or a token is asked for."""
+        return bool(self.key or self.key_file or self.kubernetes_auth)
+
+    @property
+    def address(self) -> Address | None:
+        """Where to listen; None for not at all."""
+        return self.bind_address if self.enabled else None
+
+    def check(self) -> None:
+        """See that a server that everybody can reach lets not everybody in.
+
+        Raises: Misuse.
+        """
+        if self.address is None or self.locked or self.insecure or self.address.is_loopback():
+            return
+        raise Misuse(
+            f"the REST API at {self.address} could be used by everybody who can reach it",
+            "give it a key with --api-server-key-file or --api-server-key, or listen on"
+            " --api-server-bind-address=127.0.0.1:8082; --api-server-insecure goes without",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How to run the operator. Times are in seconds."""
@@ -110,3 +205,4 @@ class Settings:
     stall_timeout_s: float = 300
     progress_interval_s: float = 5  # between writes of a pull's progress
     max_concurrent_pulls: int = 4
+    rest: RestSettings = field(default_factory=RestSettings)

@@ -22,17 +22,21 @@ log = structlog.get_logger(__name__)
 TOMBSTONES = 10_000  # deleted objects remembered, so that a late answer does not revive one
 
 
-class Listener(Protocol):
-    """Who acts on the objects: the supervisor."""
+class Follower(Protocol):
+    """Who wants to know of all objects."""
 
     def offer(self, key: str, item: OllamaModel) -> None:
         """Take in an object, new or changed."""
 
-    def poke(self, key: str) -> None:
-        """Take in that what an object shares with others has changed."""
-
     def retire(self, key: str) -> None:
         """Take in that an object is gone."""
+
+
+class Listener(Follower, Protocol):
+    """Who acts on the objects: the supervisor."""
+
+    def poke(self, key: str) -> None:
+        """Take in that what an object shares with others has changed."""
 
 
 class _Uid(msgspec.Struct):
@@ -51,7 +55,7 @@ class Store:
 
     def __init__(self) -> None:
         self._listener: Listener | None = None
-        self._followers: list[Listener] = []
+        self._followers: list[Follower] = []
         self._models: dict[str, OllamaModel] = {}
         self._wanting: defaultdict[ModelName, set[str]] = defaultdict(set)  # uids of live objects
         self._gone: dict[str, None] = {}
@@ -71,9 +75,9 @@ class Store:
         wanting = self._wanting.get(name) or set[str]()
         return len(wanting) - (uid in wanting)
 
-    def follow(self, listener: Listener) -> None:
-        """Tell `listener` of all objects too, from now on, whoever acts on them."""
-        self._followers.append(listener)
+    def follow(self, follower: Follower) -> None:
+        """Tell `follower` of all objects too, from now on, whoever acts on them."""
+        self._followers.append(follower)
         for model in self._models.values():
             self._tell_followers(model)
 
