@@ -10,10 +10,11 @@ import structlog
 from litestar import Litestar, Response
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler, route
 
 from api import reads, writes
 from api.access import Failures, Keys
-from api.answers import App
+from api.answers import Answer, App
 from api.cors import Cors
 from api.feed import Feed
 from api.files import get_file, served
@@ -102,7 +103,7 @@ def _routes(known: reads.Reads, writer: Writer, *, tokens: bool) -> Any:
     static = served(document(version("ollama-op"), tokens=tokens))
     values = {"reads": known, "writer": writer, "static": static}
     return Litestar(
-        [*HANDLERS, get_file],
+        [*_options(), *HANDLERS, get_file],
         dependencies={
             name: Provide(_give(value), sync_to_thread=False) for name, value in values.items()
         },
@@ -115,6 +116,25 @@ def _routes(known: reads.Reads, writer: Writer, *, tokens: bool) -> Any:
         logging_config=None,
         request_max_body_size=MAX_BODY,
     )
+
+
+def _options() -> list[HTTPRouteHandler]:
+    """Answer OPTIONS with all methods of a path; Litestar itself tells only the first of them."""
+    methods: dict[str, list[str]] = {}
+    for handler in HANDLERS:
+        for path in handler.paths:
+            methods.setdefault(path, []).extend(sorted(handler.http_methods))
+    return [_allowing(path, ", ".join(allowed)) for path, allowed in methods.items()]
+
+
+def _allowing(path: str, methods: str) -> HTTPRouteHandler:
+    answer = Answer(204, headers=[(b"allow", methods.encode())])
+
+    @route(path, http_method=["OPTIONS"])
+    async def options() -> Answer:
+        return answer
+
+    return options
 
 
 def _give(value: object) -> Callable[[], Any]:

@@ -17,6 +17,7 @@ from crd.v1alpha1 import (
     OllamaModelSpec,
     Origin,
     Progress,
+    Reason,
     RefreshWindow,
     State,
     Time,
@@ -230,7 +231,8 @@ def describe(model: OllamaModel) -> Model:
         error=status.error or (spec.problem[:1024] if isinstance(spec, Malformed) else None),
         ready=ready is not None and ready.status == "True",
         reason=ready.reason if ready else None,
-        message=ready.message if ready else None,
+        # What Available means never changes, and would be a sixth of a long list.
+        message=ready.message if ready and ready.reason != Reason.AVAILABLE else None,
         progress=status.progress if status.state is State.PULLING else None,
         stalled=_holds(model, "Stalled"),
         deleting=meta.deletion_timestamp is not None,

@@ -31,6 +31,11 @@ _EXAMPLE: Final = bodies.Model(
     ready=False, reason="Pulling", message="Downloading 0.5 of 1.2 GiB.",
     progress=Progress(completed_bytes=553648128, total_bytes=1321098329, percent=42, text="42%"),
 )  # fmt: skip
+_HEADERS: Final = {
+    "If-Match": "The ETag of the version that is meant; no other one is touched.",
+    "If-None-Match": "The ETag of what the client has already.",
+    "Last-Event-ID": "The id of the last event that was read.",
+}
 _NEW: Final = {"name": "llama3.2", "tag": "1b"}
 _DESCRIPTION: Final = """
 Which models an Ollama server should have. Reads are answered from memory and work while the
@@ -125,7 +130,8 @@ def _paths() -> Object:
 def _list() -> Object:
     return _operation(
         "listModels", "List models", query=ListQuery, headers=["If-None-Match"],
-        answers={200: _json("Models.", "Page"), 304: _plain("Not changed.")}, problems=_TO_READ,
+        answers={200: _json("Models.", "Page"), 304: _plain("Not changed.")},
+        problems=(*_TO_READ, Kind.INVALID),
     )  # fmt: skip
 
 
@@ -261,7 +267,10 @@ def _path_name() -> Object:
 
 
 def _header(name: str) -> Object:
-    return {"name": name, "in": "header", "schema": {"type": "string"}}
+    schema: Object = {"type": "string"}
+    if name == "If-Match":
+        schema["pattern"] = r'^("[0-9]+"|\*)$'
+    return {"name": name, "in": "header", "description": _HEADERS[name], "schema": schema}
 
 
 def _query(kind: type[msgspec.Struct]) -> list[Object]:

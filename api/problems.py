@@ -55,8 +55,8 @@ class Kind(Enum):
     UNSUPPORTED_MEDIA_TYPE = 415, "Media type not supported", (
         "Bodies are `application/json`; PATCH also takes `application/merge-patch+json`."
     )  # fmt: skip
-    INVALID = 422, "Not a possible model", (
-        "The body has the right form, but cannot be meant: a name that Ollama does not take, a"
+    INVALID = 422, "Not possible", (
+        "The request has the right form, but cannot be meant: a name that Ollama does not take, a"
         " time zone that does not exist. `errors` names the field and says what it takes."
     )  # fmt: skip
     TOO_MANY_FAILURES = 429, "Too many failures", (

@@ -17,7 +17,7 @@ import msgspec
 
 from api.answers import JSON, REVALIDATE, Answer
 from api.bodies import Model, describe
-from api.problems import bad_field
+from api.problems import invalid_field
 from crd.v1alpha1 import OllamaModel, State
 
 Key = tuple[str, str]
@@ -170,16 +170,16 @@ def token_for(entry: Entry, wanted: Filter) -> str:
 def key_from(token: str, wanted: Filter) -> Key:
     """Read a `continue`.
 
-    Raises: Problem 400 for one that is not ours, or belongs to other filters.
+    Raises: Problem 422 for one that is not ours, or belongs to other filters.
     """
     try:
         padded = token[:MAX_TOKEN] + "=" * (-len(token) % 4)
         raw = base64.b64decode(padded, altchars=b"-_", validate=True)
         namespace, name, mark = msgspec.json.decode(raw, type=tuple[str, str, str])
     except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
-        raise bad_field("continue", "is not a value that a list has returned") from None
+        raise invalid_field("continue", "is not a value that a list has returned") from None
     if mark != wanted.mark():
-        raise bad_field("continue", "belongs to a list with other filters")
+        raise invalid_field("continue", "belongs to a list with other filters")
     return namespace, name
 
 

@@ -14,7 +14,7 @@ from api.answers import JSON, NO_STORE, Answer
 from api.bodies import Changes, NewModel
 from api.naming import resource_name
 from api.ports import Changed, WriteError, Writer
-from api.problems import Kind, Problem, bad_field
+from api.problems import Kind, Problem, invalid_field
 from api.reads import MODEL, MODELS, Asked, Known, permit
 from api.requests import (
     PATCH_TYPES,
@@ -42,11 +42,23 @@ class Target:
     namespace: str
     name: str
     dry_run: bool
-    version: str | None  # the resourceVersion that it must have, if any
+    if_match: str
+
+    def version(self) -> str | None:
+        """Return the resourceVersion that the object must have, if it must have one.
+
+        Raises: Problem 412 if it is none of ours, so that no object can have it.
+        """
+        if self.if_match == "*":
+            return None
+        number = self.if_match.strip('"')
+        if not (number.isascii() and number.isdecimal()):
+            raise Problem(Kind.PRECONDITION_FAILED, "If-Match is no ETag of a model.")
+        return number
 
     def told(self, error: WriteError) -> Problem:
         """Return the problem that a failed write of this object is."""
-        if isinstance(error, Changed) and self.version is not None:
+        if isinstance(error, Changed) and self.if_match != "*":
             return Problem(Kind.PRECONDITION_FAILED, f"{self.name!r} is not that version any more.")
         return told(error, self.name, self.namespace)
 
@@ -59,14 +71,14 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
     namespace = legal_namespace(query.namespace, reads.namespace)
     if new.namespace is not None:
         if query.namespace not in (UNSET, new.namespace):
-            raise bad_field("namespace", "is not the one in the query")
+            raise invalid_field("namespace", "is not the one in the query")
         namespace = legal_namespace(new.namespace, namespace)
     await permit(request, "create", namespace)
     spec = new.spec()
     check(spec)
     name = new.resource_name or resource_name(spec)
     if not is_legal_name(name):
-        raise bad_field("resourceName", "is no legal name")
+        raise invalid_field("resourceName", "is no legal name")
     try:
         model = await writer.create(namespace, name, spec, dry_run=query.dry_run)
     except WriteError as error:
@@ -82,8 +94,7 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
 @patch(MODEL)
 async def update_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
     """Change the tag or the options of a model."""
-    target = await _target(request, reads, name, "patch")
-    await read_body(request, Changes, PATCH_TYPES)
+    target = await _target(request, reads, name, "patch", body=Changes)
     spec = msgspec.json.decode(await request.body())  # as sent: a default in it is a change, too
     reads.require_list()
     entry = reads.view.get((target.namespace, name))
@@ -98,7 +109,9 @@ async def delete_model(request: Asked, reads: Known, writer: Writing, name: str)
     """Let a model go. It is there, `deleting`, until the operator has removed it from Ollama."""
     target = await _target(request, reads, name, "delete")
     try:
-        await writer.delete(target.namespace, name, version=target.version, dry_run=target.dry_run)
+        await writer.delete(
+            target.namespace, name, version=target.version(), dry_run=target.dry_run
+        )
     except WriteError as error:
         raise target.told(error) from error
     return Answer(204)
@@ -125,25 +138,27 @@ async def resume_model(request: Asked, reads: Known, writer: Writing, name: str)
     return _model(200, await _patch(writer, target, {"spec": {"suspend": None}}))
 
 
-async def _target(request: Asked, reads: Known, name: str, verb: str) -> Target:
+async def _target(
+    request: Asked, reads: Known, name: str, verb: str, *, body: type[Any] | None = None
+) -> Target:
+    """Read what a write is about.
+
+    Raises: Problem 400, 403, 404, 413, 415.
+    """
     query = read_query(request, WriteQuery)
     namespace = legal_namespace(query.namespace, reads.namespace)
     await permit(request, verb, namespace)
+    if body is not None:
+        await read_body(request, body, PATCH_TYPES)
     if not is_legal_name(name):  # and so there can be none; it must not become part of a path
         raise no_model(name, namespace)
-    version = request.headers.get("if-match", "*").strip()
-    if version == "*":
-        return Target(namespace, name, query.dry_run, None)
-    number = version.strip('"')
-    if not (number.isascii() and number.isdecimal()):
-        raise Problem(Kind.PRECONDITION_FAILED, "If-Match is no ETag of a model.")
-    return Target(namespace, name, query.dry_run, number)
+    return Target(namespace, name, query.dry_run, request.headers.get("if-match", "*").strip())
 
 
 async def _patch(writer: Writer, target: Target, change: Patch) -> OllamaModel:
-    if target.version is not None:
+    if (version := target.version()) is not None:
         meta = change.get("metadata", {})
-        change = {**change, "metadata": {**meta, "resourceVersion": target.version}}
+        change = {**change, "metadata": {**meta, "resourceVersion": version}}
     try:
         return await writer.patch(target.namespace, target.name, change, dry_run=target.dry_run)
     except WriteError as error:

@@ -4,10 +4,10 @@ It is a plain ASGI application on anyio alone. Waiting follows `anyio.current_ti
 follow an injected clock, so it runs in virtual time in process as well as behind a socket. The
 contract tests hold it to the real kube-apiserver.
 
-Left out: server-side apply (415), strategic merge patch (415), dry run (400), set-based selectors
-(400), managedFields, CEL and admission, warnings, aggregated discovery, OpenAPI v2, protobuf,
-authentication (everybody may do everything), owner references, and the emptying of a deleted
-namespace. Namespaces need not exist to be used.
+Left out: server-side apply (415), strategic merge patch (415), set-based selectors (400),
+managedFields, CEL and admission, warnings, aggregated discovery, OpenAPI v2, protobuf,
+authentication (everybody may do everything; reviews of others are answered from `people`), owner
+references, and the emptying of a deleted namespace. Namespaces need not exist to be used.
 """
 
 import math
@@ -33,6 +33,7 @@ from ollama_op.sandbox.http import (
     start,
 )
 from ollama_op.sandbox.resources import BUILTIN, custom
+from ollama_op.sandbox.reviews import REVIEWS, People
 from ollama_op.sandbox.rules import Writer
 from ollama_op.sandbox.selectors import selector
 from ollama_op.sandbox.status import ApiError, Object, no_such_path, not_allowed
@@ -61,7 +62,8 @@ class KubeSandbox:
 
     `crd` is the manifest of the one custom resource, by default OllamaModel's. `now` is the clock
     of timestamps and ages. Tests may read `store` and `requests` (method and path of every request
-    so far), and set `intercept`, which is asked before each request for a Fault.
+    so far), and set `intercept`, which is asked before each request for a Fault, and `people`, whom
+    reviews know.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class KubeSandbox:
         self.store = Store()
         self.requests: list[tuple[str, str]] = []
         self.intercept: Callable[[Request], Fault | None] = lambda _request: None
+        self.people: People = {}
         self._verbs = Verbs(self.store, Writer(self.store, now), now)
         crd = render.crd() if crd is None else crd
         resources = (*BUILTIN, custom(crd))
@@ -122,6 +125,8 @@ class KubeSandbox:
             await answer(send, 200, self._documents[path])
         elif path == ACCESS_REVIEW_PATH and request.method == "POST":
             await answer(send, 201, ALLOWED)
+        elif path in REVIEWS and request.method == "POST":
+            await answer(send, 201, REVIEWS[path](request.json_object(), self.people))
         else:
             target = self._target(path)
             if request.method == "GET" and target.name is None and request.flag("watch"):

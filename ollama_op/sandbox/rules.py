@@ -51,9 +51,15 @@ class Writer:
         self._now = now
 
     def create(
-        self, resource: Resource, namespace: str, body: Object, *, strict: bool = False
+        self,
+        resource: Resource,
+        namespace: str,
+        body: Object,
+        *,
+        strict: bool = False,
+        dry_run: bool = False,
     ) -> Object:
-        """Add an object.
+        """Add an object; with `dry_run`, only return what it would be.
 
         Raises: ApiError 400, 409 if the name is taken, 422.
         """
@@ -80,7 +86,7 @@ class Writer:
         if resource.has_status:
             new.pop("status", None)
         new = complete(resource, {**resource.initial, **new})
-        return self._store.put(resource.plural, (namespace, name), new)
+        return new if dry_run else self._store.put(resource.plural, (namespace, name), new)
 
     def update(
         self,
@@ -91,10 +97,12 @@ class Writer:
         status: bool = False,
         whole: bool = False,
         strict: bool = False,
+        dry_run: bool = False,
     ) -> Object:
         """Replace an object, or only its status, by what `change` makes of it.
 
-        `whole` says that the client sent all of it (PUT), so that the identity in it counts.
+        `whole` says that the client sent all of it (PUT), so that the identity in it counts. With
+        `dry_run`, nothing is replaced, only returned.
 
         Raises: ApiError 400, 404, 409 if it was meant for another state, 422.
         """
@@ -112,13 +120,19 @@ class Writer:
             return old
         if resource.schema and _intent(new) != _intent(old):
             new["metadata"] = {**meta, "generation": meta["generation"] + 1}
+        if dry_run:
+            return new
         if "deletionTimestamp" in meta and "finalizers" not in meta:
             self._store.remove(resource.plural, key)
             return new
         return self._store.put(resource.plural, key, new)
 
-    def delete(self, resource: Resource, key: Key, options: DeleteOptions) -> tuple[Object, bool]:
+    def delete(
+        self, resource: Resource, key: Key, options: DeleteOptions, *, dry_run: bool = False
+    ) -> tuple[Object, bool]:
         """Delete an object, or mark it if it has finalizers; tell whether it is gone.
+
+        With `dry_run`, only tell.
 
         Raises: ApiError 404, 409 if a precondition fails.
         """
@@ -127,7 +141,7 @@ class Writer:
         subject = resource.subject(key[1])
         _check_preconditions(subject, meta, asked.uid, asked.resource_version)
         if not meta.get("finalizers"):
-            return self._store.remove(resource.plural, key), True
+            return old if dry_run else self._store.remove(resource.plural, key), True
         if "deletionTimestamp" in meta:
             return old, False
         generation = {"generation": meta["generation"] + 1} if "generation" in meta else {}
@@ -137,7 +151,8 @@ class Writer:
             "deletionTimestamp": self._timestamp(),
             "deletionGracePeriodSeconds": 0,
         }
-        return self._store.put(resource.plural, key, {**old, "metadata": meta}), False
+        dying = {**old, "metadata": meta}
+        return dying if dry_run else self._store.put(resource.plural, key, dying), False
 
     def existing(self, resource: Resource, key: Key) -> Object:
         """Return an object as it is stored.

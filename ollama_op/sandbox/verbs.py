@@ -12,7 +12,7 @@ from ollama_op.sandbox.patching import patcher
 from ollama_op.sandbox.resources import Resource
 from ollama_op.sandbox.rules import DeleteOptions, Writer
 from ollama_op.sandbox.selectors import selector
-from ollama_op.sandbox.status import Object, bad_request, no_such_path, not_allowed
+from ollama_op.sandbox.status import ApiError, Object, bad_request, no_such_path, not_allowed
 from ollama_op.sandbox.storage import Key, Store
 from ollama_op.sandbox.table import table
 
@@ -57,8 +57,8 @@ class Verbs:
             raise no_such_path()
         if verb not in target.resource.verbs:
             raise not_allowed()
-        if verb not in ("list", "get") and request.query.get("dryRun"):
-            raise bad_request("the sandbox has no dry run")
+        if verb not in ("list", "get"):
+            _check_dry_run(request)
         calls: dict[str, Callable[[Target, Request], Answer]] = {
             "list": self._list,
             "get": self._get,
@@ -96,7 +96,9 @@ class Verbs:
     def _create(self, target: Target, request: Request) -> Answer:
         resource = target.resource
         body = resource.stored(_body(resource, request))
-        obj = self.writer.create(resource, target.key[0], body, strict=_strict(request))
+        obj = self.writer.create(
+            resource, target.key[0], body, strict=_strict(request), dry_run=_dry_run(request)
+        )
         return 201, self.shown(resource, obj, request)
 
     def _update(self, target: Target, request: Request) -> Answer:
@@ -110,12 +112,14 @@ class Verbs:
             status=target.subresource is not None,
             whole=not patch,
             strict=_strict(request),
+            dry_run=_dry_run(request),
         )
         return 200, self.shown(resource, obj, request)
 
     def _delete(self, target: Target, request: Request) -> Answer:
         resource = target.resource
-        obj, gone = self.writer.delete(resource, target.key, _options(request))
+        options, dry_run = _options(request), _dry_run(request)
+        obj, gone = self.writer.delete(resource, target.key, options, dry_run=dry_run)
         if not gone:
             return 200, resource.shown(obj)
         details = resource.subject(obj["metadata"]["name"]).details(uid=obj["metadata"]["uid"])
@@ -127,7 +131,8 @@ class Verbs:
         selects = selector(resource, target.only_namespace, request)
         _, objects = page(self.store, resource.plural, selects, request)
         for obj in objects:
-            self.writer.delete(resource, (target.key[0], obj["metadata"]["name"]), options)
+            key = target.key[0], obj["metadata"]["name"]
+            self.writer.delete(resource, key, options, dry_run=_dry_run(request))
         return 200, _listing(resource, {"resourceVersion": str(self.store.revision)}, objects)
 
 
@@ -176,6 +181,21 @@ def _options(request: Request) -> DeleteOptions:
         return msgspec.convert(request.json_object(), DeleteOptions)
     except msgspec.ValidationError as error:
         raise bad_request(f"DeleteOptions cannot be read: {error}") from error
+
+
+def _check_dry_run(request: Request) -> None:
+    """Refuse what dryRun cannot be.
+
+    Raises: ApiError 422.
+    """
+    asked = request.query.get("dryRun", "All")
+    if asked != "All":
+        message = f'Unsupported value: "{asked}": supported values: "All"'
+        raise ApiError(422, "Invalid", f"dryRun: {message}")
+
+
+def _dry_run(request: Request) -> bool:
+    return "dryRun" in request.query
 
 
 def _always(body: Object) -> Callable[[Object], Object]:
