@@ -22,6 +22,7 @@ from api.view import Entry, Key, View
 QUEUE: Final = 256  # events that may wait for one reader
 MEMORY: Final = 1024  # past events that a reader who comes back can be told of
 PING_S: Final = 15.0
+STREAM_S: Final = 1800.0  # then the client comes back, and is asked for its key again
 PING: Final = b": ping\n\n"
 RETRY: Final = b"retry: 3000\n\n"
 _HEADERS: Final[list[Header]] = [
@@ -164,7 +165,8 @@ class Stream:
         with self.feed.reading(self.wants) as reader, reader.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_wait_for_leave, receive, reader)
-                await self._write(reader, send)
+                with anyio.move_on_after(STREAM_S):
+                    await self._write(reader, send)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 tasks.cancel_scope.cancel()
 

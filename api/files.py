@@ -5,11 +5,12 @@ from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from mimetypes import guess_type
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.handlers import get
-from litestar.params import Dependency
+from litestar.params import SkipValidation
 
 from api.answers import Answer, Header
 from api.problems import Kind, Problem, page
@@ -46,7 +47,7 @@ def served(openapi: bytes) -> Files:
 
 @get(["/", "/docs", "/docs/{name:str}", "/page/{name:str}", "/openapi.json"])
 async def get_file(
-    request: Request[Any, Any, Any], static: Annotated[Files, Dependency(skip_validation=True)]
+    request: Request[Any, Any, Any], static: NamedDependency[SkipValidation[Files]]
 ) -> Answer:
     """Serve a file."""
     answer = static.get(request.scope["path"])

@@ -33,15 +33,16 @@ class InvalidKeyFileError(ValueError):
     """The file has no keys that can be used. The message never repeats a value of it."""
 
 
+_Namespace = Annotated[str, Meta(pattern=NAMESPACE)]
+
+
 class _Key(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: [Scope.READ, Scope.WRITE]
     )
-    namespaces: Annotated[
-        list[Annotated[str, Meta(pattern=NAMESPACE)]] | None, Meta(min_length=1)
-    ] = None
+    namespaces: Annotated[list[_Namespace], Meta(min_length=1)] | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.handlers import get
-from litestar.params import Dependency
+from litestar.params import FromPath, SkipValidation
 
 from api.access import Caller
 from api.answers import JSON, NO_STORE, REVALIDATE, Answer, Header
@@ -83,7 +84,7 @@ class Reads:
         return answer if age_s < 1 else answer.having((b"x-view-age", b"%d" % age_s))
 
 
-Known = Annotated[Reads, Dependency(skip_validation=True)]
+Known = NamedDependency[SkipValidation[Reads]]
 
 
 def matches(header: bytes, etag: bytes) -> bool:
@@ -146,7 +147,7 @@ async def list_models(request: Asked, reads: Known) -> Answer:
 
 
 @get(MODEL)
-async def get_model(request: Asked, reads: Known, name: str) -> Answer:
+async def get_model(request: Asked, reads: Known, name: FromPath[str]) -> Answer:
     """Read one model."""
     namespace = legal_namespace(read_query(request, OneQuery).namespace, reads.namespace)
     await permit(request, "get", namespace)
@@ -169,7 +170,7 @@ async def _helped(problem: Problem, request: Asked, reads: Known, name: str) -> 
 
 
 @get(f"{MODEL}/events")
-async def watch_model(request: Asked, reads: Known, name: str) -> Stream:
+async def watch_model(request: Asked, reads: Known, name: FromPath[str]) -> Stream:
     """Follow one model, by server-sent events."""
     namespace = legal_namespace(read_query(request, EventsQuery).namespace, reads.namespace)
     await permit(request, "watch", namespace)

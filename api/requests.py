@@ -27,13 +27,16 @@ _IN_MESSAGE: Final = re.compile(r"field `(.*)`")
 _AT: Final = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 
-class OneQuery(msgspec.Struct, rename="camel"):
-    """What can be said about the model that a path names."""
+class OneQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What can be said about the model that a path names.
+
+    What is not known is refused: DELETE with a misspelt `namespace` would hit another model.
+    """
 
     namespace: Namespace | UnsetType = UNSET
 
 
-class WriteQuery(OneQuery, rename="camel"):
+class WriteQuery(OneQuery, rename="camel", forbid_unknown_fields=True):
     """What can be said about a write."""
 
     dry_run: Annotated[
@@ -41,7 +44,7 @@ class WriteQuery(OneQuery, rename="camel"):
     ] = False
 
 
-class ListQuery(OneQuery, rename="camel"):
+class ListQuery(OneQuery, rename="camel", forbid_unknown_fields=True):
     """What a list can be narrowed to."""
 
     state: Annotated[State | UnsetType, Meta(description="Only models in this state.")] = UNSET
@@ -55,7 +58,7 @@ class ListQuery(OneQuery, rename="camel"):
     ) = msgspec.field(default=UNSET, name="continue")
 
 
-class EventsQuery(OneQuery, rename="camel"):
+class EventsQuery(OneQuery, rename="camel", forbid_unknown_fields=True):
     """What a stream of events can be narrowed to."""
 
 

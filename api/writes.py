@@ -1,20 +1,22 @@
 """What can be changed. Each write is one to Kubernetes; the operator then does what it takes."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
+from litestar.di import NamedDependency
 from litestar.handlers import delete, patch, post
-from litestar.params import Dependency
+from litestar.params import FromPath, SkipValidation
 from msgspec import UNSET
 
 from api.answers import JSON, NO_STORE, Answer
 from api.bodies import Changes, NewModel
 from api.naming import resource_name
 from api.ports import Changed, WriteError, Writer
-from api.problems import Kind, Problem, invalid_field
+from api.problems import Kind, Problem, bad_field, invalid_field
 from api.reads import MODEL, MODELS, Asked, Known, permit
 from api.requests import (
     PATCH_TYPES,
@@ -29,9 +31,11 @@ from api.telling import no_model, told
 from api.view import Entry
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
 
-Writing = Annotated[Writer, Dependency(skip_validation=True)]
+Named = FromPath[str]
+Writing = NamedDependency[SkipValidation[Writer]]
 Patch = Mapping[str, Any]
 
+_ETAG: Final = re.compile(r'"([0-9]+)"', re.ASCII)
 _REFRESH: Final = {"metadata": {"annotations": {REFRESH: ANY_REFRESH}}}
 
 
@@ -47,14 +51,14 @@ class Target:
     def version(self) -> str | None:
         """Return the resourceVersion that the object must have, if it must have one.
 
-        Raises: Problem 412 if it is none of ours, so that no object can have it.
+        Raises: Problem 400.
         """
         if self.if_match == "*":
             return None
-        number = self.if_match.strip('"')
-        if not (number.isascii() and number.isdecimal()):
-            raise Problem(Kind.PRECONDITION_FAILED, "If-Match is no ETag of a model.")
-        return number
+        match = _ETAG.fullmatch(self.if_match)
+        if match is None:
+            raise bad_field("If-Match", "is no ETag of a model")
+        return match[1]
 
     def told(self, error: WriteError) -> Problem:
         """Return the problem that a failed write of this object is."""
@@ -92,7 +96,7 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
 
 
 @patch(MODEL)
-async def update_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+async def update_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
     """Change the tag or the options of a model."""
     target = await _target(request, reads, name, "patch", body=Changes)
     spec = msgspec.json.decode(await request.body())  # as sent: a default in it is a change, too
@@ -105,7 +109,7 @@ async def update_model(request: Asked, reads: Known, writer: Writing, name: str)
 
 
 @delete(MODEL, status_code=200)  # Litestar forbids a body with 204; the answer says 204 by itself
-async def delete_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+async def delete_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
     """Let a model go. It is there, `deleting`, until the operator has removed it from Ollama."""
     target = await _target(request, reads, name, "delete")
     try:
@@ -118,21 +122,21 @@ async def delete_model(request: Asked, reads: Known, writer: Writing, name: str)
 
 
 @post(f"{MODEL}/refresh", status_code=202)
-async def refresh_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+async def refresh_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
     """Ask the registry for the newest version of a model. The answer does not wait for it."""
     target = await _target(request, reads, name, "patch")
     return _model(202, await _patch(writer, target, _REFRESH))
 
 
 @post(f"{MODEL}/suspend", status_code=200)
-async def suspend_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+async def suspend_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
     """Leave a model as it is: no pull, no check."""
     target = await _target(request, reads, name, "patch")
     return _model(200, await _patch(writer, target, {"spec": {"suspend": True}}))
 
 
 @post(f"{MODEL}/resume", status_code=200)
-async def resume_model(request: Asked, reads: Known, writer: Writing, name: str) -> Answer:
+async def resume_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
     """Care for a model again."""
     target = await _target(request, reads, name, "patch")
     return _model(200, await _patch(writer, target, {"spec": {"suspend": None}}))
