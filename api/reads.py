@@ -23,6 +23,7 @@ from api.view import Entry, Filter, Key, View, joined, key_from, token_for
 
 MODELS: Final = "/api/v1/models"
 MODEL: Final = "/api/v1/models/{name:str}"
+ROUTE: Final = "/api/v1/models/{name}"  # as it is counted
 SOON: Final = {"retry-after": "2"}
 
 Asked = Request[Caller, Any, Any]
@@ -62,13 +63,16 @@ class Reads:
         return self.dated(entry.answer)
 
     def hot(self, path: str, if_none_match: bytes) -> tuple[str, Answer] | None:
-        """Answer the two requests that come most often; None for all others."""
+        """Answer the two requests that come most often, where all is well; None for all others."""
+        if not self.reader.is_listed():
+            return None
         if path == MODELS:
             return MODELS, self.all(if_none_match)
         head, _, name = path.rpartition("/")
-        if head != MODELS or not name:
+        key = (self.namespace, name)
+        if head != MODELS or self.view.get(key) is None:
             return None
-        return MODEL, self.one((self.namespace, name), if_none_match)
+        return ROUTE, self.one(key, if_none_match)
 
     def require_list(self) -> None:
         """See that all models are known.
