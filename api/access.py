@@ -90,7 +90,11 @@ class Keys:
 
 
 class Failures:
-    """Counts wrong keys by address, in windows of time. The table is bounded."""
+    """Counts the different wrong keys of an address, in windows of time. The table is bounded.
+
+    One wrong key that comes again and again is no guess but a client that was not told of a new
+    key, and must not lock out all who share its address.
+    """
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class Failures:
         addresses: int = 10_000,
     ) -> None:
         self._now, self._limit, self._window_s, self._addresses = now, limit, window_s, addresses
-        self._table: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when begun, how many
+        self._table: OrderedDict[str, tuple[float, set[bytes]]] = OrderedDict()  # since when, what
 
     def __len__(self) -> int:
         """Count the addresses that are remembered."""
@@ -111,17 +115,18 @@ class Failures:
         """Return for how long no key from this address is looked at; 0 if it is."""
         if not self._table or (entry := self._table.get(_network(address))) is None:
             return 0
-        began, count = entry
+        began, wrong = entry
         left_s = began + self._window_s - self._now()
-        return max(left_s, 0) if count >= self._limit else 0
+        return max(left_s, 0) if len(wrong) >= self._limit else 0
 
-    def note(self, address: str) -> None:
-        """Count a wrong key."""
+    def note(self, address: str, presented: bytes) -> None:
+        """Take in a wrong key."""
         network, now = _network(address), self._now()
-        began, count = self._table.pop(network, (now, 0))
+        began, wrong = self._table.pop(network, (now, set[bytes]()))
         if now - began >= self._window_s:
-            began, count = now, 0
-        self._table[network] = (began, count + 1)
+            began, wrong = now, set()
+        wrong.add(sha256(presented).digest()[:8])
+        self._table[network] = (began, wrong)
         if len(self._table) > self._addresses:
             self._table.popitem(last=False)  # the one that has failed least recently
 

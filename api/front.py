@@ -62,7 +62,7 @@ class Door:
             )
         caller = await self._find(key, bearer)
         if caller is None:
-            self._failures.note(address)
+            self._failures.note(address, key or bearer or b"")
             raise self._unauthorized("That key is not valid.")
         return caller
 

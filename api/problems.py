@@ -60,8 +60,8 @@ class Kind(Enum):
         " time zone that does not exist. `errors` names the field and says what it takes."
     )  # fmt: skip
     TOO_MANY_FAILURES = 429, "Too many failures", (
-        "Too many wrong keys came from this address. The header `Retry-After` says for how many"
-        " seconds no key is looked at."
+        "Too many different wrong keys came from this address. The header `Retry-After` says for"
+        " how many seconds no key is looked at."
     )  # fmt: skip
     INTERNAL = 500, "Internal error", "A bug. The operator's log has the details."
     KUBERNETES_UNAVAILABLE = 503, "Kubernetes unavailable", (

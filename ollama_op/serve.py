@@ -6,6 +6,7 @@ signals.
 """
 
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
 
@@ -16,6 +17,10 @@ from anyio.abc import TaskStatus
 App = Callable[..., Awaitable[None]]
 
 GRACE_S = 2  # what a request under way gets at shutdown
+
+
+UNREAD_MS = 60_000  # how long a client may leave unread what was sent to it
+HUNG_UP = "ASGI callable returned without completing response."
 
 
 class _Server(uvicorn.Server):
@@ -39,6 +44,9 @@ async def serve(
     """
     # uvicorn writes head and body apart; held back until acknowledged, each answer takes 40 ms.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: what nobody takes is not kept for ever
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -61,6 +69,11 @@ async def serve(
             raise RuntimeError("the HTTP server could not start") from error
         if not server.should_exit:
             raise RuntimeError("the HTTP server stopped by itself")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell what is a mistake from what is meant: a stream hangs up on who does not read it."""
+    return record.msg != HUNG_UP
 
 
 async def _announce(server: _Server, task_status: TaskStatus[None]) -> None:
