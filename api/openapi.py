@@ -269,7 +269,7 @@ def _path_name() -> Object:
 def _header(name: str) -> Object:
     schema: Object = {"type": "string"}
     if name == "If-Match":
-        schema["pattern"] = r'^("[0-9]+"|\*)$'
+        schema["pattern"] = r'^("[0-9]+"|[0-9]+|\*)$'
     return {"name": name, "in": "header", "description": _HEADERS[name], "schema": schema}
 
 

@@ -35,7 +35,7 @@ Named = FromPath[str]
 Writing = NamedDependency[SkipValidation[Writer]]
 Patch = Mapping[str, Any]
 
-_ETAG: Final = re.compile(r'"([0-9]+)"', re.ASCII)
+_ETAG: Final = re.compile(r'("?)([0-9]+)\1')  # shells eat the quotes that HTTP wants
 _REFRESH: Final = {"metadata": {"annotations": {REFRESH: ANY_REFRESH}}}
 
 
@@ -58,7 +58,7 @@ class Target:
         match = _ETAG.fullmatch(self.if_match)
         if match is None:
             raise bad_field("If-Match", "is no ETag of a model")
-        return match[1]
+        return match[2]
 
     def told(self, error: WriteError) -> Problem:
         """Return the problem that a failed write of this object is."""

@@ -350,9 +350,11 @@ async def test_if_match_holds_a_write_to_a_version(client, written):
     await client.delete(f"{MODELS}/a", headers={"if-match": etag})
     assert written.calls.pop()[3] == "5"
     written.answer = Changed("no")
-    for headers, code in (({"if-match": etag}, 412), ({"if-match": "*"}, 409), ({}, 409)):
-        answer = await client.post(f"{MODELS}/a/suspend", headers=headers)
+    answers = {etag: 412, "5": 412, "*": 409, 'W/"5"': 400, "x": 400, "": 400, '"5': 400}
+    for header, code in answers.items():
+        answer = await client.post(f"{MODELS}/a/suspend", headers={"if-match": header})
         assert answer.status_code == code
+    assert (await client.post(f"{MODELS}/a/suspend")).status_code == 409
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import structlog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,6 +26,7 @@ COMMAND = Path(sys.executable).with_name("schemathesis")
 
 def main(*flags: str) -> int:
     """Run schemathesis; return its exit code."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
     return anyio.run(_verify, flags)
 
 
