@@ -14,7 +14,7 @@ from litestar.params import SkipValidation
 
 from api.answers import Answer, Header
 from api.problems import Kind, Problem, page
-from api.reads import matches
+from api.view import matches
 
 # Nothing from elsewhere, no inline script. Swagger UI has its icons in data: URLs, in its CSS.
 CSP: Final[Header] = (

@@ -19,7 +19,7 @@ from api.ports import Reader
 from api.problems import Kind, Problem
 from api.requests import EventsQuery, ListQuery, OneQuery, legal_namespace, read_query
 from api.telling import no_model
-from api.view import Entry, Filter, Key, View, joined, key_from, token_for
+from api.view import Entry, Filter, Key, View, joined, key_from, matches, token_for
 
 MODELS: Final = "/api/v1/models"
 MODEL: Final = "/api/v1/models/{name:str}"
@@ -58,9 +58,7 @@ class Reads:
         entry = self.view.get(key)
         if entry is None:
             raise no_model(key[1], key[0])
-        if if_none_match and matches(if_none_match, entry.etag):
-            return self.dated(entry.not_modified)
-        return self.dated(entry.answer)
+        return self.dated(entry.answer(if_none_match))
 
     def hot(self, path: str, if_none_match: bytes) -> tuple[str, Answer] | None:
         """Answer the two requests that come most often, where all is well; None for all others."""
@@ -89,14 +87,6 @@ class Reads:
 
 
 Known = NamedDependency[SkipValidation[Reads]]
-
-
-def matches(header: bytes, etag: bytes) -> bool:
-    """Tell whether an If-None-Match names this entity tag."""
-    if header == etag:
-        return True
-    tags = [tag.strip().removeprefix(b"W/") for tag in header.split(b",")]
-    return etag in tags or tags == [b"*"]
 
 
 async def permit(request: Asked, verb: str, namespace: str | None) -> None:

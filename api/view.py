@@ -29,17 +29,7 @@ MAX_TOKEN = 1024  # characters of a `continue`; the longest that can be ours is 
 class Entry:
     """One object as it is sent."""
 
-    __slots__ = (
-        "answer",
-        "body",
-        "etag",
-        "haystack",
-        "key",
-        "model",
-        "not_modified",
-        "state",
-        "uid",
-    )
+    __slots__ = ("body", "etag", "haystack", "key", "model", "state", "uid")
 
     def __init__(self, model: OllamaModel) -> None:
         meta = model.metadata
@@ -49,9 +39,21 @@ class Entry:
         self.body = msgspec.json.encode(said)
         self.haystack = _haystack(said)
         self.etag = f'"{meta.resource_version}"'.encode()
+
+    def answer(self, if_none_match: bytes = b"") -> Answer:
+        """Answer with the model, unless the client has it already."""
         headers = ((b"etag", self.etag), REVALIDATE)
-        self.answer = Answer(200, self.body, (JSON, *headers))
-        self.not_modified = Answer(304, headers=headers)
+        if if_none_match and matches(if_none_match, self.etag):
+            return Answer(304, headers=headers)
+        return Answer(200, self.body, (JSON, *headers))
+
+
+def matches(header: bytes, etag: bytes) -> bool:
+    """Tell whether an If-None-Match names this entity tag."""
+    if header == etag:
+        return True
+    tags = [tag.strip().removeprefix(b"W/") for tag in header.split(b",")]
+    return etag in tags or tags == [b"*"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,153 @@
+"""The flags of the REST API, and what the process refuses to begin with."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from ollama_op import cli
+from ollama_op.service import listen
+from ollama_op.settings import (
+    Address,
+    BadSetting,
+    Misuse,
+    RestSettings,
+    parse_networks,
+    parse_origins,
+    parse_switch,
+)
+
+KUBECONFIG = """
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {}}]
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the operator with these flags until it refuses; return code, error and hint."""
+    config = tmp_path / "config"
+    config.write_text(KUBECONFIG)
+
+    def call(*flags: str) -> tuple[int, str, str]:
+        command = ["ollama-op", "run", f"--kubeconfig={config}", "--enable-api-server", *flags]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        error, hint = capsys.readouterr().err.splitlines()
+        return end.value.code, error, hint
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("how", "fine"),
+    [
+        ({}, False),
+        ({"enabled": False}, True),
+        ({"bind_address": None}, True),
+        ({"key": "k"}, True),
+        ({"key": ""}, False),
+        ({"key_file": "keys"}, True),
+        ({"kubernetes_auth": True}, True),
+        ({"insecure": True}, True),
+        ({"bind_address": Address("127.0.0.1", 1)}, True),
+        ({"bind_address": Address("127.1.2.3", 1)}, True),
+        ({"bind_address": Address("::1", 1)}, True),
+        ({"bind_address": Address("localhost", 1)}, True),
+        ({"bind_address": Address("10.0.0.1", 1)}, False),
+        ({"bind_address": Address("::", 1)}, False),
+        ({"bind_address": Address("host.example", 1)}, False),
+    ],
+)
+def test_a_door_for_everybody_has_to_be_asked_for(how, fine):
+    """Without a key it is loopback only, or --api-server-insecure."""
+    settings = RestSettings(**{"enabled": True} | how)
+    if fine:
+        settings.check()
+    else:
+        with pytest.raises(Misuse):
+            settings.check()
+
+
+def test_an_open_door_is_a_mistake_on_the_command_line(run):
+    """Exit code 2, and what to do."""
+    code, error, hint = run("--api-server-bind-address=:8082")
+    assert code == 2
+    assert error == "error: the REST API at :8082 could be used by everybody who can reach it"
+    assert "--api-server-key-file" in hint
+
+
+def test_a_key_file_that_is_none_is_told_at_the_start(run, tmp_path):
+    """By name, and never with what is in it."""
+    (tmp_path / "keys").write_text("keys: [{name: x, sha256: my-own-key}]")
+    code, error, hint = run(
+        f"--api-server-key-file={tmp_path / 'keys'}", "--api-server-bind-address=127.0.0.1:0"
+    )
+    assert (code, "keys[0].sha256" in error, "docs/rest.md" in hint) == (1, True, True)
+    assert "my-own-key" not in error + hint
+
+
+def test_a_busy_port_is_told(run):
+    """With the flag that helps."""
+    with Address("127.0.0.1", 0).bind() as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        code, error, hint = run(f"--api-server-bind-address={address}")
+    assert code == 1
+    assert error == f"error: cannot listen on {address} for the REST API: Address already in use"
+    assert hint == "hint: set --api-server-bind-address to a free port, or to 0 for none"
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--api-server-cors-origins=models.example", "no origin"),
+        ("--api-server-trusted-proxies=proxy", "no address"),
+        ("--api-server-insecure=maybe", "neither true nor false"),
+    ],
+)
+def test_a_flag_that_cannot_be_meant_is_refused(run, flag, words):
+    """Exit code 2, with the value and what would do."""
+    code, error, _hint = run(flag)
+    assert (code, words in error) == (2, True)
+
+
+def test_the_key_is_in_no_repr():
+    """Whatever prints the settings one day."""
+    assert "hunter2" not in repr(RestSettings(key="hunter2"))
+
+
+def test_lists_and_switches_are_read():
+    """Commas part; switches are Go's."""
+    assert parse_origins("https://a.example, http://b:3000") == (
+        "https://a.example",
+        "http://b:3000",
+    )
+    assert parse_networks("10.0.0.0/8,::1") == ("10.0.0.0/8", "::1")
+    assert [parse_switch(text) for text in ("T", "1", "false", "")] == [True, True, False, False]
+    with pytest.raises(BadSetting):
+        parse_networks("10.0.0.1/8")
+
+
+def test_no_address_is_no_socket():
+    """0 stands for off."""
+    assert listen(None, "x", "--x") is None
+
+
+def test_who_does_not_serve_rest_does_not_wait_for_litestar():
+    """Neither for help, nor in `run` without the flag."""
+    code = "import sys; import ollama_op.cli, ollama_op.service; print('litestar' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+def test_keys_are_known_by_their_hash_alone():
+    """Also the one from the command line."""
+    from ollama_op.rest import load_keys  # noqa: PLC0415 - what the test above is about
+
+    keys = load_keys(RestSettings(key="k"))
+    assert keys.fixed[0].sha256 == hashlib.sha256(b"k").digest()
+    assert keys.find(b"k") is not None
