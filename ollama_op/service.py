@@ -28,9 +28,8 @@ def run(settings: Settings) -> int:
     check_kubeconfig(settings.kubeconfig)
     check_proxy()
     serve_rest = _get_rest_ready(settings)
-    probes = listen(
-        settings.health_probe_bind_address, "health probes", "--health-probe-bind-address"
-    )
+    address = settings.health_probe_bind_address
+    probes = address and listen(address, "health probes", "--health-probe-bind-address")
     with unwrapped(BadSetting):
         return anyio.run(_main, settings, probes, serve_rest)
 
@@ -42,11 +41,12 @@ def _get_rest_ready(settings: Settings) -> Serve | None:
     """
     wanted = settings.rest
     wanted.check()
-    if (sock := listen(wanted.address, "the REST API", "--api-server-bind-address")) is None:
+    if wanted.address is None:
         return None
     from ollama_op import rest  # noqa: PLC0415 - Litestar takes half a second
 
     keys = rest.load_keys(wanted)
+    sock = listen(wanted.address, "the REST API", "--api-server-bind-address")
     return partial(rest.serve_rest, settings, keys, sock)
 
 
@@ -111,13 +111,11 @@ async def _probe(sock: socket.socket, health: Health) -> None:
     await serve(Probes(health), sock)
 
 
-def listen(address: Address | None, what: str, flag: str) -> socket.socket | None:
-    """Listen, or not where the address is None.
+def listen(address: Address, what: str, flag: str) -> socket.socket:
+    """Listen.
 
     Raises: BadSetting.
     """
-    if address is None:
-        return None
     try:
         return address.bind()
     except OSError as error:

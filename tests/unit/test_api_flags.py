@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from ollama_op import cli
-from ollama_op.service import listen
 from ollama_op.settings import (
     Address,
     BadSetting,
@@ -130,11 +129,6 @@ def test_lists_and_switches_are_read():
     assert [parse_switch(text) for text in ("T", "1", "false", "")] == [True, True, False, False]
     with pytest.raises(BadSetting):
         parse_networks("10.0.0.1/8")
-
-
-def test_no_address_is_no_socket():
-    """0 stands for off."""
-    assert listen(None, "x", "--x") is None
 
 
 def test_who_does_not_serve_rest_does_not_wait_for_litestar():
