@@ -29,7 +29,8 @@ def run(settings: Settings) -> int:
     check_proxy()
     serve_rest = _get_rest_ready(settings)
     address = settings.health_probe_bind_address
-    probes = address and listen(address, "health probes", "--health-probe-bind-address")
+    flag = "--health-probe-bind-address"
+    probes = None if address is None else listen(address, "health probes", flag)
     with unwrapped(BadSetting):
         return anyio.run(_main, settings, probes, serve_rest)
 
