@@ -14,7 +14,7 @@ demo *flags: venv
     @{{ bin }}/ollama-op demo {{ flags }}
 
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
-test: check unit crash property contract e2e newest
+test: check unit crash property contract e2e browser newest
 
 # The quick tests, in virtual time
 unit *flags: venv
@@ -47,6 +47,23 @@ contract *flags: venv assets
 # The operator on real etcd, kube-apiserver and Ollama
 e2e *flags: venv assets
     {{ bin }}/pytest tests/e2e {{ flags }}
+
+# The page in a real headless Chromium
+browser *flags: venv browser-install
+    {{ bin }}/pytest tests/browser {{ flags }}
+
+# Install Debian's Chromium and its driver, unless they are there
+browser-install:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null && exit 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "error: chromium and chromedriver are not on the PATH" >&2
+        echo "hint: sudo apt-get install chromium chromium-driver" >&2
+        exit 2
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver
 
 # Unit and contract tests on the newest Python that this machine has, if that is another one
 newest: assets
@@ -81,6 +98,10 @@ fmt: venv
 # Render config/crd from the structs
 crd: venv
     {{ bin }}/python -m crd.render
+
+# Render the page /docs/reasons from docs/reasons.md
+guide: venv
+    {{ bin }}/python -m api.guide
 
 # Build the real etcd, kube-apiserver, kubectl and Ollama; ends with the folder they are in
 assets: venv

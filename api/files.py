@@ -16,10 +16,17 @@ from api.answers import Answer, Header
 from api.problems import Kind, Problem, page
 from api.view import matches
 
-# Nothing from elsewhere, no inline script. Swagger UI has its icons in data: URLs, in its CSS.
-CSP: Final[Header] = (
+# Nothing from elsewhere, and no inline script.
+_POLICY: Final = (
+    b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+    b" object-src 'none'"
+)
+CSP: Final[Header] = (b"content-security-policy", _POLICY)
+# Swagger UI draws its arrows from data: addresses in its style sheet, and sets styles on elements
+# from its script. Neither can load or run anything.
+REFERENCE_CSP: Final[Header] = (
     b"content-security-policy",
-    b"default-src 'self'; img-src 'self' data:; object-src 'none'; frame-ancestors 'none'",
+    _POLICY + b"; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
 )
 NO_REFERRER: Final[Header] = (b"referrer-policy", b"no-referrer")
 SWAGGER: Final = {
@@ -37,11 +44,15 @@ def served(openapi: bytes) -> Files:
         "/docs/problems": _answer("problems.html", page()),
         "/openapi.json": _answer("openapi.json", openapi),
     }
-    found |= {f"/docs/{name}": _file(file) for name, file in _folder("docs").items()}
     found |= {f"/page/{name}": _file(file) for name, file in _folder("page").items()}
+    found["/"], found["/docs/reasons"] = (
+        found.pop("/page/index.html"),
+        found.pop("/page/reasons.html"),
+    )
+    reference = (files("api") / "page" / "docs.html").read_bytes()
+    found["/docs"] = _answer("docs.html", reference, csp=REFERENCE_CSP)
     swagger = files("mkdocs_swagger_ui_tag") / "swagger-ui"
     found |= {f"/docs/{name}": _file(swagger / path) for name, path in SWAGGER.items()}
-    found["/docs"], found["/"] = found.pop("/docs/index.html"), found.pop("/page/index.html")
     return found
 
 
@@ -56,7 +67,7 @@ async def get_file(
     etag = dict(answer.headers)[b"etag"]
     if_none_match = request.headers.get("if-none-match", "").encode("latin-1")
     if if_none_match and matches(if_none_match, etag):
-        return Answer(304, headers=((b"etag", etag), (b"cache-control", b"no-cache"), CSP))
+        return Answer(304, headers=((b"etag", etag), (b"cache-control", b"no-cache")))
     return answer
 
 
@@ -68,10 +79,10 @@ def _file(file: Traversable) -> Answer:
     return _answer(file.name, file.read_bytes())
 
 
-def _answer(name: str, body: bytes) -> Answer:
+def _answer(name: str, body: bytes, *, csp: Header = CSP) -> Answer:
     kind = guess_type(name)[0] or "application/octet-stream"
     if kind.startswith("text/"):
         kind += "; charset=utf-8"
     etag = f'"{sha256(body).hexdigest()[:16]}"'.encode()
     headers = ((b"content-type", kind.encode()), (b"etag", etag), (b"cache-control", b"no-cache"))
-    return Answer(200, body, (*headers, CSP, NO_REFERRER))
+    return Answer(200, body, (*headers, csp, NO_REFERRER))

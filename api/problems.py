@@ -13,6 +13,7 @@ import msgspec
 
 from api.answers import JSON_PROBLEM, NO_STORE, Answer, Header
 from api.bodies import FieldProblem, ProblemBody
+from api.guide import frame
 
 PAGE: Final = "/docs/problems"
 
@@ -134,17 +135,12 @@ def invalid_field(field: str, message: str) -> Problem:
 
 def page() -> bytes:
     """Render the page that explains all of them."""
-    rows = "".join(
-        f'<section id="{kind.slug}"><h2>{kind.status} {escape(kind.title)}</h2>'
-        f"<p><code>{PAGE}#{kind.slug}</code></p><p>{escape(kind.help)}</p></section>"
-        for kind in Kind
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<title>ollama-op: problems</title>"
-        '<link rel="stylesheet" href="/docs/docs.css"></head><body><main>'
-        "<h1>What can go wrong</h1><p>Each answer with status 400 or above is a "
-        "<code>application/problem+json</code> whose <code>type</code> is one of these.</p>"
-        f'{rows}<p><a href="/docs">API docs</a></p></main></body></html>'
-    ).encode()
+    links = [f'<a href="#{kind.slug}">{kind.slug}</a>' for kind in Kind]
+    article = [
+        "<h1>What can go wrong</h1>",
+        "<p>An answer with status 400 or above is a <code>problem+json</code> of such a type.</p>",
+    ]
+    for kind in Kind:
+        article.append(f'<h3 id="{kind.slug}">{kind.slug}</h3>')
+        article.append(f"<p>{kind.status} {escape(kind.title)}. {escape(kind.help)}</p>")
+    return frame("What can go wrong", links, article).encode()

@@ -138,14 +138,13 @@ class Witness:
 
     def _check_ready(self, obj: Object) -> None:
         now, status, name = anyio.current_time(), obj.get("status", {}), wanted(obj)
-        absent = {m for m in (canonical(m) for m in MODELS) if not self.w.ollama.is_whole(m)}
-        self._absent = {m: self._absent.get(m, now) for m in absent}
+        listed = set(map(canonical, self.w.ollama.models))
+        self._absent = {m: self._absent.get(m, now) for m in MODELS if m not in listed}
         is_current = status.get("observedGeneration") == obj["metadata"]["generation"]
         if condition(status, "Ready") != "True" or reason(status) == "Suspended" or not is_current:
             return
-        gone = name in absent and name not in map(canonical, self.w.ollama.models)
         since = max(self._absent.get(name, now), self._calm_since)
-        if gone and now - since > NOTICED_S:
+        if now - since > NOTICED_S:
             raise Violation(f"{obj['metadata']['name']} is called Ready without a model")
 
     # --- at the end

@@ -1,0 +1,93 @@
+// The two dialogs. They are native: Escape closes them, the focus stays inside while they are open
+// and goes back to where it came from.
+
+import * as api from "./api.js";
+import * as words from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+
+const FIELDS = ["name", "tag"];
+
+// Splits `user/model:tag`, as people paste it; a colon before the last slash is a port.
+export function split(text, tag) {
+  const colon = text.lastIndexOf(":");
+  if (colon <= text.lastIndexOf("/")) return { name: text, tag: tag || "latest" };
+  return { name: text.slice(0, colon), tag: tag || text.slice(colon + 1) || "latest" };
+}
+
+const sentence = (message) =>
+  (/^[A-Z]/.test(message) ? message : `This field ${message}`).replace(/\.?$/, ".");
+
+function showErrors(problem) {
+  const texts = { name: "", tag: "", rest: [] };
+  for (const { field, message } of problem?.errors ?? []) {
+    if (FIELDS.includes(field)) texts[field] = sentence(message);
+    else texts.rest.push(`${field}: ${message}`);
+  }
+  for (const field of FIELDS) {
+    $(`add-${field}-error`).textContent = texts[field];
+    $(`add-${field}`).setAttribute("aria-invalid", String(texts[field] !== ""));
+  }
+  const told = FIELDS.some((field) => texts[field]);
+  const whole = problem && !told ? problem.detail || problem.title : "";
+  $("add-error").textContent = texts.rest.join(" ") || whole;
+  FIELDS.map((field) => $(`add-${field}`))
+    .find((input) => input.getAttribute("aria-invalid") === "true")
+    ?.focus();
+}
+
+async function submitAdd(event, onAdded) {
+  event.preventDefault();
+  const { name, tag } = split($("add-name").value.trim(), $("add-tag").value.trim());
+  if (!name) {
+    showErrors({ errors: [{ field: "name", message: "is needed" }] });
+    return;
+  }
+  const button = event.submitter ?? $("add-form").querySelector("[type=submit]");
+  button.disabled = true;
+  try {
+    await api.add(name, tag);
+    $("add").close();
+    onAdded(`${name}:${tag}`);
+  } catch (problem) {
+    showErrors(problem);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// Prepares the dialog that adds a model; `onAdded(title)` is told of success.
+export function prepareAdd(onAdded) {
+  for (const button of document.querySelectorAll("[data-add]")) {
+    button.addEventListener("click", () => {
+      $("add-form").reset();
+      showErrors(null);
+      $("add").showModal();
+      $("add-name").focus();
+    });
+  }
+  $("add").querySelector("[data-cancel]").addEventListener("click", () => $("add").close());
+  $("add-form").addEventListener("submit", (event) => submitAdd(event, onAdded));
+}
+
+function consequence(model) {
+  if (model.deletionPolicy === "Retain") return "The model itself stays on the Ollama server.";
+  const others = model.sharedWith ?? 0;
+  if (others === 1) return "One other object names this model, so it stays on the Ollama server.";
+  if (others) return `${others} other objects name this model, so it stays on the Ollama server.`;
+  return "It is removed from the Ollama server. Adding it again means downloading it again.";
+}
+
+// Asks whether a model shall be deleted. Resolves with the answer; Escape is no.
+export function confirmDelete(model) {
+  const dialog = $("delete");
+  $("delete-title").textContent = `Delete ${words.title(model)}?`;
+  $("delete-place").textContent = words.key(model);
+  $("delete-text").textContent = consequence(model);
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    const answer = () => resolve(dialog.returnValue === "delete");
+    dialog.addEventListener("close", answer, { once: true });
+  });
+}
