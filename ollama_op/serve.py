@@ -20,7 +20,12 @@ GRACE_S = 2  # what a request under way gets at shutdown
 
 
 UNREAD_MS = 60_000  # how long a client may leave unread what was sent to it
-HUNG_UP = "ASGI callable returned without completing response."
+# What uvicorn complains of and is no mistake of ours: a stream hung up on who does not read it; and
+# whatever a port scanner sends, who must not be able to fill the log.
+NO_NEWS = (
+    "ASGI callable returned without completing response.",
+    "Invalid HTTP request received.",
+)
 
 
 class _Server(uvicorn.Server):
@@ -72,8 +77,7 @@ async def serve(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Tell what is a mistake from what is meant: a stream hangs up on who does not read it."""
-    return record.msg != HUNG_UP
+    return record.msg not in NO_NEWS
 
 
 async def _announce(server: _Server, task_status: TaskStatus[None]) -> None:
