@@ -12,6 +12,7 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -23,7 +24,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import REFRESH, decode
 from ollama_op.errors import OllamaError
 from ollama_op.ollama import OllamaClient
-from ollama_op.operator import Health, connect, operate
+from ollama_op.operator import Health, Serve, connect, operate
 from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
 from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
 from ollama_op.sandbox.screen import Screen
@@ -58,7 +59,7 @@ REGISTRY_DOWN = "EOF"
 LOOK_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DEFAULT_PORT = 11434
+DEFAULT_PORT, PAGE_PORT = 11434, 8082
 
 
 def run(*, keep: bool) -> int:
@@ -83,14 +84,15 @@ async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run pas
     code, ended = 0, list[int]()
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
         tasks.start_soon(_end_by_signal, tasks.cancel_scope, ended)
-        scene = await _set_scene(tasks, stack, folder)
+        page = _page_socket() if keep else None
+        scene = await _set_scene(tasks, stack, folder, page)
         title = f"ollama-op demo · {scene.where}"
         with Screen(title, prologue=YAML) as screen:
             tasks.start_soon(_keep_showing, scene.kube, screen)
             code = await _play(scene, screen, keep=keep)
             await anyio.sleep(LAST_LOOK_S)
         if keep and code == 0:
-            print(_what_to_try(scene), flush=True)  # noqa: T201 - stdout is what a demo is for
+            print(_what_to_try(scene, _url(page)), flush=True)  # noqa: T201 - stdout is what a demo is for
             await anyio.sleep_forever()
         tasks.cancel_scope.cancel()
     return 128 + ended[0] if ended else code
@@ -122,7 +124,9 @@ class Scene:
         return "embedded sandbox, nothing leaves this machine"
 
 
-async def _set_scene(tasks: TaskGroup, stack: AsyncExitStack, folder: Path) -> Scene:
+async def _set_scene(
+    tasks: TaskGroup, stack: AsyncExitStack, folder: Path, page: socket.socket | None
+) -> Scene:
     sandbox, url = None, os.environ.get("OLLAMA_HOST", "")
     if url:
         url = _ollama_url(url)
@@ -143,19 +147,38 @@ async def _set_scene(tasks: TaskGroup, stack: AsyncExitStack, folder: Path) -> S
     scene = Scene(kube, kube_url, path, OllamaClient(http), sandbox)
     if sandbox is None:
         await _see_that_nothing_is_lost(scene)
-    tasks.start_soon(_operate, path, http)
+    tasks.start_soon(_operate, path, http, page)
     return scene
 
 
 async def _listen(tasks: TaskGroup, app: App) -> str:
     sock = socket.create_server(("127.0.0.1", 0))
     await tasks.start(serve, app, sock)
-    return f"http://127.0.0.1:{sock.getsockname()[1]}"
+    return _url(sock)
 
 
-async def _operate(path: Path, http: httpx.AsyncClient) -> None:
+def _page_socket() -> socket.socket:
+    """Listen where the page always is, or else on any free port."""
+    try:
+        return socket.create_server(("127.0.0.1", PAGE_PORT))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
+
+
+def _url(sock: socket.socket | None) -> str:
+    return f"http://127.0.0.1:{sock.getsockname()[1]}" if sock else ""
+
+
+async def _operate(path: Path, http: httpx.AsyncClient, page: socket.socket | None) -> None:
     settings = Settings(health_interval_s=1, progress_interval_s=0.5)
-    await operate(settings, await connect(path), http, health=Health())
+    rest: Serve | None = None
+    if page is not None:
+        from api.access import Keys  # noqa: PLC0415 - half a second of import
+        from ollama_op.rest import serve_rest  # noqa: PLC0415 - likewise
+
+        rest = partial(serve_rest, settings, Keys(), page)
+    cluster = await connect(path, rest=rest is not None)
+    await operate(settings, cluster, http, health=Health(), serve=rest)
 
 
 def _ollama_url(host: str) -> str:
@@ -231,18 +254,20 @@ class _List(msgspec.Struct):
     items: list[msgspec.Raw]
 
 
-def _what_to_try(scene: Scene) -> str:
+def _what_to_try(scene: Scene, page: str) -> str:
     first, second = object_name(SCRIPTED.first), object_name(SCRIPTED.second)
     if scene.sandbox is None:
         first, second = object_name(REAL.first), object_name(REAL.second)
     return f"""
-It keeps running; Ctrl-C ends it. The CRD is installed already. In another terminal:
+It keeps running; Ctrl-C ends it. In a browser: {page} shows the models, {page}/docs the API.
+The CRD is installed already. In another terminal:
 
   export KUBECONFIG={scene.kubeconfig}
   kubectl get om -w
   kubectl describe om {first}
   kubectl annotate om {first} {REFRESH}=true --overwrite
   kubectl delete om {second}
+  curl -s {page}/api/v1/models
   curl -s {scene.ollama.where}/api/tags
   curl -s {scene.kube_url}{PATH}/{first}/status
 """
