@@ -68,7 +68,7 @@ def render(markdown: str) -> str:
         if level == 1:
             title = text
         elif level == 2:  # noqa: PLR2004
-            contents.append(f"<p>{_inline(text)}</p>")
+            contents.append(f"<p>{inline(text)}</p>")
         elif level:
             contents.append(f'<a href="#{html.escape(text)}">{html.escape(text)}</a>')
     return frame(title, contents, article)
@@ -92,12 +92,13 @@ def _parts(block: str) -> list[tuple[int, str]]:
 
 def _element(level: int, text: str) -> str:
     if not level:
-        return f"<p>{_inline(text)}</p>"
+        return f"<p>{inline(text)}</p>"
     anchor = f' id="{html.escape(text)}"' if level == 3 else ""  # noqa: PLR2004
-    return f"<h{level}{anchor}>{_inline(text)}</h{level}>"
+    return f"<h{level}{anchor}>{inline(text)}</h{level}>"
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
+    """Render code and links within a text."""
     text = html.escape(text, quote=False)
     return _LINK.sub(r'<a href="\2">\1</a>', _CODE.sub(r"<code>\1</code>", text))
 

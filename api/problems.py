@@ -13,7 +13,7 @@ import msgspec
 
 from api.answers import JSON_PROBLEM, NO_STORE, Answer, Header
 from api.bodies import FieldProblem, ProblemBody
-from api.guide import frame
+from api.guide import frame, inline
 
 PAGE: Final = "/docs/problems"
 
@@ -142,5 +142,5 @@ def page() -> bytes:
     ]
     for kind in Kind:
         article.append(f'<h3 id="{kind.slug}">{kind.slug}</h3>')
-        article.append(f"<p>{kind.status} {escape(kind.title)}. {escape(kind.help)}</p>")
+        article.append(f"<p>{kind.status} {escape(kind.title)}. {inline(kind.help)}</p>")
     return frame("What can go wrong", links, article).encode()
