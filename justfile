@@ -112,7 +112,7 @@ bench *flags: venv assets
     {{ bin }}/python tests/bench/race.py {{ flags }}
 
 # Try the REST API against its own description, with more than 20,000 cases
-verify-api *flags="--max-examples 1200": venv
+verify-api *flags="--max-examples 2400": venv
     {{ bin }}/python tests/verify/rest.py {{ flags }}
 
 # Make the virtual environment, anew whenever the lock or the Python changes
