@@ -22,6 +22,7 @@ from crd.v1alpha1 import RefreshWindow as WindowSpec
 
 FOR_EVER: Final = "-1"
 SHORTEST_S: Final = 1.0
+LONGEST_S: Final = 10 * 365 * 86400.0  # what is added to a date must not leave the calendar
 SHORTEST_REFRESH_S: Final = 60.0
 SHORTEST_KEEP_ALIVE_S: Final = 10.0  # it has to be asked for again before it is over
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
@@ -104,6 +105,8 @@ def _length_s(field: str, text: str, shortest_s: float) -> float:
         raise InvalidOptionError(field, str(error)) from None
     if seconds < shortest_s:
         raise InvalidOptionError(field, f"{text!r} is too short; at least {shortest_s:g}s")
+    if seconds > LONGEST_S:
+        raise InvalidOptionError(field, f"{text!r} is too long; at most {LONGEST_S / 3600:.0f}h")
     return seconds
 
 

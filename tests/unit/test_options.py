@@ -55,6 +55,7 @@ def test_texts_become_what_they_mean(wishes, field, value):
         ({"interval": "999ms"}, "interval", "at least 1s"),
         ({"timeout": ""}, "timeout", "no duration"),
         ({"timeout": "9" * 400 + "h"}, "timeout", "no duration"),
+        ({"refresh_interval": "99999999h"}, "refreshInterval", "at most 87600h"),
         ({"refresh_interval": "59s"}, "refreshInterval", "at least 60s"),
         ({"keep_alive": "0s"}, "keepAlive", "no time to wait"),
         ({"keep_alive": "-2"}, "keepAlive", "no duration"),
