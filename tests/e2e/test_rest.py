@@ -99,7 +99,7 @@ def parts(answer: httpx.Response) -> Iterator[tuple[str, Any]]:
 def test_a_model_is_asked_for_followed_and_let_go(client, registry: Registry, models: Models):
     """POST, live progress, Ready, refresh, DELETE: the whole life, with no kubectl."""
     registry.publish("rest-a", size=3_000_000)
-    registry.set_faults("rest-a", Faults(rate=1_500_000))
+    registry.set_faults("rest-a", Faults(rate=300_000))
     made = client.post(MODELS, json={"name": "rest-a", "tag": "latest"})
     assert (made.status_code, made.json()["name"]) == (201, "rest-a-latest")
     assert client.get(made.headers["location"]).status_code == 200
