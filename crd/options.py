@@ -25,6 +25,7 @@ SHORTEST_S: Final = 1.0
 LONGEST_S: Final = 10 * 365 * 86400.0  # what is added to a date must not leave the calendar
 SHORTEST_REFRESH_S: Final = 60.0
 SHORTEST_KEEP_ALIVE_S: Final = 10.0  # it has to be asked for again before it is over
+FIELDS: Final = 5  # of a cron expression: minute, hour, day, month, day of the week
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
@@ -136,9 +137,13 @@ def _window(spec: WindowSpec) -> Window:
             "refreshWindow.timeZone", f"{spec.time_zone!r} is no time zone; write Europe/Berlin"
         ) from None
     try:
-        CronSim(spec.schedule, datetime.now(zone))
+        opens = next(CronSim(spec.schedule, datetime.now(zone)), None)
     except CronSimError as error:
         raise InvalidOptionError(
             "refreshWindow.schedule", f"{spec.schedule!r} is no schedule ({error}); write 0 2 * * 6"
         ) from None
+    if opens is None or len(spec.schedule.split()) != FIELDS:
+        raise InvalidOptionError(
+            "refreshWindow.schedule", f"{spec.schedule!r} never opens; write 0 2 * * 6"
+        )
     return Window(spec.schedule, timedelta(seconds=duration_s), zone)

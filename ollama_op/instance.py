@@ -157,7 +157,9 @@ class Instance:
             try:
                 await self._client.load(name, keep_alive_s)
             except ModelAbsent:
-                self.survey.suspect()
+                await self.survey.look()  # the list may be older than the loss
+                if self.survey.find(name):
+                    raise ModelBroken(f"Ollama lists {name} but cannot load it") from None
                 raise
             await self.survey.look()
 

@@ -27,7 +27,6 @@ from ollama_op.decide import (
     Verify,
     concerns,
     decide,
-    wants_loading,
 )
 from ollama_op.errors import (
     Conflict,
@@ -174,11 +173,10 @@ class Lifecycle:
         )
         if error is not None:
             raise error
-        memory = survey.now.memory
-        if memory is not None and concerns(subject.model, load):
-            # Else it would be loaded again and again, without a pause.
-            if wants_loading(load.keep_alive_s, memory.get(load.name), subject.now):
-                raise LoadFailed(f"Ollama does not keep {load.name} in memory")
+        if self._decide(subject) == load:
+            # It would be loaded again and again, without a pause.
+            raise LoadFailed(f"Ollama does not keep {load.name} in memory")
+        if load.name in (survey.now.memory or {}):
             subject.log.info("model loaded", model=str(load.name))
 
     async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:

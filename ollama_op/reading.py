@@ -132,7 +132,13 @@ def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool
 
 
 # Whatever happened to the model meanwhile, nobody was looking.
-_UNWATCHED: Collection[str | None] = (Reason.OLLAMA_UNREACHABLE, Reason.SUSPENDED)
+_UNWATCHED: Collection[str | None] = (
+    Reason.OLLAMA_UNREACHABLE,
+    Reason.SUSPENDED,
+    Reason.INVALID_SPEC,
+    Reason.INVALID_NAME,
+    Reason.UNEXPECTED_DIGEST,
+)
 
 
 def is_current(model: OllamaModel) -> bool:

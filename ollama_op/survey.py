@@ -105,7 +105,7 @@ class Survey:
         self._followers[interest.name].add(box)
         self._intervals[interval_s] += 1
         self._curious.update(curious)
-        if interval_s < self._interval_s:
+        if self._intervals[interval_s] == 1:  # the look to come may be due sooner
             self._stirred.set()
         if any(getattr(self.now, what) is None for what in curious) and self.outage is None:
             self.suspect()

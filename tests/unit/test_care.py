@@ -555,3 +555,46 @@ async def test_failures_of_one_kind_are_one_event(w: World) -> None:
     assert [e["count"] for e in failed] == [5]
     assert FINALIZER in (await w.get("m"))["metadata"]["finalizers"]
     assert datetime.fromisoformat(failed[0]["lastTimestamp"]).tzinfo == UTC
+
+
+async def test_a_model_that_cannot_be_loaded_since_it_is_not_whole_is_mended(w: World) -> None:
+    """It is listed as before, so only the load shows the loss; it is not asked again and again."""
+    await brought(w, {"keepAlive": "10s"})
+    await w.until("m", lambda s: s.get("loaded") is True, within_s=5)
+    w.ollama.break_blob("m:1")
+    await anyio.sleep(100)
+    await w.ready("m")
+    assert w.ollama.calls["POST /api/generate"] < 60
+    assert w.ollama.calls["POST /api/pull"] == 2
+
+
+async def test_the_default_interval_comes_back_after_a_long_one(w: World) -> None:
+    """A loss is noticed by the interval that is wished now, not by the one being waited for."""
+    await brought(w, {"interval": "24h"})
+    await anyio.sleep(100)
+    await care(w, interval=None)
+    w.ollama.lose("m:1")
+    await anyio.sleep(65)
+    assert w.ollama.calls["POST /api/pull"] == 2
+
+
+async def test_a_corrected_spec_is_not_ready_before_it_was_looked_at(w: World) -> None:
+    """While the spec could not be meant nobody was looking."""
+    await brought(w)
+    await care(w, interval="1ms")
+    await w.until("m", lambda s: reason(s) == "InvalidSpec")
+    w.ollama.break_blob("m:1")
+    await care(w, interval=None)
+    await w.until("m", lambda s: reason(s) in ("ModelBroken", "Available"), within_s=10)
+    await w.ready("m")
+    assert w.ollama.is_whole("m:1")
+
+
+async def test_a_wish_during_a_load_is_served_at_once(w: World) -> None:
+    """A load that makes way for it has not failed."""
+    w.ollama.delay_s["/api/generate"] = 100
+    await brought(w, {"keepAlive": "-1"})
+    await w.until("m", lambda s: s.get("loaded") is False, within_s=5)
+    await w.patch("m", {"metadata": {"annotations": {REFRESH: "now"}}})
+    await w.until("m", lambda s: s.get("lastHandledRefresh") == "now", within_s=10)
+    assert "LoadFailed" not in dict(await w.events())

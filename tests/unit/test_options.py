@@ -78,6 +78,8 @@ def test_what_cannot_be_meant_is_told_by_field(wishes, field, words):
         (window(schedule="at night"), "schedule"),
         (window(schedule="0 3 30 2 *"), "schedule"),
         (window(schedule="* * * *"), "schedule"),
+        (window(schedule="0 0 */30 2 MON#5"), "schedule"),
+        (window(schedule="0 0 3 * * *"), "schedule"),
         (window(time_zone="Mars/Olympus"), "timeZone"),
         (window(time_zone="../etc/passwd"), "timeZone"),
         (window(time_zone="Europe"), "timeZone"),
