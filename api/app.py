@@ -20,10 +20,11 @@ from api.feed import Feed
 from api.files import get_file, served
 from api.front import Door, Front, Observe
 from api.openapi import document
-from api.ports import Reader, Reviewer, Writer
+from api.ports import Reader, Reviewer, WriteError, Writer
 from api.problems import Kind, Problem
 from api.reads import Asked
 from api.requests import MAX_BODY
+from api.telling import told
 from api.tokens import Tokens
 from api.view import View
 
@@ -109,6 +110,7 @@ def _routes(known: reads.Reads, writer: Writer, *, tokens: bool) -> Any:
         },
         exception_handlers={
             Problem: _tell,
+            WriteError: _tell_write,
             HTTPException: _tell_http,
             Exception: _tell_bug,
         },
@@ -155,6 +157,10 @@ class _Told(Response[None]):
 
 def _tell(request: Asked, problem: Problem) -> _Told:
     return _Told(problem, request.scope["path"])
+
+
+def _tell_write(request: Asked, error: WriteError) -> _Told:
+    return _tell(request, told(error))
 
 
 def _tell_http(request: Asked, error: HTTPException) -> _Told:

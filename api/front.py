@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from api.access import ANYBODY, Caller, Failures, Keys
+from api.access import ANYBODY, NOBODY, Caller, Failures, Keys
 from api.answers import Answer, App, Message, Receive, Scope, Send
 from api.cors import Cors
 from api.ports import WriteError
@@ -107,7 +107,8 @@ class Front:
     ) -> tuple[str, int]:
         path, method, route = scope["path"], scope["method"], UNMATCHED
         try:
-            caller: Caller = ANYBODY
+            _require_plain(path)
+            caller: Caller = NOBODY
             if path.startswith(API):
                 client = scope.get("client")
                 caller = await self._door.admit(headers, client[0] if client else "")
@@ -133,8 +134,17 @@ class Front:
             await send(message)
 
         # A HEAD is a GET whose body the server leaves out. A stream has no end to wait for.
-        if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
+        if scope["method"] == "HEAD" and not scope["path"].rstrip("/").endswith("/events"):
             scope["method"] = "GET"
         await self._app(scope, receive, noting)
         template: Any = scope.get("path_template")
         return template or UNMATCHED, code
+
+
+def _require_plain(path: str) -> None:
+    """Refuse what Litestar would route as if the slashes were not there: past the door.
+
+    Raises: Problem 404.
+    """
+    if not path.startswith("/") or "//" in path:
+        raise Problem(Kind.PATH_NOT_FOUND, Kind.PATH_NOT_FOUND.help)

@@ -119,6 +119,18 @@ async def test_without_a_key_nothing_is_told(client, headers):
         assert answer.json()["error"] == answer.json()["detail"]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST"])
+@pytest.mark.parametrize(
+    "path", ["{}", "{}/", "/{}", "//{}", "/%2f{}", "{}/a", "{}//a", "/{}/a", "/{}/a/"]
+)
+async def test_no_spelling_of_a_path_leads_past_the_door(client, path, method):
+    """More slashes, also encoded ones, are no other way in."""
+    url = client.base_url.copy_with(raw_path=path.format(MODELS).encode())
+    answer = await client.request(method, url)
+    assert answer.status_code in (401, 404)
+    assert b"items" not in answer.content
+
+
 @pytest.mark.parametrize(
     "path", ["/health", "/readiness", "/docs", "/openapi.json", "/", "/docs/problems"]
 )
