@@ -62,6 +62,7 @@ class Options:
     locked: bool = False  # whether a key is asked for
     cors_origins: Collection[str] = ()
     namespace: str = "default"  # the one meant where a request names none
+    only: str | None = None  # the one that the operator looks after; None for all
 
 
 def _nothing(_route: str, _method: str, _code: int, _duration_s: float) -> None:
@@ -87,7 +88,7 @@ def create_api(
     view = View()
     feed = Feed(view)
     reader.follow(view)
-    known = reads.Reads(view, feed, reader, options.namespace)
+    known = reads.Reads(view, feed, reader, options.namespace, options.only)
     tokens = Tokens(options.reviewer, anyio.current_time) if options.reviewer else None
     door = Door(options.keys, Failures(anyio.current_time), tokens, locked=options.locked)
     front = Front(

@@ -27,6 +27,10 @@ class Cors:
         self._all = ANY in origins
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 
+    def allows(self, origin: bytes) -> bool:
+        """Tell whether pages of this origin may call."""
+        return self._all or origin in self._origins
+
     def preflight(self, method: str, headers: dict[bytes, bytes]) -> Answer | None:
         """Answer a browser that asks whether it may ask; None for any other request."""
         if method != "OPTIONS" or b"access-control-request-method" not in headers:

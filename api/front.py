@@ -42,14 +42,14 @@ class Door:
     def __init__(
         self, keys: Keys, failures: Failures, tokens: Tokens | None = None, *, locked: bool
     ) -> None:
-        self._keys, self._failures, self._tokens, self._locked = keys, failures, tokens, locked
+        self._keys, self._failures, self._tokens, self.is_locked = keys, failures, tokens, locked
 
     async def admit(self, headers: dict[bytes, bytes], address: str) -> Caller:
         """Return who sent these headers from this address.
 
         Raises: Problem 401, 429; WriteError where Kubernetes has to be asked.
         """
-        if not self._locked:
+        if not self.is_locked:
             return ANYBODY
         key, bearer = headers.get(b"x-api-key"), headers.get(b"authorization")
         if key is None and (bearer is None or self._tokens is None):
@@ -112,6 +112,7 @@ class Front:
             if path.startswith(API):
                 client = scope.get("client")
                 caller = await self._door.admit(headers, client[0] if client else "")
+                self._require_own_page(method, headers)
                 if method == "GET" and not scope["query_string"] and caller.sees_all:
                     found = self._hot(path, headers.get(b"if-none-match", b""))
                     if found is not None:
@@ -123,6 +124,19 @@ class Front:
             answer = (told(error) if isinstance(error, WriteError) else error).answer(path)
             await answer(scope, receive, send)
             return route, answer.status
+
+    def _require_own_page(self, method: str, headers: dict[bytes, bytes]) -> None:
+        """Refuse what a page of another origin lets a browser send, where no key stops it.
+
+        Raises: Problem 403.
+        """
+        origin = headers.get(b"origin")
+        if self._door.is_locked or origin is None or method in ("GET", "HEAD"):
+            return
+        if origin.partition(b"://")[2] == headers.get(b"host"):
+            return
+        if self._cors is None or not self._cors.allows(origin):
+            raise Problem(Kind.FORBIDDEN, "Pages of other origins may not change anything here.")
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
         code = 0

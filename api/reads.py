@@ -37,6 +37,7 @@ class Reads:
     feed: Feed
     reader: Reader
     namespace: str
+    only: str | None = None  # the one that the operator looks after, if it is not all of them
 
     def all(self, if_none_match: bytes = b"") -> Answer:
         """Answer with all models.
@@ -71,6 +72,15 @@ class Reads:
         if head != MODELS or self.view.get(key) is None:
             return None
         return ROUTE, self.one(key, if_none_match)
+
+    def require_own(self, namespace: str) -> None:
+        """See that the operator looks after this namespace: nobody would act on what is elsewhere.
+
+        Raises: Problem 404.
+        """
+        if self.only not in (None, namespace):
+            detail = f"This operator looks after namespace {self.only!r} only."
+            raise Problem(Kind.NAMESPACE_NOT_FOUND, detail)
 
     def require_list(self) -> None:
         """See that all models are known.

@@ -78,6 +78,7 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
             raise invalid_field("namespace", "is not the one in the query")
         namespace = legal_namespace(new.namespace, namespace)
     await permit(request, "create", namespace)
+    reads.require_own(namespace)
     spec = new.spec()
     check(spec)
     name = new.resource_name or resource_name(spec)
@@ -152,6 +153,7 @@ async def _target(
     query = read_query(request, WriteQuery)
     namespace = legal_namespace(query.namespace, reads.namespace)
     await permit(request, verb, namespace)
+    reads.require_own(namespace)
     if body is not None:
         await read_body(request, body, PATCH_TYPES)
     if not is_legal_name(name):  # and so there can be none; it must not become part of a path

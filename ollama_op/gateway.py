@@ -64,6 +64,7 @@ class _Details(msgspec.Struct):
 
 class _Refusal(msgspec.Struct):
     reason: str = ""
+    message: str = ""
     details: _Details | None = None
 
 
@@ -264,12 +265,17 @@ class Gateway:
         return answer
 
 
+# How the API server says 403 about an object, and not about our account: a webhook, a quota, a
+# namespace that is being deleted.
+ADMISSION: Final = ("denied the request", "exceeded quota", "being terminated")
+
+
 def _as_write_error(error: KubeError) -> WriteError:
     text, refusal = str(error), _refusal(error)
     match error:
         case KubeUnreachable():
             return Unavailable(text, retry_after_s=error.retry_after_s)
-        case NotPermitted() if "denied the request" not in text:  # by an admission webhook
+        case NotPermitted() if not any(words in refusal.message for words in ADMISSION):
             return Forbidden(text)
         case NotFound():
             return Missing(text)

@@ -46,6 +46,7 @@ async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gatewa
         locked=wanted.locked,
         cors_origins=wanted.cors_origins,
         namespace=settings.namespace or DEFAULT_NAMESPACE,
+        only=settings.namespace,
     )
     api = create_api(gateway, gateway, options)
     if not wanted.locked:

@@ -50,6 +50,7 @@ class Fault:
     code: int = 500
     """The HTTP status; 0 cuts the connection."""
     reason: str = "InternalError"
+    message: str = "injected fault"
     retry_after_s: int | None = None
     delay_s: float = 0
     """How long it takes; `math.inf` is a connection that has died without a word."""
@@ -215,7 +216,7 @@ async def _fail(fault: Fault) -> None:
     if not fault.code:
         raise ConnectionResetError("cut by a fault")
     headers = {} if fault.retry_after_s is None else {"retry-after": str(fault.retry_after_s)}
-    raise ApiError(fault.code, fault.reason, "injected fault", headers=headers)
+    raise ApiError(fault.code, fault.reason, fault.message, headers=headers)
 
 
 async def _to_nobody(message: Message) -> None:

@@ -202,6 +202,19 @@ async def test_the_key_of_an_api_without_keys_is_nobodys(known):
         assert (await client.delete(f"{MODELS}/a")).status_code == 204
 
 
+@pytest.mark.parametrize(
+    ("origin", "code"),
+    [(None, 204), ("http://api", 204), ("http://evil", 403), ("null", 403), ("http://ok", 204)],
+)
+async def test_without_a_key_no_page_of_somebody_else_changes_anything(known, origin, code):
+    """A form on any page could send it; reading is the browser's business to forbid."""
+    api = create_api(known, Written(), Options(cors_origins=["http://ok"]))
+    headers = {} if origin is None else {"origin": origin}
+    async with client_of(api, None) as client:
+        assert (await client.delete(f"{MODELS}/a", headers=headers)).status_code == code
+        assert (await client.get(MODELS, headers=headers)).status_code == 200
+
+
 # --- bearer tokens
 
 

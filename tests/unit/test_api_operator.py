@@ -202,3 +202,34 @@ async def test_the_plan_knows_what_is_on_the_server():
         plan = (await client.get("/api/v1/plan")).json()
         assert [line["model"] for line in plan["keep"]] == ["llama3.2:1b"]
         assert (await w.get("llama3.2-1b"))["metadata"]["finalizers"] == [FINALIZER]
+
+
+async def test_a_namespace_that_nobody_looks_after_takes_no_model():
+    """With --namespace, the changes of an object elsewhere would never be seen."""
+    async with rest_world(only="ai", namespace="ai") as (w, client):
+        assert (await client.post(MODELS, json=NEW)).status_code == 201
+        answer = await client.post(MODELS, json=NEW | {"namespace": "other"})
+        assert (answer.status_code, answer.json()["type"]) == (
+            404,
+            "/docs/problems#namespace-not-found",
+        )
+        assert "looks after namespace 'ai' only" in answer.json()["detail"]
+        refresh = f"{MODELS}/llama3.2-1b/refresh?namespace=other"
+        assert (await client.post(refresh)).status_code == 404
+        assert not await w.exists("llama3.2-1b", namespace="other")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ('ollamamodels "a" is forbidden: exceeded quota: models', 422),
+        ("unable to create new content in namespace x because it is being terminated", 422),
+        ('ollamamodels is forbidden: User "op" cannot create resource', 503),
+    ],
+)
+async def test_who_is_refused_is_told_apart(message, code):
+    """A quota is the client's to mind, a missing right the administrator's."""
+    async with rest_world() as (w, client):
+        fault = Fault(code=403, reason="Forbidden", message=message)
+        w.kube.intercept = lambda request: fault if request.method == "POST" else None
+        assert (await client.post(MODELS, json=NEW)).status_code == code
