@@ -16,6 +16,7 @@ import anyio
 
 from crd.names import ModelName
 from ollama_op.errors import (
+    LoadFailed,
     ModelAbsent,
     ModelBroken,
     ProtocolError,
@@ -28,6 +29,7 @@ from ollama_op.survey import Survey
 from ollama_op.wire import Entry
 
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
+RELOAD_S = 30.0  # a model that leaves memory sooner than this is not loaded again at once
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
@@ -59,6 +61,7 @@ class Instance:
         self._downloads: set[Download] = set()
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
+        self._loaded_at: dict[ModelName, float] = {}
 
     @contextmanager
     def enlist(self, name: ModelName) -> Generator[Download]:
@@ -151,9 +154,13 @@ class Instance:
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have the model in memory, for so long after each use; infinite is for ever.
 
-        Raises: OllamaError.
+        Raises: OllamaError; LoadFailed also when it was loaded a moment ago and is out again.
         """
         async with self._alone(name):
+            since_s = anyio.current_time() - self._loaded_at.get(name, -math.inf)
+            if since_s < RELOAD_S and name not in (self.survey.now.memory or {}):
+                # Two that do not fit together would push each other out for ever.
+                raise LoadFailed(f"{name} was out of memory {since_s:.0f} s after it was loaded")
             try:
                 await self._client.load(name, keep_alive_s)
             except ModelAbsent:
@@ -161,6 +168,7 @@ class Instance:
                 if self.survey.find(name):
                     raise ModelBroken(f"Ollama lists {name} but cannot load it") from None
                 raise
+            self._loaded_at[name] = anyio.current_time()
             await self.survey.look()
 
     async def unload(self, name: ModelName) -> None:
@@ -169,9 +177,11 @@ class Instance:
         Raises: OllamaError.
         """
         async with self._alone(name):
+            self._loaded_at.pop(name, None)
             await self._client.unload(name)
 
     async def _unload(self, name: ModelName) -> None:
+        self._loaded_at.pop(name, None)
         if name in await self._client.running():
             await self._client.unload(name)
 

@@ -94,6 +94,7 @@ class OllamaSandbox:
         self.bytes_per_second, self.tick_s, self.version = bytes_per_second, tick_s, "0.17.4"
         self.only_embeds: set[str] = set()  # models that do not talk
         self.no_memory = False  # every load fails
+        self.room = 100  # models in memory at a time; one more pushes out the one loaded first
         self.insecure: set[str] = set()  # pulls that were asked for so
         self.plain_hosts: set[str] = set()  # registries without TLS
         self.is_down = False  # every connection is refused
@@ -250,6 +251,8 @@ class OllamaSandbox:
         self._loaded[name] = self._now() + (
             FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s)
         )
+        while len(self._loaded) > self.room:
+            del self._loaded[next(iter(self._loaded))]
         return 200, {"done": True, "done_reason": "load"}
 
     def _has_layers(self, manifest: Manifest) -> bool:

@@ -598,3 +598,18 @@ async def test_a_wish_during_a_load_is_served_at_once(w: World) -> None:
     await w.patch("m", {"metadata": {"annotations": {REFRESH: "now"}}})
     await w.until("m", lambda s: s.get("lastHandledRefresh") == "now", within_s=10)
     assert "LoadFailed" not in dict(await w.events())
+
+
+async def test_models_that_do_not_fit_together_do_not_push_each_other_out_for_ever(
+    w: World,
+) -> None:
+    """Each has its turn now and then, and says what is wrong; the server has time to answer."""
+    w.ollama.room = 1
+    for name in ("m", "n"):
+        w.ollama.publish(f"{name}:1", MB)
+        await w.apply(name, f"{name}:1", spec={"keepAlive": "-1"})
+    await anyio.sleep(900)
+    assert w.ollama.calls["POST /api/generate"] <= 900 / 30
+    status = await w.until("m", lambda s: reason(s) == "LoadFailed")
+    assert "out of memory" in status["error"]
+    assert condition(status, "Ready") == "True"
