@@ -233,6 +233,8 @@ class Reviews:
 
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
         self.asked.append(f"{user.name} {verb} {namespace}")
+        if self.fails:
+            raise Unavailable("away")
         return (verb, namespace) in {("get", "ai"), ("list", "ai")}
 
 
@@ -304,6 +306,19 @@ async def test_kubernetes_away_is_503_for_a_token(known):
     async with client_of(api, None) as client:
         answer = await client.get(MODELS, headers={"authorization": "Bearer good"})
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+
+
+async def test_kubernetes_away_is_503_also_when_only_a_right_is_to_be_asked(known):
+    """Who somebody is may be remembered, and what they may do not."""
+    reviews = Reviews()
+    api = create_api(known, Written(), Options(reviewer=reviews, locked=True))
+    headers = {"authorization": "Bearer good"}
+    async with client_of(api, None) as client:
+        assert (await client.get(f"{MODELS}?namespace=ai", headers=headers)).status_code == 200
+        reviews.fails = True
+        for method in ("GET", "DELETE"):
+            answer = await client.request(method, f"{MODELS}/a?namespace=web", headers=headers)
+            assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
 # --- other origins
