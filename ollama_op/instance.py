@@ -29,7 +29,7 @@ from ollama_op.survey import Survey
 from ollama_op.wire import Entry
 
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
-RELOAD_S = 30.0  # a model that leaves memory sooner than this is not loaded again at once
+RELOAD_S = 30.0  # a model that leaves memory sooner, twice in a row, is not loaded at once
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
@@ -62,6 +62,7 @@ class Instance:
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
         self._loaded_at: dict[ModelName, float] = {}
+        self._pushed_out: set[ModelName] = set()  # once, soon after they were loaded
 
     @contextmanager
     def enlist(self, name: ModelName) -> Generator[Download]:
@@ -154,13 +155,17 @@ class Instance:
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have the model in memory, for so long after each use; infinite is for ever.
 
-        Raises: OllamaError; LoadFailed also when it was loaded a moment ago and is out again.
+        Raises: OllamaError; LoadFailed also when it was pushed out of memory twice in a row.
         """
         async with self._alone(name):
             since_s = anyio.current_time() - self._loaded_at.get(name, -math.inf)
-            if since_s < RELOAD_S and name not in (self.survey.now.memory or {}):
+            if since_s >= RELOAD_S or name in (self.survey.now.memory or {}):
+                self._pushed_out.discard(name)
+            elif name in self._pushed_out:
                 # Two that do not fit together would push each other out for ever.
                 raise LoadFailed(f"{name} was out of memory {since_s:.0f} s after it was loaded")
+            else:  # once is somebody who unloaded it
+                self._pushed_out.add(name)
             try:
                 await self._client.load(name, keep_alive_s)
             except ModelAbsent:

@@ -23,7 +23,7 @@ from support.operator import (
     reason,
     wait_until,
 )
-from support.processes import free_port
+from support.processes import closed_port, free_port
 from support.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -241,9 +241,13 @@ def test_a_missing_crd_is_asked_for(registry, ollama) -> None:
 @pytest.mark.real
 def test_an_absent_ollama_is_said_in_the_status(cluster) -> None:
     """The operator is ready without Ollama; the object says what it waits for, and can go."""
-    url = f"http://127.0.0.1:{free_port()}"
     models = Models(cluster, "without-ollama")
-    with Operator(cluster.kubeconfig, url, "--namespace=without-ollama") as operator:
+    with (
+        closed_port() as port,
+        Operator(
+            cluster.kubeconfig, url := f"http://127.0.0.1:{port}", "--namespace=without-ollama"
+        ) as operator,
+    ):
         models.apply("lonely", "lonely:latest")
         status = models.until("lonely", lambda status: reason(status) == "OllamaUnreachable")
         assert status["state"] == "Pending"

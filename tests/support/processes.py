@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -119,8 +120,22 @@ class Process:
 def free_port() -> int:
     """Return a loopback TCP port that nothing listens on.
 
-    Nothing reserves it: somebody else may take it before the caller does.
+    Nothing reserves it, but it is below those that a system (from 32768) or Ollama's runners
+    (from 49152) pick by themselves, so hardly anybody takes it before the caller does.
+
+    Raises: OSError if none of a hundred tries is free.
     """
+    for _ in range(100):
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            port = random.randrange(15_000, 32_000)  # noqa: S311 - no secret
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port between 15000 and 32000")
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """Hold a loopback TCP port that refuses every connection: bound, but nobody listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+        yield int(sock.getsockname()[1])
