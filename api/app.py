@@ -60,6 +60,7 @@ class Options:
     keys: Keys = field(default_factory=Keys)
     reviewer: Reviewer | None = None
     locked: bool = False  # whether a key is asked for
+    local: bool = False  # whether only this machine is meant to use it, and no key is asked for
     cors_origins: Collection[str] = ()
     namespace: str = "default"  # the one meant where a request names none
     only: str | None = None  # the one that the operator looks after; None for all
@@ -97,6 +98,7 @@ def create_api(
         known.hot,
         observe=observe,
         cors=Cors(options.cors_origins) if options.cors_origins else None,
+        local=options.local,
     )
     return Api(front, feed)
 

@@ -7,6 +7,7 @@ server; so the list of all models and a single one, asked for without a query, a
 """
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -83,9 +84,17 @@ class Front:
     """The whole API, as an ASGI application."""
 
     def __init__(
-        self, app: App, door: Door, hot: Hot, *, observe: Observe, cors: Cors | None = None
+        self,
+        app: App,
+        door: Door,
+        hot: Hot,
+        *,
+        observe: Observe,
+        cors: Cors | None = None,
+        local: bool = False,
     ) -> None:
         self._app, self._door, self._hot, self._observe, self._cors = app, door, hot, observe, cors
+        self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -108,6 +117,8 @@ class Front:
         path, method, route = scope["path"], scope["method"], UNMATCHED
         try:
             _require_plain(path)
+            if self._local:
+                _require_local(headers.get(b"host", b""))
             caller: Caller = NOBODY
             if path.startswith(API):
                 client = scope.get("client")
@@ -162,3 +173,24 @@ def _require_plain(path: str) -> None:
     """
     if not path.startswith("/") or "//" in path:
         raise Problem(Kind.PATH_NOT_FOUND, Kind.PATH_NOT_FOUND.help)
+
+
+def _require_local(host: bytes) -> None:
+    """Refuse a name of which somebody else's DNS says that it is this machine.
+
+    A page that a browser got from there would count as ours, and no key stops it.
+
+    Raises: Problem 403.
+    """
+    name = host.decode("latin-1").rpartition("]")[0].removeprefix("[")  # of an IPv6 address
+    name = name or host.decode("latin-1").partition(":")[0].lower().rstrip(".")
+    if name in ("", "localhost") or name.endswith(".localhost"):
+        return
+    try:
+        ip_address(name)
+    except ValueError:
+        raise Problem(
+            Kind.FORBIDDEN,
+            "Without a key this server is known as localhost or by an address only."
+            " Give it a key, or start it with --api-server-insecure.",
+        ) from None

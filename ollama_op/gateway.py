@@ -2,6 +2,8 @@
 
 Writes have a connection and slots of their own, so that clients of the API cannot hold back the
 operator's, and what was written goes into the store at once, so that the next read finds it.
+Questions about tokens have slots apart from those: whoever sends tokens that nobody knows must not
+hold back those who write.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +49,7 @@ from ollama_op.reflector import Reflector
 from ollama_op.watch import Store
 from ollama_op.wire import Entry
 
-WAITING: Final = 64  # writes that may stand in line; who comes after them is sent away
+WAITING: Final = 64  # calls that may stand in line; who comes after them is sent away
 LOOK_S: Final = 1.0  # between looks at whether the watch is up
 AUTHENTICATION: Final = "authentication.k8s.io/v1"
 AUTHORIZATION: Final = "authorization.k8s.io/v1"
@@ -108,7 +110,8 @@ class Gateway:
         on_server: Callable[[], Mapping[ModelName, Entry] | None],
     ) -> None:
         self._api, self._store, self._reflector, self._on_server = api, store, reflector, on_server
-        self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
+        self._writing = anyio.CapacityLimiter(WRITES_AT_ONCE)
+        self._asking = anyio.CapacityLimiter(WRITES_AT_ONCE)
         self._in_sync_at = anyio.current_time()
 
     async def run(self) -> None:
@@ -227,14 +230,20 @@ class Gateway:
 
     async def _review(self, version: str, kind: str, plural: str, spec: Any) -> _Verdict:
         body = {"apiVersion": version, "kind": kind, "spec": spec}
-        answer = await self._write("POST", plural, None, body, version=version)
+        answer = await self._send(self._asking, "POST", plural, None, body, version=version)
         verdict: _Verdict = _read(_Review, answer).status
         return verdict
 
     # --- both
 
     async def _write(
+        self, method: str, url: str, namespace: str | None, body: object, **how: Any
+    ) -> bytes:
+        return await self._send(self._writing, method, url, namespace, body, **how)
+
+    async def _send(
         self,
+        slots: anyio.CapacityLimiter,
         method: str,
         url: str,
         namespace: str | None,
@@ -244,8 +253,8 @@ class Gateway:
         dry_run: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        if self._slots.statistics().tasks_waiting >= WAITING:
-            raise Unavailable("too many writes are waiting for Kubernetes", retry_after_s=1)
+        if slots.statistics().tasks_waiting >= WAITING:
+            raise Unavailable("too many requests are waiting for Kubernetes", retry_after_s=1)
         call = {
             "version": version,
             "url": url,
@@ -256,7 +265,7 @@ class Gateway:
             "timeout": WRITE_LIMIT_S,
         }
         # Cancelled halfway, nobody would know whether it was done.
-        async with self._slots:
+        async with slots:
             with anyio.CancelScope(shield=True):
                 try:
                     answer = await request(self._api, method, **call)

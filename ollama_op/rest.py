@@ -44,6 +44,7 @@ async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gatewa
         keys=keys,
         reviewer=gateway if wanted.kubernetes_auth else None,
         locked=wanted.locked,
+        local=not wanted.locked and not wanted.insecure,
         cors_origins=wanted.cors_origins,
         namespace=settings.namespace or DEFAULT_NAMESPACE,
         only=settings.namespace,

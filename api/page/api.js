@@ -59,6 +59,9 @@ const UNREADABLE = {
 
 export const UNSENDABLE = "No such key";
 
+// The form of a Kubernetes token, as `kubectl create token` prints it.
+const TOKEN = /^ey[\w-]+\.[\w-]+\.[\w-]+$/;
+
 // HTTP takes no other characters in a header; fetch would throw a TypeError that says little.
 const SENDABLE = /^[\x21-\x7e]*$/;
 
@@ -69,7 +72,8 @@ export async function send(method, path, { body, headers = {}, signal } = {}) {
     throw new Problem({ status: 401, title: UNSENDABLE, detail: "A key has no such characters." });
   }
   const sent = { ...headers };
-  if (key) sent["X-API-Key"] = key;
+  if (TOKEN.test(key)) sent.Authorization = `Bearer ${key}`;
+  else if (key) sent["X-API-Key"] = key;
   if (body !== undefined) sent["Content-Type"] = "application/json";
   const response = await reach(ROOT + path, {
     method,
@@ -111,7 +115,7 @@ async function problem(response) {
 const place = ({ name, namespace }, verb = "") =>
   `/models/${encodeURIComponent(name)}${verb}?namespace=${encodeURIComponent(namespace)}`;
 
-export const add = (name, tag) => send("POST", "/models", { body: { name, tag } });
+export const add = (model) => send("POST", "/models", { body: model });
 export const remove = (model) => send("DELETE", place(model));
 export const refresh = (model) => send("POST", place(model, "/refresh"));
 export const resume = (model) => send("POST", place(model, "/resume"));

@@ -6,7 +6,7 @@ import * as words from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
-const FIELDS = ["name", "tag"];
+const FIELDS = ["name", "tag", "namespace"];
 
 // Splits `user/model:tag`, as people paste it; a colon before the last slash is a port.
 export function split(text, tag) {
@@ -19,7 +19,7 @@ const sentence = (message) =>
   (/^[A-Z]/.test(message) ? message : `This field ${message}`).replace(/\.?$/, ".");
 
 function showErrors(problem) {
-  const texts = { name: "", tag: "", rest: [] };
+  const texts = { name: "", tag: "", namespace: "", rest: [] };
   for (const { field, message } of problem?.errors ?? []) {
     if (FIELDS.includes(field)) texts[field] = sentence(message);
     else texts.rest.push(`${field}: ${message}`);
@@ -46,7 +46,8 @@ async function submitAdd(event, onAdded) {
   const button = event.submitter ?? $("add-form").querySelector("[type=submit]");
   button.disabled = true;
   try {
-    await api.add(name, tag);
+    const namespace = $("add-namespace").value.trim();
+    await api.add(namespace ? { name, tag, namespace } : { name, tag });
     $("add").close();
     onAdded(`${name}:${tag}`);
   } catch (problem) {

@@ -47,6 +47,17 @@ def test_a_key_is_asked_for_once(page: Browser, api: FakeApi) -> None:
     page.wait(lambda: page.titles() == [])
 
 
+def test_a_token_of_kubernetes_is_sent_as_one(page: Browser, api: FakeApi) -> None:
+    """What has the form of a token goes as a bearer token, everything else as a key."""
+    token = ".".join(["eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJhbGljZSJ9", "c2ln-_"])
+    api.key = f"Bearer {token}"
+    api.put(GEMMA)
+    page.get(page.base)
+    page.wait(lambda: page.focused() == "key")
+    page.keys(token, Keys.ENTER)
+    page.wait(lambda: page.titles() == ["gemma3:4b"])
+
+
 def test_a_key_that_is_withdrawn_signs_out(page: Browser, api: FakeApi) -> None:
     """What was shown with a key goes when the key does."""
     api.put(GEMMA)
@@ -229,6 +240,15 @@ def test_an_empty_cluster_says_how_to_begin(page: Browser, api: FakeApi) -> None
     page.wait(lambda: page.titles() == ["llama3.2:1b"])
     assert ("POST", "/api/v1/models") in api.requests
     assert not page.at("#add").is_displayed()
+
+
+def test_a_model_is_added_to_a_namespace(page: Browser, api: FakeApi) -> None:
+    """The one that was named."""
+    api.put(GEMMA)
+    opened(page)
+    page.at(".tools [data-add]").click()
+    page.keys("llama3.2", Keys.TAB, "1b", Keys.TAB, "web", Keys.ENTER)
+    page.wait(lambda: ("web", "llama3.2-1b") in api.models)
 
 
 def test_a_refused_model_says_which_field(page: Browser, api: FakeApi) -> None:

@@ -98,7 +98,8 @@ class FakeApi:
     def check(self, request: Asked) -> None:
         """Let a request pass, or not."""
         self.requests.append((request.method, request.url.path))
-        if self.key is not None and request.headers.get("x-api-key") != self.key:
+        sent = {request.headers.get("x-api-key"), request.headers.get("authorization")}
+        if self.key is not None and self.key not in sent:
             raise Refused(401, "unauthorized", "Key missing or wrong", "Send a key.")
 
     def change(self, request: Asked) -> None:
@@ -145,8 +146,10 @@ def app(fake: FakeApi) -> Litestar:
         """Have one more model."""
         fake.change(request)
         body = await request.json()
-        fake.put(item(f"{body['name']}:{body['tag']}", "Pending", reason="Queued"))
-        return fake.models["ai", f"{body['name']}-{body['tag']}"]
+        made = item(f"{body['name']}:{body['tag']}", "Pending", reason="Queued")
+        made["namespace"] = body.get("namespace", made["namespace"])
+        fake.put(made)
+        return made
 
     @delete("/api/v1/models/{name:str}")
     async def remove(request: Asked, name: FromPath[str], namespace: FromQuery[str]) -> None:

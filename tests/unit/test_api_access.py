@@ -341,3 +341,27 @@ async def test_other_origins_are_let_in_only_where_that_is_set(known):
                 assert answer.headers.get("access-control-allow-origin") == expected
             other = await client.get(MODELS, headers={"origin": "https://evil.example"})
             assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("localhost:8082", 200),
+        ("ollama-op.localhost", 200),
+        ("127.0.0.1:8082", 200),
+        ("[::1]:8082", 200),
+        ("evil.example:8082", 403),
+        ("127.0.0.1.evil.example", 403),
+    ],
+)
+async def test_without_a_key_nobody_elses_name_leads_here(known, host, code):
+    """A browser that was told that evil.example is 127.0.0.1 would take that page for ours."""
+    api = create_api(known, Written(), Options(local=True))
+    async with client_of(api, None) as client:
+        for path in (MODELS, "/", "/openapi.json"):
+            answer = await client.get(path, headers={"host": host})
+            assert answer.status_code == code
+            assert (code == 200) or "--api-server-insecure" in answer.json()["detail"]
+    api = create_api(known, Written(), Options(keys=Keys([key()]), locked=True))
+    async with client_of(api) as client:
+        assert (await client.get(MODELS, headers={"host": host})).status_code == 200

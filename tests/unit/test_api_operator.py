@@ -5,7 +5,7 @@ import pytest
 from crd.v1alpha1 import FINALIZER
 from ollama_op.gateway import WAITING
 from ollama_op.sandbox.kube import Fault
-from support.rest import rest_world
+from support.rest import KEY, rest_world
 
 MODELS = "/api/v1/models"
 NEW = {"name": "llama3.2", "tag": "1b"}
@@ -40,9 +40,9 @@ async def test_a_model_that_is_deleted_goes_from_ollama_and_then_from_the_api():
 async def test_an_object_without_finalizers_is_gone_at_once():
     """Its deletion needs nobody; the API does not wait for the watch to say so."""
     async with rest_world() as (w, client):
-        await client.post(MODELS, json=NEW | {"suspend": True, "resourceName": "a"})
-        await w.patch("a", {"metadata": {"finalizers": None}})
+        # The operator cannot put its finalizer on it.
         w.kube.intercept = lambda r: Fault() if r.method == "PATCH" else None
+        await client.post(MODELS, json=NEW | {"suspend": True, "resourceName": "a"})
         assert (await client.delete(f"{MODELS}/a")).status_code == 204
         assert (await client.get(f"{MODELS}/a")).status_code == 404
 
@@ -172,6 +172,28 @@ async def test_a_flood_of_writes_is_turned_away():
             for n in range(WAITING * 2):
                 tasks.start_soon(post, n)
         assert codes.count(503) >= WAITING - 4
+
+
+async def test_tokens_of_nobody_do_not_hold_back_who_writes():
+    """However many are being asked about, a write with a key goes through."""
+    async with rest_world(kubernetes=True) as (w, client):
+        del client.headers["x-api-key"]
+        w.kube.intercept = lambda r: Fault(delay_s=3) if "tokenreviews" in r.path else None
+        codes: list[int] = []
+
+        async def ask(n: int) -> None:
+            headers = {"authorization": f"Bearer guess-{n}"}
+            codes.append((await client.get(MODELS, headers=headers)).status_code)
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(WAITING):
+                tasks.start_soon(ask, n)
+            await anyio.sleep(0.1)
+            with anyio.fail_after(1):
+                answer = await client.post(MODELS, json=NEW, headers={"x-api-key": KEY})
+                assert answer.status_code == 201
+            tasks.cancel_scope.cancel()
+        assert codes == []
 
 
 async def test_bearer_tokens_are_reviewed_by_kubernetes():
