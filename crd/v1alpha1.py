@@ -25,6 +25,7 @@ REFRESH: Final = f"{GROUP}/refresh"
 ANY_REFRESH: Final = "true"  # the value that is replaced when served; others are tokens, echoed
 REFRESHED: Final = "completed-"  # prefix of the value that REFRESH has after ANY_REFRESH was served
 FORCE_DELETE: Final = f"{GROUP}/force-delete"
+TRACEPARENT: Final = f"{GROUP}/traceparent"  # where the trace of the object's life is joined (W3C)
 
 Bytes = Annotated[int, Meta(ge=0, description="Bytes.")]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -307,6 +308,12 @@ class OllamaModelStatus(
     server_version: Annotated[
         str | None, Meta(description="Version of the Ollama that was too old for the model.")
     ] = None
+    trace_id: Annotated[
+        str | None,
+        Meta(
+            description="Trace of what the operator last did for this object, where it is traced."
+        ),
+    ] = msgspec.field(default=None, name="traceID")
     owned_models: Annotated[
         tuple[str, ...],
         Meta(description="Models on the server that go when this object goes."),
@@ -332,6 +339,7 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     refresh: str | UnsetType = msgspec.field(default=UNSET, name=REFRESH)
     force_delete: str | UnsetType = msgspec.field(default=UNSET, name=FORCE_DELETE)
+    traceparent: str | UnsetType = msgspec.field(default=UNSET, name=TRACEPARENT)
 
 
 class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

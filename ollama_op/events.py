@@ -16,6 +16,7 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
+from ollama_op import tracing
 from ollama_op.errors import KubeError, NotFound
 from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, request
 
@@ -51,27 +52,31 @@ class Events:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api, self._is_busy, self._now = api, is_busy, now
-        self._in, self._out = anyio.create_memory_object_stream[tuple[OllamaModel, _Moment]](
-            WAITING
-        )
+        self._in, self._out = anyio.create_memory_object_stream[
+            tuple[OllamaModel, _Moment, str | None]
+        ](WAITING)
         self._sent: dict[_Moment, tuple[str, int]] = {}  # name of the event, and its count
 
     def tell(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
         """Tell about a moment in the object's life; `kind` is Normal or Warning. Never waits."""
         try:
-            self._in.send_nowait((model, _Moment(model.metadata.uid, kind, reason, message)))
+            moment = _Moment(model.metadata.uid, kind, reason, message)
+            self._in.send_nowait((model, moment, tracing.current().traceparent))
         except (anyio.WouldBlock, anyio.ClosedResourceError):
             log.debug("event dropped", reason=reason)
 
     async def run(self) -> None:
         """Send events for ever, behind what else is written."""
         with self._in, self._out:
-            async for model, moment in self._out:
+            async for model, moment, traceparent in self._out:
                 with anyio.move_on_after(PATIENCE_S):
                     while self._is_busy():  # noqa: ASYNC110 - there is no event for it
                         await anyio.sleep(PAUSE_S)
                 try:
-                    await self._send(model, moment)
+                    with tracing.span(
+                        "event", {"ollama_op.reason": moment.reason}, parent=traceparent
+                    ):
+                        await self._send(model, moment)
                 except KubeError as error:
                     log.debug("event not sent", reason=moment.reason, problem=str(error))
 

@@ -31,11 +31,13 @@ from crd.v1alpha1 import (
     GROUP,
     KIND,
     PLURAL,
+    TRACEPARENT,
     UNREADABLE,
     OllamaModel,
     OllamaModelSpec,
     decode,
 )
+from ollama_op import tracing
 from ollama_op.errors import (
     Conflict,
     KubeError,
@@ -153,7 +155,10 @@ class Gateway:
 
         Raises: WriteError.
         """
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+        meta: dict[str, Any] = {"name": name}
+        if traceparent := tracing.current().traceparent:  # the trace of its life begins here
+            meta["annotations"] = {TRACEPARENT: traceparent}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "spec": spec}
         answer = await self._write("POST", PLURAL, namespace, body, dry_run=dry_run)
         return self._known(answer, dry_run=dry_run)
 

@@ -15,6 +15,7 @@ from itertools import count
 import anyio
 
 from crd.names import ModelName
+from ollama_op import tracing
 from ollama_op.errors import (
     LoadFailed,
     ModelAbsent,
@@ -196,6 +197,7 @@ class Instance:
         """Run one pull to Ollama's success; tell whether no deletion came near it."""
         async with self._slots:
             download.begun.set()
+            tracing.current().event("download slot taken")
             before, busy = self._deletions_begun, bool(self._deletions)
             with anyio.move_on_after(timeout_s) as limit:
                 await self._read_steps(name, download.meter, insecure=insecure)
@@ -215,6 +217,7 @@ class Instance:
                     if meter.take(step, now):
                         watchdog.deadline = now + self._stall_timeout_s
         if watchdog.cancelled_caught:
+            tracing.current().event("stalled", {"ollama_op.silent_s": self._stall_timeout_s})
             raise PullStalled(f"No progress for {self._stall_timeout_s:g} s")
 
     async def _delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:

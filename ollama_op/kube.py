@@ -6,7 +6,7 @@ objects and watches do on a bad day is not what an operator needs.
 
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, PLURAL, OllamaModel, OllamaModelStatus, decode
+from ollama_op import tracing
 from ollama_op.errors import (
     Conflict,
     Expired,
@@ -26,12 +27,14 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
+from ollama_op.tracing import Span
 
 log = structlog.get_logger(__name__)
 
 WRITES_AT_ONCE = 4  # more cost CPU and bring nothing: httpx looks through its connections
 WRITE_LIMIT_S = 4.0  # a write once begun is not cancelled, so it has to end soon by itself
 LONGEST_RETRY_AFTER_S = 300.0
+NO_ANNOTATIONS: Mapping[str, str] = {}
 
 MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
@@ -45,11 +48,29 @@ async def request(api: Api, method: str, **call: Any) -> bytes:
 
     Raises: KubeError.
     """
-    async with stream(api, method, **call) as answer:
-        try:
-            return await answer.aread()
-        except (httpx.HTTPError, OSError) as error:
-            raise as_kube_error(error) from error
+    with _traced(method, **call) as span:
+        async with stream(api, method, **call) as answer:
+            try:
+                body = await answer.aread()
+            except (httpx.HTTPError, OSError) as error:
+                raise as_kube_error(error) from error
+            span.answered(answer.status_code, len(body))
+            return body
+
+
+def _traced(
+    method: str, *, url: str, namespace: str | None = None, version: str = "v1", **_: Any
+) -> AbstractContextManager[Span]:
+    plural, rest = url.split("/", 1) if "/" in url else (url, "")
+    name, _, subresource = rest.partition("/")
+    resource = f"{plural}/{subresource}" if subresource else plural
+    about = {"http.request.method": method, "ollama_op.resource": resource}
+    about |= {"ollama_op.api_version": version}
+    if namespace:
+        about["k8s.namespace.name"] = namespace
+    if name:
+        about["ollama_op.object"] = name
+    return tracing.span(f"{method} {resource}", about, kind="client")
 
 
 @asynccontextmanager
@@ -148,12 +169,19 @@ class Kube:
         ]
         return await self._patch(model, steps, JSON_PATCH, subresource="/status")
 
-    async def set_finalizers(self, model: OllamaModel, finalizers: tuple[str, ...]) -> OllamaModel:
+    async def set_finalizers(
+        self,
+        model: OllamaModel,
+        finalizers: tuple[str, ...],
+        *,
+        annotations: Mapping[str, str] = NO_ANNOTATIONS,
+    ) -> OllamaModel:
         """Replace the object's finalizers, provided it has not changed since it was read.
 
         Raises: Conflict if it has; other KubeErrors.
         """
-        body = {"metadata": {**_same(model), "finalizers": finalizers}}
+        meta = {**_same(model), "finalizers": finalizers}
+        body = {"metadata": meta | ({"annotations": annotations} if annotations else {})}
         return await self._patch(model, body, MERGE_PATCH)
 
     async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:

@@ -11,8 +11,8 @@ import anyio
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, OllamaModel, Reason
-from ollama_op import report
+from crd.v1alpha1 import OllamaModel, Reason
+from ollama_op import report, tracing
 from ollama_op.bring import Bringer, settle, unless_moot
 from ollama_op.decide import (
     Action,
@@ -105,10 +105,12 @@ class Lifecycle:
         action = self._decide(subject)
         if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
             subject.event("Normal", "Resumed", "No longer paused; the model is checked again.")
-        try:
-            await self._perform(subject, action)
-        except OllamaError as error:
-            await self._fail(subject, action, error)
+        with subject.story.chapter(subject.model, action) as span:
+            try:
+                await self._perform(subject, action)
+            except OllamaError as error:
+                span.fail(error.reason, str(error))
+                await self._fail(subject, action, error)
 
     def _decide(self, subject: Subject) -> Action:
         return decide(subject.model, self._observe(subject), subject.now)
@@ -130,7 +132,7 @@ class Lifecycle:
     async def _perform(self, subject: Subject, action: Action) -> None:
         match action:
             case Claim():
-                await subject.set_finalizers(*subject.model.metadata.finalizers, FINALIZER)
+                await subject.claim()
             case Pull():
                 await self._bringer.pull(subject, action)
             case Verify(name):
@@ -191,6 +193,10 @@ class Lifecycle:
         if isinstance(error, ServerTooOld):
             version = await self._instance.survey.ask_version()
             status = replace(status, server_version=version)
+        if status.next_retry_time:
+            due = status.next_retry_time.isoformat()
+            attempt = status.attempts or 0
+            tracing.current().event("will retry", {"attempt": attempt, "next": due})
         subject.log.warning(
             "failed, will retry" if status.next_retry_time else "failed, a person must act",
             reason=reason,

@@ -8,8 +8,8 @@ Source: Ollama, docs/api.md.
 
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -20,6 +20,7 @@ import msgspec
 
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import UNREADABLE
+from ollama_op import tracing
 from ollama_op.errors import (
     AuthenticationFailed,
     DigestMismatch,
@@ -34,7 +35,9 @@ from ollama_op.errors import (
     RegistryUnavailable,
     ServerTooOld,
 )
+from ollama_op.layers import layers
 from ollama_op.lines import LineTooLong, split_lines
+from ollama_op.tracing import MODEL, Span, Value
 from ollama_op.wire import Entry, Loaded, Step
 
 T = TypeVar("T")
@@ -84,6 +87,9 @@ class OllamaClient:
         self._http = http
         self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
         self.where = _without_secrets(http.base_url)
+        self._server: dict[str, Value] = {"server.address": http.base_url.host}
+        if http.base_url.port is not None:
+            self._server |= {"server.port": http.base_url.port}
 
     async def tags(self) -> dict[ModelName, Entry]:
         """List the models that the server has.
@@ -182,15 +188,20 @@ class OllamaClient:
         """
         body = {"model": str(name)} | ({"insecure": True} if insecure else {})
         timeout = httpx.Timeout(None, connect=TIMEOUT.connect)
-        try:
-            async with self._http.stream("POST", "/api/pull", json=body, timeout=timeout) as answer:
-                if not answer.is_success:
-                    await answer.aread()
-                    raise pull_failed(_said(answer), name)
-                async with aclosing(_steps(answer, name)) as steps:
-                    yield steps
-        except httpx.RequestError as error:
-            raise self._failure(error) from error
+        with self._traced("POST", "/api/pull", body) as span:
+            try:
+                async with self._http.stream(
+                    "POST", "/api/pull", json=body, timeout=timeout, headers=_joining(span)
+                ) as answer:
+                    span.answered(answer.status_code)
+                    if not answer.is_success:
+                        await answer.aread()
+                        raise pull_failed(_said(answer), name)
+                    with layers(span) as took:
+                        async with aclosing(_steps(answer, name, took)) as steps:
+                            yield steps
+            except httpx.RequestError as error:
+                raise self._failure(error) from error
 
     async def _call(self, method: str, path: str) -> httpx.Response:
         return _expect_success(await self._request(method, path))
@@ -209,10 +220,28 @@ class OllamaClient:
         *,
         limits: httpx.Timeout = TIMEOUT,
     ) -> httpx.Response:
-        try:
-            return await self._http.request(method, path, json=body, timeout=limits)
-        except httpx.RequestError as error:
-            raise self._failure(error) from error
+        with self._traced(method, path, body) as span:
+            try:
+                answer = await self._http.request(
+                    method, path, json=body, timeout=limits, headers=_joining(span)
+                )
+            except httpx.RequestError as error:
+                raise self._failure(error) from error
+            span.answered(answer.status_code, len(answer.content))
+            return answer
+
+    def _traced(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> AbstractContextManager[Span]:
+        about = {
+            "http.request.method": method,
+            "url.template": path,
+            "url.full": f"{self.where}{path}",
+            **self._server,
+        }
+        if body is not None:
+            about[MODEL] = body["model"]
+        return tracing.span(f"{method} {path}", about, kind="client")
 
     def _failure(self, error: httpx.RequestError) -> OllamaUnreachable | ProtocolError:
         match error:
@@ -229,13 +258,21 @@ class OllamaClient:
         return OllamaUnreachable(f"{self.where} {what}")
 
 
-async def _steps(answer: httpx.Response, name: ModelName) -> AsyncGenerator[Step]:
+def _joining(span: Span) -> dict[str, str]:
+    """Return the header by which whatever is behind Ollama's address can join the trace."""
+    return {"traceparent": span.traceparent} if span.traceparent else {}
+
+
+async def _steps(
+    answer: httpx.Response, name: ModelName, took: Callable[[Step], None]
+) -> AsyncGenerator[Step]:
     try:
         async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
             async for line in lines:
                 step = _decode(_step, line)
                 if step.error:
                     raise pull_failed(step.error, name)
+                took(step)
                 yield step
                 if step.status == "success":
                     await _drain(lines)

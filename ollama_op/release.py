@@ -7,7 +7,6 @@ right before the deletion.
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER
 from ollama_op.decide import Discard, Leave
 from ollama_op.instance import Instance
 from ollama_op.reading import owned, with_wanted
@@ -40,8 +39,7 @@ class Releaser:
         if action.names and not subject.model.status.attempts:
             subject.event("Normal", "Deleting", f"Removing {_join(action.names)} from Ollama.")
         removed = [name for name in action.names if await self._remove(subject, name)]
-        others = (each for each in subject.model.metadata.finalizers if each != FINALIZER)
-        await subject.set_finalizers(*others)
+        await subject.release()
         _tell_left(subject, action, removed)
 
     async def _remove(self, subject: Subject, name: ModelName) -> bool:

@@ -4,7 +4,7 @@ Whatever is written comes back as the newest version at once, so nobody acts on 
 their own words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -12,8 +12,9 @@ import structlog
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import OllamaModel, OllamaModelStatus
+from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
 from ollama_op.reading import wanted
+from ollama_op.story import Story
 from ollama_op.supervise import Latest
 
 log = structlog.get_logger("ollama_op.lifecycle")
@@ -25,8 +26,14 @@ class Writer(Protocol):
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
         """Make `status` the object's status."""
 
-    async def set_finalizers(self, model: OllamaModel, finalizers: tuple[str, ...]) -> OllamaModel:
-        """Replace the finalizers, provided the object has not changed."""
+    async def set_finalizers(
+        self,
+        model: OllamaModel,
+        finalizers: tuple[str, ...],
+        *,
+        annotations: Mapping[str, str] = ...,
+    ) -> OllamaModel:
+        """Replace the finalizers and set annotations, provided the object has not changed."""
 
     async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
         """Set an annotation, provided the object has not changed."""
@@ -63,6 +70,7 @@ class Subject:
     ) -> None:
         self._box, self._kube, self._events = box, kube, events
         self._objects, self._clock = objects, clock
+        self.story = Story()
 
     @property
     def model(self) -> OllamaModel:
@@ -108,11 +116,23 @@ class Subject:
             others = self._objects.sharers(name, self.model.metadata.uid)
         status = replace(status, shared_with=others or None)
         if status != self.model.status:
-            self._objects.put(await self._kube.patch_status(self.model, status))
+            with self.story.remark(self.model):
+                status = replace(status, trace_id=self.story.trace_id or status.trace_id)
+                self._objects.put(await self._kube.patch_status(self.model, status))
 
-    async def set_finalizers(self, *finalizers: str) -> None:
-        """Replace the finalizers."""
-        self._objects.put(await self._kube.set_finalizers(self.model, finalizers))
+    async def claim(self) -> None:
+        """Put our finalizer on it, and with it where its trace is joined."""
+        model = self.model
+        finalizers = (*model.metadata.finalizers, FINALIZER)
+        annotations = self.story.annotations(model)
+        self._objects.put(
+            await self._kube.set_finalizers(model, finalizers, annotations=annotations)
+        )
+
+    async def release(self) -> None:
+        """Take our finalizer off it."""
+        others = tuple(each for each in self.model.metadata.finalizers if each != FINALIZER)
+        self._objects.put(await self._kube.set_finalizers(self.model, others))
 
     async def annotate(self, name: str, value: str) -> None:
         """Set an annotation."""
