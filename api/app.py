@@ -64,6 +64,7 @@ class Options:
     cors_origins: Collection[str] = ()
     namespace: str = "default"  # the one meant where a request names none
     only: str | None = None  # the one that the operator looks after; None for all
+    trace_url: str = ""  # where the page links to for a trace, with `{trace_id}` in it
 
 
 def _nothing(_route: str, _method: str, _code: int, _duration_s: float) -> None:
@@ -93,7 +94,7 @@ def create_api(
     tokens = Tokens(options.reviewer, anyio.current_time) if options.reviewer else None
     door = Door(options.keys, Failures(anyio.current_time), tokens, locked=options.locked)
     front = Front(
-        _routes(known, writer, tokens=tokens is not None),
+        _routes(known, writer, tokens=tokens is not None, trace_url=options.trace_url),
         door,
         known.hot,
         observe=observe,
@@ -103,8 +104,8 @@ def create_api(
     return Api(front, feed)
 
 
-def _routes(known: reads.Reads, writer: Writer, *, tokens: bool) -> Any:
-    static = served(document(version("ollama-op"), tokens=tokens))
+def _routes(known: reads.Reads, writer: Writer, *, tokens: bool, trace_url: str) -> Any:
+    static = served(document(version("ollama-op"), tokens=tokens), trace_url)
     values = {"reads": known, "writer": writer, "static": static}
     return Litestar(
         [*_options(), *HANDLERS, get_file],

@@ -67,6 +67,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
         int | None, Meta(description="How many other objects name the same model.")
     ] = None
     loaded: Annotated[bool | None, Meta(description="Whether it is in memory.")] = None
+    trace_id: Annotated[
+        str | None, Meta(description="Trace of what was last done for it, if it is traced.")
+    ] = msgspec.field(default=None, name="traceID")
 
     suspend: Annotated[bool, Meta(description="Whether it is left as it is.")] = False
     deletion_policy: Annotated[
@@ -244,7 +247,7 @@ def describe(model: OllamaModel) -> Model:
 
 _FROM_STATUS: Final = (
     "size", "formatted_size", "last_pull_time", "digest", "attempts", "next_retry_time",
-    "next_refresh_time", "origin", "shared_with", "loaded",
+    "next_refresh_time", "origin", "shared_with", "loaded", "trace_id",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from hashlib import sha256
+from html import escape
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from mimetypes import guess_type
@@ -34,21 +35,26 @@ SWAGGER: Final = {
     "swagger-ui.css": "stylesheets/swagger-ui.css",
 }
 
+TRACE_URL: Final = b"__TRACE_URL__"  # stands in the page where the address of a trace belongs
+
 Files = Mapping[str, Answer]
 """Answers by path."""
 
 
-def served(openapi: bytes) -> Files:
-    """Read all files; `openapi` is the API's description."""
+def served(openapi: bytes, trace_url: str = "") -> Files:
+    """Read all files; `openapi` is the API's description.
+
+    `trace_url` is where the page links to for a trace, with `{trace_id}` in it.
+    """
     found = {
         "/docs/problems": _answer("problems.html", page()),
         "/openapi.json": _answer("openapi.json", openapi),
     }
     found |= {f"/page/{name}": _file(file) for name, file in _folder("page").items()}
-    found["/"], found["/docs/reasons"] = (
-        found.pop("/page/index.html"),
-        found.pop("/page/reasons.html"),
-    )
+    del found["/page/index.html"]
+    found["/docs/reasons"] = found.pop("/page/reasons.html")
+    index = (files("api") / "page" / "index.html").read_bytes()
+    found["/"] = _answer("index.html", index.replace(TRACE_URL, escape(trace_url).encode()))
     reference = (files("api") / "page" / "docs.html").read_bytes()
     found["/docs"] = _answer("docs.html", reference, csp=REFERENCE_CSP)
     swagger = files("mkdocs_swagger_ui_tag") / "swagger-ui"

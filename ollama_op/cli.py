@@ -24,6 +24,7 @@ from ollama_op.settings import (
     parse_networks,
     parse_origins,
     parse_switch,
+    parse_trace_url,
     parse_url,
 )
 
@@ -71,6 +72,7 @@ ADDRESS = _Parsed("address", Address.parse)
 URL = _Parsed("url", parse_url)
 SWITCH = _Parsed("true|false", parse_switch)
 ORIGINS = _Parsed("origins", parse_origins)
+TRACE_URL = _Parsed("url", parse_trace_url)
 NETWORKS = _Parsed("networks", parse_networks)
 
 
@@ -143,6 +145,13 @@ def rest_flags(command: F) -> F:
             type=NETWORKS,
             default=(),
             help="Addresses or networks whose X-Forwarded-For is believed; default is none.",
+        ),
+        flag(
+            "--trace-url-template",
+            "rest_trace_url_template",
+            type=TRACE_URL,
+            default="",
+            help="Where the page links to for a trace: https://jaeger.example/trace/{trace_id}",
         ),
     ]
     for each in reversed(flags):

@@ -27,7 +27,7 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
-from ollama_op.tracing import Span
+from ollama_op.tracing import Span, Value
 
 log = structlog.get_logger(__name__)
 
@@ -61,15 +61,14 @@ async def request(api: Api, method: str, **call: Any) -> bytes:
 def _traced(
     method: str, *, url: str, namespace: str | None = None, version: str = "v1", **_: Any
 ) -> AbstractContextManager[Span]:
-    plural, rest = url.split("/", 1) if "/" in url else (url, "")
-    name, _, subresource = rest.partition("/")
-    resource = f"{plural}/{subresource}" if subresource else plural
-    about = {"http.request.method": method, "ollama_op.resource": resource}
-    about |= {"ollama_op.api_version": version}
+    plural, *rest = url.split("/")  # [name, [subresource]]
+    resource = "/".join([plural, *rest[1:]])
+    about: dict[str, Value] = {"http.request.method": method, "ollama_op.resource": resource}
+    about["ollama_op.api_version"] = version
     if namespace:
         about["k8s.namespace.name"] = namespace
-    if name:
-        about["ollama_op.object"] = name
+    if rest:
+        about["ollama_op.object"] = rest[0]
     return tracing.span(f"{method} {resource}", about, kind="client")
 
 

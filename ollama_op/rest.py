@@ -8,8 +8,10 @@ import anyio
 import structlog
 
 from api.access import Key, Keys
+from api.answers import App, Receive, Scope, Send
 from api.app import Api, Options, create_api
 from api.keyfile import InvalidKeyFileError, follow, load
+from ollama_op import tracing
 from ollama_op.gateway import Gateway
 from ollama_op.serve import serve
 from ollama_op.settings import BadSetting, RestSettings, Settings
@@ -48,16 +50,44 @@ async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gatewa
         cors_origins=wanted.cors_origins,
         namespace=settings.namespace or DEFAULT_NAMESPACE,
         only=settings.namespace,
+        trace_url=wanted.trace_url_template,
     )
-    api = create_api(gateway, gateway, options)
+    api = create_api(gateway, gateway, options, observe=_observe)
     if not wanted.locked:
         log.warning("rest api asks for no key", address=str(wanted.address))
     async with anyio.create_task_group() as tasks:
         if wanted.key_file is not None:
             tasks.start_soon(follow, wanted.key_file, keys)
         tasks.start_soon(_close_when_cancelled, api)
-        tasks.start_soon(partial(serve, api.app, sock, trusted_proxies=wanted.trusted_proxies))
+        app = _traced(api.app) if tracing.is_on() else api.app
+        tasks.start_soon(partial(serve, app, sock, trusted_proxies=wanted.trusted_proxies))
         log.info("serving rest api", address=str(wanted.address), docs="/docs")
+
+
+def _observe(route: str, method: str, code: int, _duration_s: float) -> None:
+    span = tracing.current()
+    span.rename(f"{method} {route}")
+    span.set({"http.route": route, "http.response.status_code": code})
+    if code >= 500:  # noqa: PLR2004 - what a client does wrong is no failure of ours
+        span.fail(str(code), f"HTTP {code}")
+
+
+def _traced(app: App) -> App:
+    """Record each request, as a part of the client's trace if it sends one."""
+
+    async def traced(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        about = {"http.request.method": scope["method"], "url.path": scope["path"]}
+        sent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+        parent = sent if tracing.is_valid(sent) else None
+        with tracing.span(
+            scope["method"], about, kind="server", parent=parent, root=parent is None
+        ):
+            await app(scope, receive, send)
+
+    return traced
 
 
 async def _close_when_cancelled(api: Api) -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,7 +13,7 @@ import structlog
 
 from ollama_op.kubeconfig import check_kubeconfig
 from ollama_op.operator import Health, Serve, connect, operate
-from ollama_op.settings import Address, BadSetting, Settings
+from ollama_op.settings import Address, BadSetting, Settings, wants_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +31,31 @@ def run(settings: Settings) -> int:
     address = settings.health_probe_bind_address
     flag = "--health-probe-bind-address"
     probes = None if address is None else listen(address, "health probes", flag)
-    with unwrapped(BadSetting):
-        return anyio.run(
-            _main,
-            settings,
-            probes,
-            serve_rest,
-            # Serves a fifth more requests a second, and makes no difference to anything else.
-            backend_options={"use_uvloop": serve_rest is not None},
-        )
+    stop_tracing = _start_tracing()
+    try:
+        with unwrapped(BadSetting):
+            return anyio.run(
+                _main,
+                settings,
+                probes,
+                serve_rest,
+                # Serves a fifth more requests a second, and makes no difference to anything else.
+                backend_options={"use_uvloop": serve_rest is not None},
+            )
+    finally:
+        stop_tracing()
+
+
+def _start_tracing() -> Callable[[], None]:
+    """Send spans if the environment says where to; return what ends that.
+
+    Raises: BadSetting.
+    """
+    if not wants_tracing(os.environ):
+        return lambda: None
+    from ollama_op import otel  # noqa: PLC0415 - takes 0.15 s
+
+    return otel.start()
 
 
 def _get_rest_ready(settings: Settings) -> Serve | None:

@@ -5,6 +5,7 @@ Imports next to nothing: `ollama-op --help` reads this module, and nobody waits 
 
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -16,6 +17,8 @@ ENV_PREFIX = "OLLAMA_OP_"
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
 LAST_PORT = 65535
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
+_TRACE_URL = re.compile(r"https?://[^\s<>\"]+")
+OTLP = "http/protobuf"  # the one way in which spans are sent
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 _PRINTABLE = re.compile(r"[!-~]+")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -152,6 +155,44 @@ def parse_url(text: str) -> str:
     return url.rstrip("/")
 
 
+def parse_trace_url(text: str) -> str:
+    """Read the address of a trace, with `{trace_id}` in the place of its id.
+
+    Raises: BadSetting.
+    """
+    if text and ("{trace_id}" not in text or not _TRACE_URL.fullmatch(text)):
+        raise BadSetting(
+            f"{text!r} is no address of a trace", "write https://jaeger.example/trace/{trace_id}"
+        )
+    return text
+
+
+def wants_tracing(environ: Mapping[str, str]) -> bool:
+    """Tell from the variables of OpenTelemetry whether spans are to be sent somewhere.
+
+    Raises: BadSetting for a way to send them that is not here.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    exporter = environ.get("OTEL_TRACES_EXPORTER") or (
+        "otlp" if any(environ.get(name) for name in endpoints) else "none"
+    )
+    if exporter not in ("otlp", "none"):
+        raise BadSetting(f"OTEL_TRACES_EXPORTER={exporter} is not known here", "set it to otlp")
+    protocol = (
+        environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or OTLP
+    )
+    if exporter == "otlp" and protocol != OTLP:
+        raise BadSetting(
+            f"traces cannot be sent by {protocol}",
+            f"set OTEL_EXPORTER_OTLP_PROTOCOL={OTLP}; collectors take it on port 4318",
+        )
+    return exporter == "otlp"
+
+
 class Misuse(BadSetting):
     """Values that cannot be meant together: a mistake on the command line."""
 
@@ -168,6 +209,7 @@ class RestSettings:
     insecure: bool = False  # let everybody in, from everywhere
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    trace_url_template: str = ""
 
     @property
     def locked(self) -> bool:

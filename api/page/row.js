@@ -49,6 +49,7 @@ export class Row {
     setText(this.#find(".size"), words.isDownloading(model) ? "" : model.formattedSize || "");
     this.#drawDownload(model);
     this.#drawRemark(model);
+    this.#drawTrace(model);
     this.#drawActions(model);
   }
 
@@ -63,7 +64,7 @@ export class Row {
     this.element.dataset.state = "Gone";
     setText(this.#find(".sign"), "");
     setText(this.#find(".word"), "Deleted");
-    for (const part of [".download", ".remark", ".advice"]) setHidden(this.#find(part), true);
+    for (const part of [".download", ".remark", ".advice", ".trace"]) setHidden(this.#find(part), true);
     for (const button of this.buttons) button.disabled = true;
   }
 
@@ -92,6 +93,15 @@ export class Row {
     if (!advice) return;
     link.setAttribute("href", advice);
     link.setAttribute("aria-label", `What to do about ${words.title(model)}`);
+  }
+
+  #drawTrace(model) {
+    const link = this.#find(".trace");
+    const url = words.trace(model);
+    setHidden(link, url === "");
+    if (!url) return;
+    link.setAttribute("href", url);
+    link.setAttribute("aria-label", `Trace of ${words.title(model)}`);
   }
 
   #drawActions(model) {

@@ -50,6 +50,13 @@ const EXPLAINED = /^[A-Z][A-Za-z]{2,40}$/;
 export const advice = ({ reason = "" }) =>
   EXPLAINED.test(reason) && !CALM.has(reason) ? `/docs/reasons#${reason}` : "";
 
+const TRACE_ID = /^[0-9a-f]{32}$/;
+const TRACE_URL = document.querySelector('meta[name="trace-url"]')?.content ?? "";
+
+// Where the trace of what was last done for a model can be seen; empty if nowhere.
+export const trace = ({ traceID = "" }) =>
+  TRACE_URL && TRACE_ID.test(traceID) ? TRACE_URL.replace("{trace_id}", traceID) : "";
+
 export const isDownloading = (model) =>
   model.state === "Pulling" && !model.suspend && !model.deleting;
 

@@ -1,0 +1,225 @@
+"""What is recorded of a model's life, in virtual time and on the sandbox."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import anyio
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from crd.v1alpha1 import REFRESH, TRACEPARENT
+from ollama_op import otel
+from ollama_op.settings import BadSetting, wants_tracing
+from support.models import reason
+from support.world import MB, World
+
+JOINED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def spans() -> Iterator["Spans"]:
+    """Record, and hand out what was."""
+    exporter = InMemorySpanExporter()
+    stop = otel.start(SimpleSpanProcessor(exporter))
+    yield Spans(exporter)
+    stop()
+
+
+class Spans:
+    """The spans that have ended."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    def all(self) -> list[ReadableSpan]:
+        return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+
+    def of(self, trace_id: str) -> list[ReadableSpan]:
+        """Return those of one trace, by the id that the status shows."""
+        return [each for each in self.all() if f"{each.context.trace_id:032x}" == trace_id]
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [each for each in self.all() if each.name == name]
+
+    def parts(self, whole: ReadableSpan) -> list[ReadableSpan]:
+        """Return the direct parts of a span."""
+        inside = whole.context.span_id
+        return [each for each in self.all() if each.parent and each.parent.span_id == inside]
+
+
+async def traced(w: World, name: str = "m") -> str:
+    """Return the trace that the status names."""
+    return (await w.get(name))["status"]["traceID"]
+
+
+async def test_one_life_is_one_trace(w: World, spans: Spans) -> None:
+    """From the first sight to the removal, with the pull's layers and all writes in between."""
+    w.start()
+    w.ollama.publish("m:1", 100 * MB)
+    await w.apply("m", "m:1")
+    await w.ready("m")
+    life = await traced(w)
+    await w.delete("m")
+    await w.gone("m")
+    await anyio.sleep(5)
+
+    names = [span.name for span in spans.of(life)]
+    (root,) = spans.named("OllamaModel")
+    (pull,) = spans.named("pull")
+    (call,) = spans.named("POST /api/pull")
+    assert names[0] == "OllamaModel"
+    assert root.parent is None
+    assert {"pull", "delete", "POST /api/show", "DELETE /api/delete", "event"} <= set(names)
+    assert {"PATCH ollamamodels", "PATCH ollamamodels/status", "POST events"} <= set(names)
+    assert call in spans.parts(pull)
+    layers = [span for span in spans.parts(call) if span.name == "layer"]
+    assert sum(span.attributes["ollama_op.bytes"] for span in layers) == 100 * MB
+    assert {event.name for event in call.events} >= {"writing manifest", "success"}
+
+
+async def test_every_call_of_ollama_says_what_it_was(w: World, spans: Spans) -> None:
+    """By the semantic conventions of HTTP clients, and with the model."""
+    w.start()
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1")
+    await w.ready("m")
+    (show,) = spans.named("POST /api/show")
+    assert show.attributes == show.attributes | {
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+        "url.template": "/api/show",
+        "url.full": "http://ollama/api/show",
+        "server.address": "ollama",
+        "ollama_op.model": "m:1",
+    }
+    called = sum(count for route, count in w.ollama.calls.items() if "/api/" in route)
+    assert called == sum(1 for span in spans.all() if " /api/" in span.name)
+
+
+async def test_a_trace_goes_on_after_a_restart(w: World, spans: Spans) -> None:
+    """Where to join it stands on the object, written together with the finalizer."""
+    w.start()
+    w.ollama.publish("m:1", 1000 * MB)
+    await w.apply("m", "m:1")
+    await w.until("m", lambda s: s.get("state") == "Pulling")
+    await w.stop()
+    w.start()
+    await w.ready("m")
+    life = await traced(w)
+    assert life in (await w.get("m"))["metadata"]["annotations"][TRACEPARENT]
+    assert [span.name for span in spans.of(life)].count("pull") == 2
+    assert [write for write in w.writes("m") if "status" not in write] == w.writes("m")[:1]
+
+
+async def test_a_wish_that_brings_a_trace_is_a_part_of_it(w: World, spans: Spans) -> None:
+    """The annotation is the wisher's, and stays."""
+    w.start()
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1", **{TRACEPARENT: JOINED})
+    await w.ready("m")
+    assert await traced(w) == JOINED[3:35]
+    assert spans.named("OllamaModel") == []
+    (claim,) = spans.named("claim")
+    assert f"{claim.parent.span_id:016x}" == JOINED[36:52]
+    assert (await w.get("m"))["metadata"]["annotations"][TRACEPARENT] == JOINED
+
+
+async def test_an_annotation_that_is_no_trace_is_replaced(w: World, spans: Spans) -> None:
+    """Nonsense from somebody else keeps nobody from reading the trace."""
+    w.start()
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1", **{TRACEPARENT: "nonsense"})
+    await w.ready("m")
+    assert await traced(w) in (await w.get("m"))["metadata"]["annotations"][TRACEPARENT]
+    assert len(spans.named("OllamaModel")) == 1
+
+
+async def test_refresh_and_repair_are_traces_of_their_own(w: World, spans: Spans) -> None:
+    """Each is linked to the life, and shown in the status."""
+    w.start()
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1")
+    await w.ready("m")
+    life = await traced(w)
+    await w.patch("m", {"metadata": {"annotations": {REFRESH: "now"}}})
+    await w.until("m", lambda s: s.get("lastHandledRefresh") == "now")
+    w.ollama.lose("m:1")
+    await w.until("m", lambda s: reason(s) == "ModelLost", within_s=70)
+    await w.ready("m")
+    (refresh,), (restore,) = spans.named("refresh"), spans.named("restore")
+    assert await traced(w) == f"{restore.context.trace_id:032x}"
+    for apart in (refresh, restore):
+        assert apart.parent is None
+        assert [f"{link.context.trace_id:032x}" for link in apart.links] == [life]
+
+
+async def test_a_stall_and_the_retry_after_it_are_in_the_picture(w: World, spans: Spans) -> None:
+    """Each try is a span; the first says what went wrong, how long it waited, and what is next."""
+    w.start()
+    w.ollama.publish("m:1", 100 * MB)
+    w.ollama.stall_at["m:1"] = 50 * MB
+    await w.apply("m", "m:1")
+    await w.until("m", lambda s: reason(s) == "PullStalled", within_s=400)
+    w.ollama.stall_at.clear()
+    await w.ready("m")
+    first, second = spans.named("pull")
+    assert (first.attributes["error.type"], first.status.is_ok) == ("PullStalled", False)
+    assert [event.name for event in first.events] == ["download slot taken", "stalled", "will retry"]
+    assert (second.attributes["ollama_op.attempt"], second.status.is_ok) == (2, True)
+    assert first.context.trace_id == second.context.trace_id
+
+
+async def test_rest_writes_nothing_for_the_trace_alone(w: World, spans: Spans) -> None:
+    """An hour of health checks changes no status, and begins no trace but those of the checks."""
+    w.start()
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1")
+    await w.ready("m")
+    await anyio.sleep(10)
+    writes, before = len(w.writes("m")), len(spans.all())
+    await anyio.sleep(3600)
+    assert len(w.writes("m")) == writes
+    assert {span.name for span in spans.all()[before:]} == {"GET /api/tags"}
+
+
+def test_off_nothing_of_opentelemetry_is_imported() -> None:
+    """Neither by the operator nor by the API."""
+    code = (
+        "import sys, ollama_op.service, ollama_op.operator, api.app, ollama_op.rest;"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "true"}, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, False),
+    ],
+)
+def test_the_standard_variables_turn_it_on(environ, wanted) -> None:
+    """An endpoint is enough; what turns it off wins."""
+    assert wants_tracing(environ) is wanted
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_TRACES_EXPORTER": "zipkin"},
+        {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+    ],
+)
+def test_what_cannot_be_sent_is_refused(environ) -> None:
+    """Silence would be a trace that never comes."""
+    with pytest.raises(BadSetting) as caught:
+        wants_tracing(environ)
+    assert "otlp" in caught.value.hint.lower()
