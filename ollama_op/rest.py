@@ -52,19 +52,20 @@ async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gatewa
         only=settings.namespace,
         trace_url=wanted.trace_url_template,
     )
-    api = create_api(gateway, gateway, options, observe=_observe)
+    api = create_api(gateway, gateway, options, observe=observe)
     if not wanted.locked:
         log.warning("rest api asks for no key", address=str(wanted.address))
     async with anyio.create_task_group() as tasks:
         if wanted.key_file is not None:
             tasks.start_soon(follow, wanted.key_file, keys)
         tasks.start_soon(_close_when_cancelled, api)
-        app = _traced(api.app) if tracing.is_on() else api.app
+        app = traced(api.app) if tracing.is_on() else api.app
         tasks.start_soon(partial(serve, app, sock, trusted_proxies=wanted.trusted_proxies))
         log.info("serving rest api", address=str(wanted.address), docs="/docs")
 
 
-def _observe(route: str, method: str, code: int, _duration_s: float) -> None:
+def observe(route: str, method: str, code: int, _duration_s: float) -> None:
+    """Say in the span of a request which route it took, and what was answered."""
     span = tracing.current()
     span.rename(f"{method} {route}")
     span.set({"http.route": route, "http.response.status_code": code})
@@ -72,10 +73,10 @@ def _observe(route: str, method: str, code: int, _duration_s: float) -> None:
         span.fail(str(code), f"HTTP {code}")
 
 
-def _traced(app: App) -> App:
+def traced(app: App) -> App:
     """Record each request, as a part of the client's trace if it sends one."""
 
-    async def traced(scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_traced(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -87,7 +88,7 @@ def _traced(app: App) -> App:
         ):
             await app(scope, receive, send)
 
-    return traced
+    return serve_traced
 
 
 async def _close_when_cancelled(api: Api) -> None:

@@ -5,17 +5,21 @@ import sys
 from collections.abc import Iterator
 
 import anyio
+import httpx
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from crd.v1alpha1 import REFRESH, TRACEPARENT
-from ollama_op import otel
+from ollama_op import otel, rest
 from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import BadSetting, wants_tracing
+from support.rest import rest_world
 from support.world import MB, World, reason
 
+MODELS = "/api/v1/models"
 JOINED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -89,8 +93,8 @@ async def test_every_call_of_ollama_says_what_it_was(w: World, spans: Spans) -> 
         "http.request.method": "POST",
         "http.response.status_code": 200,
         "url.template": "/api/show",
-        "url.full": "http://ollama/api/show",
-        "server.address": "ollama",
+        "url.full": str(w.ollama_http.base_url.join("/api/show")),
+        "server.address": w.ollama_http.base_url.host,
         "ollama_op.model": "m:1",
     }.items() <= dict(show.attributes).items()
     called = sum(count for route, count in w.ollama.calls.items() if "/api/" in route)
@@ -130,6 +134,28 @@ async def test_an_annotation_that_is_no_trace_is_replaced(w: World, spans: Spans
     await w.ready("m")
     assert await traced(w) in (await w.get("m"))["metadata"]["annotations"][TRACEPARENT]
     assert len(spans.named("OllamaModel")) == 1
+
+
+async def test_a_rest_request_begins_the_life(spans: Spans) -> None:
+    """The client's own trace goes on through the request into the pull; the API tells its id."""
+    async with rest_world() as (w, client):
+        w.ollama.publish("llama3.2:1b", MB)
+        async with AppTransport(rest.traced(client._transport._app)) as transport:
+            seen = httpx.AsyncClient(
+                transport=transport, base_url="http://api", headers=client.headers
+            )
+            body = {"name": "llama3.2", "tag": "1b"}
+            made = await seen.post(MODELS, json=body, headers={"traceparent": JOINED})
+            await w.ready("llama3.2-1b")
+            assert (await seen.get(made.headers["location"])).json()["traceID"] == JOINED[3:35]
+    (post,) = spans.named(f"POST {MODELS}")
+    (claim,) = spans.named("claim")
+    assert f"{post.parent.span_id:016x}" == JOINED[36:52]
+    assert {"claim", "POST ollamamodels"} <= {span.name for span in spans.parts(post)}
+    assert claim.parent.span_id == post.context.span_id
+    (get,) = spans.named(f"GET {MODELS}/{{name}}")
+    assert get.attributes["http.route"] == f"{MODELS}/{{name}}"
+    assert get.attributes["http.response.status_code"] == 200
 
 
 async def test_refresh_and_repair_are_traces_of_their_own(w: World, spans: Spans) -> None:
