@@ -103,7 +103,7 @@ crd: venv
 guide: venv
     {{ bin }}/python -m api.guide
 
-# Build the real etcd, kube-apiserver, kubectl and Ollama; ends with the folder they are in
+# Build the real etcd, kube-apiserver, kubectl, Ollama and Jaeger; ends with the folder they are in
 assets: venv
     @{{ bin }}/python tests/assets/build.py
 

@@ -85,6 +85,12 @@ PARTS = (
         stamps=("github.com/ollama/ollama/version.Version={version}",),
         cgo=True,
     ),
+    Part(
+        name="jaeger",
+        module="github.com/jaegertracing/jaeger",
+        commands={"jaeger": "github.com/jaegertracing/jaeger/cmd/all-in-one"},
+        stamps=("github.com/jaegertracing/jaeger/pkg/version.latestVersion=v{version}",),
+    ),
 )
 
 

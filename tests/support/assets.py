@@ -1,4 +1,4 @@
-"""Finds the real etcd, kube-apiserver, kubectl and Ollama."""
+"""Finds the real etcd, kube-apiserver, kubectl, Ollama and Jaeger."""
 
 import functools
 import subprocess
