@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.controlplane import ControlPlane, controlplane
+from support.jaeger import Jaeger
 from support.ollama import OllamaServer
 from support.operator import Models, Operator, apply_crd
 from support.registry import Registry
@@ -19,6 +20,13 @@ def cluster() -> Iterator[ControlPlane]:
     with controlplane() as plane:
         apply_crd(plane, _CRD)
         yield plane
+
+
+@pytest.fixture(scope="session")
+def jaeger() -> Iterator[Jaeger]:
+    """Run a real Jaeger; all tests share it, so each asks for traces of its own."""
+    with Jaeger() as jaeger:
+        yield jaeger
 
 
 @pytest.fixture(scope="module")
