@@ -148,6 +148,7 @@ class Lifecycle:
                 await self._releaser.discard(subject, action)
             case Leave():
                 await self._releaser.leave(subject, action)
+                await anyio.lowlevel.checkpoint()  # the object may be gone, and this task ended
             case Rest():
                 await self._rest(subject, action)
 

@@ -28,8 +28,17 @@ BAR_CELLS = 12
 DURATION_CELLS = 7
 NS = 1e-9  # seconds
 # What the name of a span of an HTTP call says already, and a stack trace, which is no single line.
-LEFT_OUT = ("http.", "url.", "server.", "network.", "exception.stacktrace", "exception.escaped")
+LEFT_OUT = (
+    *("http.", "url.", "server.", "network.", "exception.stacktrace", "exception.escaped"),
+    # What tells objects apart for a machine.
+    *("k8s.", "error.", "ollama_op.uid", "ollama_op.generation", "ollama_op.api_version"),
+    "ollama_op.resource",
+)
 TROUBLE = ("stall", "fail", "error", "exception", "retry")  # in an event's name
+
+
+Said = frozenset[object]
+"""Values of attributes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +114,15 @@ class _Drawing:
     begin_s: float
     total_s: float
 
-    def grow(self, branch: Tree, parent: Span | None) -> None:
-        """Draw what happened in a span: events and spans in order of time."""
+    def grow(self, branch: Tree, parent: Span | None, said: Said = frozenset()) -> None:
+        """Draw what happened in a span: events and spans in order of time.
+
+        What stands in `said`, further up, is not said again.
+        """
+        said |= set(parent.attributes.values()) if parent else set()
         inside = self.children.get(parent.span_id if parent else None, ())
         rows: list[tuple[float, RenderableType, Span | None]] = [
-            (run[0].start_s, self._row(run), run[0]) for run in self._runs(inside)
+            (run[0].start_s, self._row(run, said), run[0]) for run in self._runs(inside)
         ]
         if parent:
             rows += [
@@ -118,7 +131,7 @@ class _Drawing:
         for _, row, span in sorted(rows, key=itemgetter(0)):
             twig = branch.add(row)
             if span:
-                self.grow(twig, span)
+                self.grow(twig, span, said)
 
     def _runs(self, siblings: Sequence[Span]) -> Iterator[list[Span]]:
         """Join those in a row that differ in nothing one has to see."""
@@ -134,13 +147,13 @@ class _Drawing:
             else:
                 yield from ([span] for span in run)
 
-    def _row(self, run: Sequence[Span]) -> Table:
+    def _row(self, run: Sequence[Span], said: Said) -> Table:
         start_s, end_s = run[0].start_s, max(span.end_s for span in run)
         row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False, expand=True)
         row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         row.add_column(width=DURATION_CELLS, justify="right", no_wrap=True)
         row.add_column(width=BAR_CELLS, no_wrap=True)
-        label = _label(run[0]) if len(run) == 1 else _folded(run)
+        label = _label(run[0], said) if len(run) == 1 else _folded(run)
         row.add_row(label, duration(max(end_s - start_s, 0)), self._bar(start_s, end_s, run[0].ok))
         return row
 
@@ -151,12 +164,13 @@ class _Drawing:
         return Bar(1, begin, end, width=BAR_CELLS, color="cyan" if ok else "red")
 
 
-def _label(span: Span) -> Text:
+def _label(span: Span, said: Said) -> Text:
     text = Text()
     if not span.ok:  # first, so that no long name can push it out
         text.append("✗ failed  ", style="red")
     text.append(_one_line(span.name), style="bold" if span.parent_id is None else "")
-    for detail in _details(span.attributes, besides=span.name):
+    news = {key: value for key, value in span.attributes.items() if value not in said}
+    for detail in _details(news, besides=span.name):
         text.append(f"  {detail}", style="dim")
     return text
 

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,11 +30,17 @@ class Operator(Process):
     """`ollama-op run`, between `with` and its end.
 
     It counts as started once `probe` succeeds: `/readyz`, or `/healthz` where it is not to become
-    ready. `flags` are added to those that a test needs anyway.
+    ready. `flags` are added to those that a test needs anyway, and `env` to an environment that is
+    bare otherwise.
     """
 
     def __init__(
-        self, kubeconfig: Path, ollama_url: str, *flags: str, probe: str = "/readyz"
+        self,
+        kubeconfig: Path,
+        ollama_url: str,
+        *flags: str,
+        probe: str = "/readyz",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="operator-")
         folder, address = Path(self._folder.name), f"127.0.0.1:{free_port()}"
@@ -43,7 +49,10 @@ class Operator(Process):
         self._base += [f"--ollama-api-url={ollama_url}", f"--health-probe-bind-address={address}"]
         self._base += ["--health-interval=2s", "--log-format=json", *flags]
         super().__init__(
-            self._base, log=folder / "operator.log", ready=self._is_well, env=bare(folder)
+            self._base,
+            log=folder / "operator.log",
+            ready=self._is_well,
+            env=bare(folder) | dict(env or {}),
         )
 
     def restart(self, *flags: str) -> None:
