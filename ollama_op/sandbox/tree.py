@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter, itemgetter
 
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, format_span_id
 from rich.bar import Bar
 from rich.console import Console, RenderableType
@@ -66,6 +66,12 @@ class Span:
 def finished(spans: Iterable[ReadableSpan]) -> list[Span]:
     """Take what OpenTelemetry's SDK hands an exporter."""
     return [_finished(span) for span in spans]
+
+
+def told(event: str, attributes: Mapping[str, object]) -> str:
+    """Say in one line what an event and its attributes are, as a span's `events` have it."""
+    details = ", ".join(_details(attributes, besides=event))
+    return f"{event}: {details}" if details else event
 
 
 def drawn(spans: Iterable[Span]) -> RenderableType:
@@ -227,9 +233,8 @@ def _finished(span: ReadableSpan) -> Span:
         end_s=(span.end_time or start_ns) * NS,
         ok=span.status.status_code is not StatusCode.ERROR,
         attributes=attributes,
-        events=[(event.timestamp * NS, _said(event)) for event in span.events],
+        events=[
+            (event.timestamp * NS, told(event.name, event.attributes or {}))
+            for event in span.events
+        ],
     )
-
-
-def _said(event: Event) -> str:
-    return "  ".join([event.name, *_details(event.attributes or {}, besides=event.name)])

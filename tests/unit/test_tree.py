@@ -161,7 +161,7 @@ def test_spans_of_the_sdk_are_taken_as_they_are() -> None:
         end_s=4,
         ok=False,
         attributes={"model": "a:b", "error": "EOF"},
-        events=[(2.5, "stalled  0123")],
+        events=[(2.5, "stalled: 0123")],
     ) == replace(child, start_s=round(child.start_s, 6), end_s=round(child.end_s, 6))
     assert parent.parent_id is None
     assert parent.ok
