@@ -13,6 +13,11 @@ _list:
 demo *flags: venv
     @{{ bin }}/ollama-op demo {{ flags }}
 
+# The demo with its traces in a real Jaeger, at http://127.0.0.1:16686; Ctrl-C draws them and ends both
+[no-exit-message]
+jaeger: venv assets
+    @{{ bin }}/python tests/assets/traced.py
+
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
 test: check unit crash property contract e2e browser newest
 

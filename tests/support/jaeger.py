@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from ollama_op.sandbox.tree import Span
+from ollama_op.sandbox.tree import Span, told
 from support.assets import assets
 from support.processes import Process, free_port
 
@@ -35,10 +35,17 @@ Json = dict[str, Any]
 class Jaeger:
     """Jaeger all-in-one between `with` and its end; what it was told ends with it.
 
-    `otlp_url` is what OTEL_EXPORTER_OTLP_ENDPOINT takes; `query_url` is where it is asked.
+    `otlp_url` is what OTEL_EXPORTER_OTLP_ENDPOINT takes; `query_url` is where it is asked. `ui` is
+    a folder with a built Jaeger UI, as there is none in a build from Go modules.
     """
 
-    def __init__(self, *, query_port: int | None = None, otlp_port: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        query_port: int | None = None,
+        otlp_port: int | None = None,
+        ui: Path | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="jaeger-")
         query, otlp, admin = query_port or free_port(), otlp_port or free_port(), free_port()
         self.query_url = f"http://127.0.0.1:{query}"
@@ -52,6 +59,7 @@ class Jaeger:
             "collector.grpc-server.host-port": f"127.0.0.1:{free_port()}",
             **dict.fromkeys(_UNUSED, "127.0.0.1:0"),
             "memory.max-traces": str(MAX_TRACES),
+            "query.static-files": str(ui or ""),
         }
         self.process = Process(
             [assets() / "jaeger", *(f"--{name}={value}" for name, value in flags.items())],
@@ -137,7 +145,7 @@ def _record(span: Json) -> Span:
 
 
 def _event(fields: Json) -> str:
-    return "  ".join([fields.pop("event", "event"), *map(str, fields.values())])
+    return told(fields.pop("event", "event"), fields)
 
 
 def _fields(pairs: Sequence[Json]) -> Json:
