@@ -105,12 +105,14 @@ class Lifecycle:
         action = self._decide(subject)
         if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
             subject.event("Normal", "Resumed", "No longer paused; the model is checked again.")
-        with subject.story.chapter(subject.model, action) as span:
+        with subject.trace.chapter(subject.model, action) as span:
             try:
                 await self._perform(subject, action)
             except OllamaError as error:
                 span.fail(error.reason, str(error))
                 await self._fail(subject, action, error)
+        if isinstance(action, Leave):
+            await anyio.lowlevel.checkpoint()  # the object may be gone, and this task to end
 
     def _decide(self, subject: Subject) -> Action:
         return decide(subject.model, self._observe(subject), subject.now)
@@ -148,7 +150,6 @@ class Lifecycle:
                 await self._releaser.discard(subject, action)
             case Leave():
                 await self._releaser.leave(subject, action)
-                await anyio.lowlevel.checkpoint()  # the object may be gone, and this task ended
             case Rest():
                 await self._rest(subject, action)
 

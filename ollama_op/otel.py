@@ -30,14 +30,17 @@ FLUSH_S: Final = 2.0  # what the last spans get to leave in at the end
 W3C: Final = TraceContextTextMapPropagator()
 
 
-def start(processor: SpanProcessor | None = None) -> Callable[[], None]:
-    """Record from now on; return what ends that.
+def sender() -> SpanProcessor:
+    """Return what sends spans to where OTEL_EXPORTER_OTLP_* say."""
+    return BatchSpanProcessor(OTLPSpanExporter())
 
-    What is recorded goes to `processor`, by default to where OTEL_EXPORTER_OTLP_* say.
-    """
+
+def start(*processors: SpanProcessor) -> Callable[[], None]:
+    """Record from now on, for these; return what ends that."""
     # The SDK's own end could wait for half a minute.
     provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-    provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
+    for processor in processors:
+        provider.add_span_processor(processor)
     tracing.use(_Recorder(provider.get_tracer(NAME, version(NAME))))
     return partial(_stop, provider)
 

@@ -55,7 +55,7 @@ def _start_tracing() -> Callable[[], None]:
         return lambda: None
     from ollama_op import otel  # noqa: PLC0415 - takes 0.15 s
 
-    return otel.start()
+    return otel.start(otel.sender())
 
 
 def _get_rest_ready(settings: Settings) -> Serve | None:

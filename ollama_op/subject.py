@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
+from ollama_op.lifetrace import LifeTrace
 from ollama_op.reading import wanted
-from ollama_op.story import Story
 from ollama_op.supervise import Latest
 
 log = structlog.get_logger("ollama_op.lifecycle")
@@ -70,7 +70,7 @@ class Subject:
     ) -> None:
         self._box, self._kube, self._events = box, kube, events
         self._objects, self._clock = objects, clock
-        self.story = Story()
+        self.trace = LifeTrace()
 
     @property
     def model(self) -> OllamaModel:
@@ -116,15 +116,15 @@ class Subject:
             others = self._objects.sharers(name, self.model.metadata.uid)
         status = replace(status, shared_with=others or None)
         if status != self.model.status:
-            with self.story.remark(self.model):
-                status = replace(status, trace_id=self.story.trace_id or status.trace_id)
+            with self.trace.remark(self.model):
+                status = replace(status, trace_id=self.trace.trace_id or status.trace_id)
                 self._objects.put(await self._kube.patch_status(self.model, status))
 
     async def claim(self) -> None:
         """Put our finalizer on it, and with it where its trace is joined."""
         model = self.model
         finalizers = (*model.metadata.finalizers, FINALIZER)
-        annotations = self.story.annotations(model)
+        annotations = self.trace.annotations(model)
         self._objects.put(
             await self._kube.set_finalizers(model, finalizers, annotations=annotations)
         )

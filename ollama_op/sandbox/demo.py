@@ -27,8 +27,10 @@ from ollama_op.ollama import OllamaClient
 from ollama_op.operator import Health, Serve, connect, operate
 from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
 from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
+from ollama_op.sandbox.recording import Recording
 from ollama_op.sandbox.screen import Screen
 from ollama_op.sandbox.story import PATH, BrokenPromise, Cast, Story, object_name
+from ollama_op.sandbox.tree import drawn
 from ollama_op.serve import App, serve
 from ollama_op.service import http_client, unwrapped
 from ollama_op.settings import BadSetting, Settings, parse_url
@@ -55,6 +57,7 @@ spec:
   name: llama3.2
   tag: 1b
 """
+TRACED = "How one of them went, as Jaeger shows it with OTEL_EXPORTER_OTLP_ENDPOINT set:"
 REGISTRY_DOWN = "EOF"
 LOOK_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -71,16 +74,20 @@ def run(*, keep: bool) -> int:
     for name in PROXIES:  # the cluster is in this process, and no proxy's concern
         os.environ.pop(name, None)
         os.environ.pop(name.lower(), None)
+    recording = Recording()
+    stop = recording.start()
     with tempfile.TemporaryDirectory(prefix="ollama-op-demo-") as folder:
         try:
             with unwrapped(BadSetting), unwrapped(BrokenPipeError):
-                return anyio.run(_run, keep, Path(folder))
+                return anyio.run(_run, keep, Path(folder), recording)
         except BrokenPipeError:  # `| head`: whoever watched has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        finally:
+            stop()
 
 
-async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run passes no keywords
+async def _run(keep: bool, folder: Path, recording: Recording) -> int:  # noqa: FBT001 - anyio.run passes no keywords
     code, ended = 0, list[int]()
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
         tasks.start_soon(_end_by_signal, tasks.cancel_scope, ended)
@@ -91,6 +98,8 @@ async def _run(keep: bool, folder: Path) -> int:  # noqa: FBT001 - anyio.run pas
             tasks.start_soon(_keep_showing, scene.kube, screen)
             code = await _play(scene, screen, keep=keep)
             await anyio.sleep(LAST_LOOK_S)
+        if code == 0:
+            screen.print(TRACED, drawn(recording.life_of(object_name(scene.cast.troubled))))
         if keep and code == 0:
             print(_what_to_try(scene, _url(page)), flush=True)  # noqa: T201 - stdout is what a demo is for
             await anyio.sleep_forever()
@@ -115,6 +124,11 @@ class Scene:
     kubeconfig: Path
     ollama: OllamaClient
     sandbox: OllamaSandbox | None  # None if a real Ollama plays
+
+    @property
+    def cast(self) -> Cast:
+        """The models that play."""
+        return SCRIPTED if self.sandbox else REAL
 
     @property
     def where(self) -> str:
@@ -213,7 +227,7 @@ async def _play(scene: Scene, screen: Screen, *, keep: bool) -> int:
         kube=scene.kube,
         ollama=scene.ollama,
         fate=_Fate(scene),
-        cast=SCRIPTED if scene.sandbox else REAL,
+        cast=scene.cast,
         tell=screen,
         patience_s=20 if scene.sandbox else 900,
     )

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.rule import Rule
 from rich.table import Table
@@ -89,6 +89,11 @@ class Screen:
             if self._said.get(model.metadata.uid) != text:
                 self._said[model.metadata.uid] = text
                 self._print(f"{clock(self.elapsed_s)}   {text}")
+
+    def print(self, *parts: RenderableType) -> None:
+        """Show something below all that, once it is over."""
+        for part in ("", *parts):
+            self.console.print(part, markup=False)
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stdout, flush=True)  # noqa: T201 - stdout is what a demo is for

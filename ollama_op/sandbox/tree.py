@@ -21,6 +21,7 @@ from rich.tree import Tree
 
 from ollama_op.report import formatted_size
 
+DIGEST = "sha256:"  # of which twelve digits are enough for people
 NOTHING = "no spans"
 FOLD_ABOVE = 3  # so many of a kind in a row are still shown one by one
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -176,7 +177,7 @@ def _label(span: Span, said: Said) -> Text:
         text.append("✗ failed  ", style="red")
     text.append(_one_line(span.name), style="bold" if span.parent_id is None else "")
     news = {key: value for key, value in span.attributes.items() if value not in said}
-    for detail in _details(news, besides=span.name):
+    for detail in dict.fromkeys(_details(news, besides=span.name)):
         text.append(f"  {detail}", style="dim")
     return text
 
@@ -209,6 +210,8 @@ def _details(attributes: Mapping[str, object], *, besides: str) -> Iterator[str]
                 yield formatted_size(value)
             case int() | float():
                 yield f"{last} {value:g}"
+            case str() if value.startswith(DIGEST):
+                yield value.removeprefix(DIGEST)[:12]
             case _:
                 yield _one_line(str(value))
 

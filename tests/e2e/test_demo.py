@@ -28,7 +28,11 @@ def test_the_demo_keeps_its_promises(tmp_path):
     """Without a cluster or an Ollama it shows six promises kept, and ends with 0."""
     done = demo(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("✔ 6 promises shown\n")
+    assert "✔ 6 promises shown\n" in done.stdout
+    shown = done.stdout.partition("promises shown")[2]  # the trace of one life
+    assert shown.splitlines()[3].split()[:2] == ["OllamaModel", "qwen3-1.7b"]
+    for span in ("✗ failed  pull", "will retry", "attempt 2", "layer", "delete", "DELETE /api"):
+        assert span in shown
     for state in ("Pending", "Pulling", "Ready", "Failed", "ModelLost", "Refreshing"):
         assert state in done.stdout
 
@@ -42,7 +46,8 @@ def test_the_demo_plays_with_a_real_ollama(tmp_path, registry: Registry, ollama:
     before = ollama.digests()
     done = demo(tmp_path, OLLAMA_HOST=ollama.url.removeprefix("http://"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("✔ 6 promises shown\n")
+    assert "✔ 6 promises shown\n" in done.stdout
+    assert "OllamaModel" in done.stdout.partition("promises shown")[2]
     assert ollama.digests() == before
 
 

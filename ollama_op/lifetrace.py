@@ -23,7 +23,7 @@ _ASIDE = {
 }
 
 
-class Story:
+class LifeTrace:
     """The traces of one object."""
 
     def __init__(self) -> None:
