@@ -27,7 +27,7 @@ from support.processes import ProcessFailedError
 QUERY_PORT, OTLP_PORT = 16686, 4318
 SERVICE = "ollama-op"  # unless OTEL_SERVICE_NAME says otherwise
 DEMO = [str(Path(sys.executable).with_name("ollama-op")), "demo", "--keep"]
-SHOWN = 10  # traces, at the end
+LOOKED_AT, SHOWN = 500, 10  # traces, at the end
 NO_UI = """\
 Jaeger's query API. Its UI is not in this build (JAEGER_UI can name a
 folder with one): Ctrl-C draws the traces here, and ends all."""
@@ -86,7 +86,8 @@ def _where(jaeger: Jaeger, service: str) -> str:
 def _show(jaeger: Jaeger, service: str, console: Console) -> None:
     """Draw the newest traces, the oldest of them first."""
     try:
-        traces = jaeger.traces(service, SHOWN)
+        # Most are of looks at Ollama, of one call each.
+        traces = [each for each in jaeger.traces(service, LOOKED_AT) if len(each) > 1][:SHOWN]
     except httpx.HTTPError as error:
         console.print(f"Jaeger does not answer any more: {error}")
         return

@@ -265,6 +265,18 @@ def test_a_refused_model_says_which_field(page: Browser, api: FakeApi) -> None:
     assert page.at("#add-name").get_attribute("value") == "llama3.2"
 
 
+def test_a_model_links_to_its_trace(page: Browser, api: FakeApi) -> None:
+    """Where it has one, and nothing but an id goes into the address."""
+    wrong = {**LLAMA, "traceID": "../../evil?x=1"}
+    api.put({**GEMMA, "traceID": "0af7651916cd43dd8448eb211c80319c"}, wrong)
+    opened(page)
+    shown = [each for each in page.find_elements("css selector", ".trace") if each.is_displayed()]
+    assert [each.get_attribute("href") for each in shown] == [
+        "https://jaeger.example/trace/0af7651916cd43dd8448eb211c80319c?a&b"
+    ]
+    assert shown[0].get_attribute("aria-label") == "Trace of gemma3:4b"
+
+
 def test_a_failed_action_raises_an_alert(page: Browser, api: FakeApi) -> None:
     """It says what failed and why, links to help, moves no row, and can be dismissed."""
     api.put(GEMMA, LLAMA)

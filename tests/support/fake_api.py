@@ -166,7 +166,7 @@ def app(fake: FakeApi) -> Litestar:
         if verb == "resume":
             fake.put(fake.models[namespace, name] | {"suspend": False})
 
-    static = served(document("1", tokens=False))
+    static = served(document("1", tokens=False), "https://jaeger.example/trace/{trace_id}?a&b")
     return Litestar(
         [events, index, add, remove, act, get_file],
         dependencies={"static": Provide(lambda: static, sync_to_thread=False)},
