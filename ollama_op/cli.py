@@ -6,7 +6,7 @@ Whatever a command needs is imported when it runs, so that help and mistakes are
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -104,10 +104,27 @@ def switch(name: str, dest: str, **how: Any) -> Callable[[F], F]:
     return flag(name, dest, **how)
 
 
+OLLAMA_API_URL = flag(
+    "--ollama-api-url", type=URL, default="http://localhost:11434", help="The Ollama server."
+)
+KUBECONFIG = flag(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    help="Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
+)
+NAMESPACE = flag("--namespace", help="Watch only this one; default is all.")
+ENABLE_API_SERVER = switch("--enable-api-server", "rest_enabled", help="Serve the REST API.")
+KUBERNETES_AUTH = switch(
+    "--api-server-kubernetes-auth",
+    "rest_kubernetes_auth",
+    help="Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
+)
+
+
 def rest_flags(command: F) -> F:
     """Add the flags of the REST API; their values go by `rest_` and the name in RestSettings."""
     flags = [
-        switch("--enable-api-server", "rest_enabled", help="Serve the REST API."),
+        ENABLE_API_SERVER,
         flag(
             "--api-server-bind-address",
             "rest_bind_address",
@@ -122,11 +139,7 @@ def rest_flags(command: F) -> F:
             type=click.Path(path_type=Path),
             help="File of several keys, with scopes and namespaces; read again when it changes.",
         ),
-        switch(
-            "--api-server-kubernetes-auth",
-            "rest_kubernetes_auth",
-            help="Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
-        ),
+        KUBERNETES_AUTH,
         switch(
             "--api-server-insecure",
             "rest_insecure",
@@ -172,13 +185,9 @@ def cli() -> None:
 
 
 @cli.command(short_help="Run the operator against a cluster.")
-@flag("--ollama-api-url", type=URL, default="http://localhost:11434", help="The Ollama server.")
-@flag(
-    "--kubeconfig",
-    type=click.Path(path_type=Path),
-    help="Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
-)
-@flag("--namespace", help="Watch only this one; default is all.")
+@OLLAMA_API_URL
+@KUBECONFIG
+@NAMESPACE
 @flag(
     "--health-interval",
     "health_interval_s",
@@ -221,12 +230,39 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     from ollama_op import service, telemetry  # noqa: PLC0415
 
     telemetry.set_up_logging(log_level, log_format)
-    rest = {name: settings.pop(name) for name in list(settings) if name.startswith(REST)}
-    how = RestSettings(**{name.removeprefix(REST): value for name, value in rest.items()})
     try:
-        sys.exit(service.run(Settings(**settings, rest=how)))
+        sys.exit(service.run(_read(settings)))
     except Misuse as error:
         raise Failure(str(error), error.hint, code=EXIT_USAGE) from error
+    except BadSetting as error:
+        raise Failure(str(error), error.hint) from error
+
+
+@cli.command(short_help="Look for what keeps it from working.")
+@OLLAMA_API_URL
+@KUBECONFIG
+@NAMESPACE
+@ENABLE_API_SERVER
+@KUBERNETES_AUTH
+@click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
+    """Check cluster, CRD, rights, Ollama and tracing, with the flags that `run` is given.
+
+    Ends with 1 if something fails; what is only doubtful is a warning. Changes nothing.
+
+    \b
+    Examples:
+      ollama-op doctor
+      ollama-op doctor --ollama-api-url http://ollama:11434 --namespace ai --output json
+    """
+    from ollama_op import doctor as practice  # noqa: PLC0415
+    from ollama_op import telemetry  # noqa: PLC0415
+
+    telemetry.set_up_logging("error", "text")
+    try:
+        sys.exit(practice.run(_read(settings), output))
     except BadSetting as error:
         raise Failure(str(error), error.hint) from error
 
@@ -250,6 +286,13 @@ def demo(*, keep: bool) -> None:
         sys.exit(show.run(keep=keep))
     except BadSetting as error:
         raise Failure(str(error), error.hint) from error
+
+
+def _read(flags: dict[str, Any]) -> Settings:
+    """Put the values of flags into settings."""
+    rest = {name: flags.pop(name) for name in list(flags) if name.startswith(REST)}
+    how = RestSettings(**{name.removeprefix(REST): value for name, value in rest.items()})
+    return Settings(**flags, rest=how)
 
 
 # What libraries import if it is there and a process on asyncio never uses: a third of the start.

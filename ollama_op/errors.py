@@ -36,7 +36,8 @@ from crd.v1alpha1 import Reason
 
 MESSAGE_LIMIT = 256  # characters of foreign text that reach a status
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# Control characters, other ends of lines, and what turns the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 _USERINFO = re.compile(r"(?<=://)[^\s\"']+@")  # to the last @: a password may have any in it
 _QUERY = re.compile(r"(?<=[^\s?])\?[^\s\"']+")
 

@@ -65,14 +65,18 @@ async def connect(kubeconfig: Path | None, *, rest: bool = False) -> Cluster:
     wait_s = 1.0
     while True:
         try:
-            return Cluster(*[await _api(kubeconfig, use) for use in uses])
+            return Cluster(*[await login(kubeconfig, use) for use in uses])
         except KubeError as error:
             log.warning("cluster not reached, will retry", problem=str(error), retry_in_s=wait_s)
         await anyio.sleep(wait_s)
         wait_s = min(wait_s * 2, CONNECT_RETRY_S)
 
 
-async def _api(kubeconfig: Path | None, use: str) -> Api:
+async def login(kubeconfig: Path | None, use: str) -> Api:
+    """Log in to the cluster; each `use` gets a connection of its own.
+
+    Raises: KubeError.
+    """
     # kr8s hands out one client per set of arguments; the namespace makes these differ, and
     # every call names its own.
     path = None if kubeconfig is None else str(kubeconfig)

@@ -1,0 +1,248 @@
+"""The checks of `ollama-op doctor`. Each asks one thing, changes nothing, and says what to do.
+
+Whatever they show comes through `sanitise`: what a server answers can neither drive a terminal nor
+give away the password in an address.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import httpx
+import msgspec
+from kr8s.asyncio import Api
+from opentelemetry.util.re import parse_env_headers
+
+from crd.render import crd
+from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
+from ollama_op.errors import NotFound, NotPermitted, sanitise
+from ollama_op.kube import request
+from ollama_op.ollama import OllamaClient
+from ollama_op.report import formatted_size
+from ollama_op.rights import Right, rights
+from ollama_op.settings import Settings
+
+OLDEST_OLLAMA = (0, 6, 5)  # what the tests run on
+APPLY_CRD = "kubectl apply -k config/crd"
+TRACES = "/v1/traces"
+DENIED = (401, 403)
+
+_NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+Object = dict[str, Any]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found, and what to do about it."""
+
+    check: str
+    level: Literal["ok", "warn", "fail"]
+    message: str
+    hint: str = ""
+
+
+def well(check: str, message: str) -> Finding:
+    """Say that all is well."""
+    return Finding(check, "ok", sanitise(message))
+
+
+def doubt(check: str, message: str, hint: str) -> Finding:
+    """Say what somebody may look at."""
+    return Finding(check, "warn", sanitise(message), hint)
+
+
+def wrong(check: str, message: str, hint: str) -> Finding:
+    """Say what keeps the operator from its work."""
+    return Finding(check, "fail", sanitise(message), hint)
+
+
+# --- Kubernetes. What these raise is a KubeError
+
+
+async def check_cluster(api: Api) -> list[Finding]:
+    """Ask which Kubernetes this is."""
+    version = msgspec.json.decode(await request(api, "GET", version="", base="/version"))
+    return [well("cluster", f"{api.auth.server} is Kubernetes {version.get('gitVersion', '?')}")]
+
+
+async def check_crd(api: Api) -> list[Finding]:
+    """See that OllamaModels are served, and that what is known of them is what is known here."""
+    try:
+        there = await _get(
+            api, "apiextensions.k8s.io/v1", f"customresourcedefinitions/{PLURAL}.{GROUP}"
+        )
+    except NotFound:
+        return [wrong("crd", "this cluster does not know OllamaModel", APPLY_CRD)]
+    except NotPermitted:
+        return [await _check_served(api)]
+    versions = {version["name"]: version for version in there["spec"]["versions"]}
+    if not versions.get(VERSION, {}).get("served"):
+        message = f"OllamaModel is not served as {VERSION}, but as {', '.join(versions)}"
+        return [wrong("crd", message, APPLY_CRD)]
+    return [compare(versions[VERSION])]
+
+
+async def _check_served(api: Api) -> Finding:
+    """Ask what everybody may ask."""
+    try:
+        found = await _get(api, API_VERSION, "")
+    except NotFound:
+        found = {}
+    if PLURAL not in [resource["name"] for resource in found.get("resources", ())]:
+        return wrong("crd", f"this cluster does not serve OllamaModel {VERSION}", APPLY_CRD)
+    return doubt(
+        "crd",
+        f"OllamaModel {VERSION} is served; with which schema, this account may not see",
+        "run doctor as an administrator, or compare with: kubectl diff -k config/crd",
+    )
+
+
+def compare(there: Object) -> Finding:
+    """Compare the CRD's version in the cluster with the one that this operator renders."""
+    ours = crd()["spec"]["versions"][0]
+    if all(there.get(part) == ours[part] for part in ours if part != "storage"):
+        return well("crd", f"OllamaModel {VERSION} is served, with the schema of this operator")
+    before, after = (set(_fields(each["schema"]["openAPIV3Schema"])) for each in (there, ours))
+    if missing := sorted(after - before):
+        lost = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        message = f"the schema of OllamaModel is older than this operator: it has no {lost}"
+        return wrong("crd", message, APPLY_CRD)
+    if "status" not in there.get("subresources", {}):
+        return wrong("crd", "OllamaModel has no status to be written apart", APPLY_CRD)
+    if newer := sorted(before - after):
+        message = f"the schema of OllamaModel is newer than this operator: it has {newer[0]}"
+        return doubt("crd", message, "update the operator")
+    message = "the schema of OllamaModel has this operator's fields, with other limits or texts"
+    return doubt("crd", message, APPLY_CRD)
+
+
+def _fields(schema: Object, path: str = "") -> Iterable[str]:
+    """Name all fields of a schema, those of list items among them."""
+    for name, field in schema.get("properties", {}).items():
+        yield path + name
+        yield from _fields(field, f"{path}{name}.")
+    if isinstance(items := schema.get("items"), dict):
+        yield from _fields(items, path)
+
+
+async def check_rights(api: Api, settings: Settings) -> list[Finding]:
+    """Ask whether all that the operator does is allowed, kind of object by kind of object."""
+    rest = settings.rest
+    needed = rights(rest_api=rest.enabled, kubernetes_auth=rest.kubernetes_auth)
+    denied = [each for each in needed if not await _may(api, each, settings.namespace)]
+    if not denied:
+        where = f"namespace {settings.namespace}" if settings.namespace else "all namespaces"
+        return [well("rights", f"{await _who(api)} may do all that is needed in {where}")]
+    who, kinds = await _who(api), defaultdict[tuple[str, str], list[Right]](list)
+    for right in denied:
+        kinds[right.group, right.resource].append(right)
+    return [_denied(who, lacking, settings.namespace) for lacking in kinds.values()]
+
+
+def _denied(who: str, lacking: list[Right], namespace: str | None) -> Finding:
+    """Say what is lacking for one kind of object, and where to grant it."""
+    verbs, right = ", ".join(each.verb for each in lacking), lacking[0]
+    plural, slash, part = right.resource.partition("/")
+    full = (f"{plural}.{right.group}" if right.group else plural) + slash + part
+    where, kind = " in all namespaces", "ClusterRole"
+    if not right.namespaced:
+        where = ""
+    elif namespace:
+        where, kind = f" in namespace {namespace}", "Role"
+    message = f"{who} may not {verbs} {right.resource}{where}"
+    return wrong("rights", message, f"grant it in a {kind}: {verbs} on {full}")
+
+
+async def _may(api: Api, right: Right, namespace: str | None) -> bool:
+    resource, _, subresource = right.resource.partition("/")
+    asked = {"verb": right.verb, "group": right.group, "resource": resource}
+    asked |= {"subresource": subresource} if subresource else {}
+    asked |= {"namespace": namespace} if namespace and right.namespaced else {}
+    body = {"spec": {"resourceAttributes": asked}}
+    answer = await _review(api, "authorization", "SelfSubjectAccessReview", body)
+    return bool(answer.get("status", {}).get("allowed"))
+
+
+async def _who(api: Api) -> str:
+    """Name the account; not every cluster tells."""
+    try:
+        answer = await _review(api, "authentication", "SelfSubjectReview", {})
+    except (NotFound, NotPermitted):
+        answer = {}
+    name = answer.get("status", {}).get("userInfo", {}).get("username")
+    return str(name or "this account")
+
+
+async def _review(api: Api, what: str, kind: str, body: Object) -> Object:
+    version = f"{what}.k8s.io/v1"
+    content = msgspec.json.encode({"apiVersion": version, "kind": kind, **body})
+    url = f"{kind.lower()}s"
+    answer = await request(api, "POST", version=version, url=url, content=content)
+    decoded: Object = msgspec.json.decode(answer)
+    return decoded
+
+
+async def _get(api: Api, version: str, url: str) -> Object:
+    decoded: Object = msgspec.json.decode(await request(api, "GET", version=version, url=url))
+    return decoded
+
+
+# --- what is outside the cluster
+
+
+async def check_ollama(client: OllamaClient) -> list[Finding]:
+    """Ask Ollama for its version and its models.
+
+    Raises: OllamaError.
+    """
+    version, models = await client.version(), await client.tags()
+    size = formatted_size(sum(entry.size for entry in models.values()))
+    match = _NUMBER.match(version)
+    number = tuple(map(int, match.groups())) if match else ()
+    found = [well("ollama", f"{client.where} is Ollama {version}")]
+    # What is built from source without a version calls itself 0.0.0.
+    if any(number) and number < OLDEST_OLLAMA:
+        oldest = ".".join(map(str, OLDEST_OLLAMA))
+        message = f"{client.where} is Ollama {version}; nothing before {oldest} was tried"
+        found = [doubt("ollama", message, "upgrade Ollama, if something does not work")]
+    what = f"{len(models)} models of {size} in all" if models else "no models yet"
+    return [*found, well("disk", f"{what}; Ollama does not tell how much room is left")]
+
+
+async def check_tracing(http: httpx.AsyncClient, environ: Mapping[str, str]) -> list[Finding]:
+    """Send an empty export to where traces are to go, if that is anywhere."""
+    text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not text and (base := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        text = base.rstrip("/") + TRACES
+    if not text or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        message = "the endpoint for traces is no http:// or https:// address"
+        return [wrong("tracing", message, "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318")]
+    return [await _send_no_traces(http, url, environ)]
+
+
+async def _send_no_traces(
+    http: httpx.AsyncClient, url: httpx.URL, environ: Mapping[str, str]
+) -> Finding:
+    headers = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get(
+        "OTEL_EXPORTER_OTLP_HEADERS", ""
+    )
+    sent = {"content-type": "application/x-protobuf", **parse_env_headers(headers, liberal=True)}
+    where = f"{url.scheme}://{url.netloc.decode()}"  # a path may be a key
+    try:
+        answer = await http.post(url, content=b"", headers=sent)
+    except httpx.HTTPError as error:
+        message = f"no traces can be sent to {where}: {error or type(error).__name__}"
+        return wrong("tracing", message, "start a collector there; OTLP over HTTP is port 4318")
+    if answer.is_success:
+        return well("tracing", f"{where} takes traces")
+    hint = "see that this is OTLP over HTTP, port 4318, and not gRPC"
+    if answer.status_code in DENIED:
+        hint = "set OTEL_EXPORTER_OTLP_HEADERS to what it asks for"
+    return wrong("tracing", f"{where} answers HTTP {answer.status_code} to traces", hint)
