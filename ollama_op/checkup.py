@@ -206,7 +206,7 @@ async def check_ollama(client: OllamaClient) -> list[Finding]:
         oldest = ".".join(map(str, OLDEST_OLLAMA))
         message = f"{client.where} is Ollama {version}; nothing before {oldest} was tried"
         found = [doubt("ollama", message, "upgrade Ollama, if something does not work")]
-    what = f"{len(models)} models of {size} in all" if models else "no models yet"
+    what = f"{size} of models, {len(models)} in all" if models else "no models yet"
     return [*found, well("disk", f"{what}; Ollama does not tell how much room is left")]
 
 

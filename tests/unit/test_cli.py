@@ -72,7 +72,9 @@ def accepted(ended: Ended) -> bool:
 # --- help
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["demo", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["run", "--help"], ["demo", "-h"], ["doctor", "-h"]]
+)
 def test_help_goes_to_standard_output(ollama_op, arguments):
     """It is what was asked for, so it is no error; and it has an example."""
     ended = ollama_op(*arguments)
@@ -144,6 +146,7 @@ def test_a_mistake_is_two_lines_and_exit_code_2(ollama_op, arguments, message, h
     ("arguments", "words"),
     [
         (["rnu"], ["rnu", "run"]),
+        (["doctor", "--output", "yaml"], ["--output", "yaml", "json"]),
         (["run", "--log-level", "loud"], ["--log-level", "loud", "warning"]),
         (["run", "--max-concurrent-pulls", "0"], ["--max-concurrent-pulls", "0", ">=1"]),
         (["run", "--max-concurrent-pulls", "x"], ["--max-concurrent-pulls", "x", "integer"]),
@@ -254,6 +257,29 @@ def test_the_manifest_of_the_go_operator_is_understood(ollama_op):
         "--namespace=ai",
     )
     assert accepted(ended)
+
+
+# --- the doctor
+
+
+def test_the_doctor_tells_all_and_ends_with_1(ollama_op, tmp_path):
+    """What was found is what was asked for, so it goes to standard output."""
+    ended = ollama_op("doctor", "--ollama-api-url=http://127.0.0.1:9")
+    assert (ended.code, ended.err) == (1, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == (
+        f"fail  cluster  no kubeconfig at {tmp_path / 'no kubeconfig'} (from KUBECONFIG)"
+    )
+    assert lines[2] == "fail  ollama   http://127.0.0.1:9 refused the connection"
+    assert len(lines) == 5
+
+
+def test_the_doctor_reads_the_variables_of_run(ollama_op, monkeypatch):
+    """So that it sees, in the operator's own pod, what that sees."""
+    monkeypatch.setenv("OLLAMA_OP_OLLAMA_API_URL", "http://127.0.0.1:8")
+    monkeypatch.setenv("OLLAMA_OP_ENABLE_API_SERVER", "true")
+    monkeypatch.setenv("OLLAMA_OP_LEADER_ELECT", "false")
+    assert "http://127.0.0.1:8 refused" in ollama_op("doctor", "--output=json").out
 
 
 # --- what fails later

@@ -1,0 +1,434 @@
+import copy
+import io
+import json
+import math
+import sys
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from crd.render import crd
+from crd.v1alpha1 import GROUP, PLURAL
+from ollama_op.checkup import Finding, compare
+from ollama_op.doctor import LIMIT_S, examine, show
+from ollama_op.rights import rights
+from ollama_op.sandbox.discovery import ACCESS_REVIEW_PATH
+from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
+from ollama_op.sandbox.kube import Fault, KubeSandbox
+from ollama_op.sandbox.ollama import OllamaSandbox
+from ollama_op.sandbox.transport import AppTransport
+from ollama_op.settings import RestSettings, Settings
+from support.unruly import Wire
+
+CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
+SERVED = f"/apis/{GROUP}/v1alpha1"
+KUBECONFIG = """
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "http://kube"}}]
+users: [{name: me, user: {}}]
+"""
+SECRET = "hunter2"  # noqa: S105 - it is here to be looked for
+
+Object = dict[str, Any]
+
+
+@dataclass
+class Guarded:
+    """A Kubernetes API that allows what is not `denied`: pairs of verb and resource."""
+
+    kube: KubeSandbox = field(default_factory=KubeSandbox)
+    denied: set[tuple[str, str]] = field(default_factory=set)
+    asked: list[Object] = field(default_factory=list)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["path"] != ACCESS_REVIEW_PATH:
+            await self.kube(scope, receive, send)
+            return
+        review = (await read_request(scope, receive)).json_object()
+        asked = review["spec"]["resourceAttributes"]
+        self.asked.append(asked)
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        allowed = (asked["verb"], resource) not in self.denied
+        await answer(send, 201, {**review, "status": {"allowed": allowed}})
+
+
+@dataclass
+class Practice:
+    """What a doctor looks at."""
+
+    kubeconfig: Path
+    api: Guarded
+    to_kube: AppTransport
+    ollama: OllamaSandbox
+    http: httpx.AsyncClient  # to Ollama
+    collector: Callable[[httpx.Request], httpx.Response]
+    environ: dict[str, str] = field(default_factory=dict)
+
+    async def log_in(self, use: str) -> Wire:
+        return Wire(self.to_kube, use)
+
+    async def examine(self, namespace: str | None = None, **rest: bool) -> list[Finding]:
+        """Make all checks."""
+        settings = Settings(
+            kubeconfig=self.kubeconfig, namespace=namespace, rest=RestSettings(**rest)
+        )
+        transport = httpx.MockTransport(self.collector)
+        async with httpx.AsyncClient(transport=transport) as web:
+            return await examine(
+                settings, log_in=self.log_in, ollama=self.http, web=web, environ=self.environ
+            )
+
+    async def find(self, check: str, **settings: Any) -> Finding:
+        """Make all checks; return the only finding of this one."""
+        (found,) = [each for each in await self.examine(**settings) if each.check == check]
+        return found
+
+
+@pytest.fixture
+async def practice(tmp_path) -> AsyncGenerator[Practice]:
+    """Let all be well; the tests break what they are about."""
+    api, ollama = Guarded(), OllamaSandbox()
+    config = tmp_path / "config"
+    config.write_text(KUBECONFIG)
+    async with AppTransport(api) as to_kube, AppTransport(ollama) as to_ollama:
+        http = httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434")
+        yield Practice(config, api, to_kube, ollama, http, lambda _: httpx.Response(200))
+
+
+def refuse(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("refused", request=request)
+
+
+async def test_where_nothing_is_missing_all_is_well(practice):
+    """One line a check, and the doctor writes nothing."""
+    practice.ollama.publish("llama3.2:1b", 1 << 30)
+    practice.ollama.preload("llama3.2:1b")
+    found = await practice.examine()
+    assert [(each.check, each.level) for each in found] == [
+        ("cluster", "ok"),
+        ("crd", "ok"),
+        ("rights", "ok"),
+        ("ollama", "ok"),
+        ("disk", "ok"),
+        ("tracing", "ok"),
+    ]
+    texts = {each.check: each.message for each in found}
+    assert texts["ollama"] == "http://ollama:11434 is Ollama 0.17.4"
+    assert texts["disk"].startswith("1.0 GiB of models, 1 in all; ")
+    assert "off" in texts["tracing"]
+    writes = {path for method, path in practice.api.kube.requests if method != "GET"}
+    assert writes == {"/apis/authentication.k8s.io/v1/selfsubjectreviews"}  # which stores nothing
+    assert all(call.startswith("GET ") for call in practice.ollama.calls)
+
+
+# --- cluster
+
+
+@pytest.mark.parametrize("what", ["log-in", "kubernetes"])
+async def test_a_silent_cluster_keeps_nobody_waiting(practice, what):
+    """What needs no cluster is checked all the same, and at the same time."""
+    if what == "log-in":
+        practice.log_in = lambda _use: anyio.sleep_forever()
+    else:
+        practice.api.kube.intercept = lambda _request: Fault(delay_s=math.inf)
+    began = anyio.current_time()
+    found = await practice.examine()
+    assert anyio.current_time() - began == pytest.approx(LIMIT_S, abs=0.1)
+    assert (found[0].check, found[0].message) == ("cluster", "no answer within 5 s")
+    assert [each.check for each in found] == ["cluster", "ollama", "disk", "tracing"]
+
+
+async def test_no_kubeconfig_is_told_as_run_tells_it(practice):
+    """With the way out."""
+    practice.kubeconfig = Path("/none")
+    found = await practice.find("cluster")
+    assert (found.level, found.message) == ("fail", "no kubeconfig at /none (from --kubeconfig)")
+    assert "ollama-op demo" in found.hint
+
+
+async def test_what_nobody_thought_of_is_told_without_its_words(practice):
+    """They may be a command line with a token in it."""
+
+    async def fail(_use: str) -> Wire:
+        raise LookupError(SECRET)
+
+    practice.log_in = fail
+    found = await practice.find("cluster")
+    assert (found.level, found.message) == ("fail", "cannot be checked: LookupError")
+
+
+# --- CRD
+
+
+async def test_a_missing_crd_is_told(practice):
+    """With the command that brings it."""
+    practice.api.kube.intercept = lambda r: Fault(code=404) if r.path == CRD else None
+    found = await practice.find("crd")
+    assert found == Finding(
+        "crd", "fail", "this cluster does not know OllamaModel", "kubectl apply -k config/crd"
+    )
+
+
+@pytest.mark.parametrize(("served", "level"), [(True, "warn"), (False, "fail")])
+async def test_who_may_not_read_the_crd_asks_whether_it_is_served(practice, served, level):
+    """The operator's own account may not, and needs no more."""
+
+    def intercept(request: Any) -> Fault | None:
+        if request.path == CRD:
+            return Fault(code=403, reason="Forbidden")
+        gone = not served and request.path.rstrip("/") == SERVED
+        return Fault(code=404, reason="NotFound") if gone else None
+
+    practice.api.kube.intercept = intercept
+    assert (await practice.find("crd")).level == level
+
+
+async def test_a_crd_without_our_version_is_told(practice):
+    """With the versions that it has."""
+    other = crd()
+    other["spec"]["versions"][0]["name"] = "v1beta1"
+    practice.api.kube = KubeSandbox(crd=other)
+    found = await practice.find("crd")
+    assert found.level == "fail"
+    assert found.message == "OllamaModel is not served as v1alpha1, but as v1beta1"
+
+
+def version() -> Object:
+    return copy.deepcopy(crd()["spec"]["versions"][0])
+
+
+def properties(version: Object, part: str) -> Object:
+    found: Object = version["schema"]["openAPIV3Schema"]["properties"][part]["properties"]
+    return found
+
+
+def test_an_older_schema_names_what_it_lacks():
+    """Some of it: one field is enough to know."""
+    older = version()
+    for name in ("keepAlive", "interval", "timeout"):
+        del properties(older, "spec")[name]
+    del properties(older, "status")["conditions"]["items"]["properties"]["reason"]
+    found = compare(older)
+    assert (found.level, found.hint) == ("fail", "kubectl apply -k config/crd")
+    assert found.message.endswith(
+        "it has no spec.interval, spec.keepAlive, spec.timeout and 1 more"
+    )
+
+
+def test_a_newer_schema_is_a_warning():
+    """The operator works with it, and does not know all of it."""
+    newer = version()
+    properties(newer, "spec")["mood"] = {"type": "string"}
+    found = compare(newer)
+    assert (found.level, found.hint) == ("warn", "update the operator")
+    assert "spec.mood" in found.message
+
+
+def test_other_limits_are_a_warning():
+    """The fields are all there."""
+    other = version()
+    properties(other, "spec")["name"]["maxLength"] = 7
+    assert compare(other).level == "warn"
+
+
+def test_a_crd_without_the_status_subresource_is_wrong():
+    """No status could be written."""
+    other = version()
+    del other["subresources"]
+    assert compare(other).level == "fail"
+
+
+# --- rights
+
+
+@pytest.mark.parametrize("namespace", [None, "ai"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {},
+        {"kubernetes_auth": True},
+        {"enabled": True},
+        {"enabled": True, "kubernetes_auth": True},
+    ],
+)
+async def test_what_is_asked_is_what_is_needed(practice, rest, namespace):
+    """Where it is needed: reviews have no namespace."""
+    await practice.examine(namespace, **rest)
+    wanted = rights(
+        rest_api=rest.get("enabled", False), kubernetes_auth=rest.get("kubernetes_auth", False)
+    )
+    assert len(practice.api.asked) == len(wanted) == len(set(wanted))
+    for asked, right in zip(practice.api.asked, wanted, strict=True):
+        assert (asked["verb"], asked["group"]) == (right.verb, right.group)
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        assert resource == right.resource
+        assert asked.get("namespace") == (namespace if right.namespaced else None)
+
+
+async def test_each_denied_right_is_named_with_where_to_grant_it(practice):
+    """One line for each kind of object."""
+    practice.api.denied = {
+        ("watch", PLURAL),
+        ("delete", PLURAL),
+        ("patch", f"{PLURAL}/status"),
+        ("create", "tokenreviews"),
+    }
+    found = await practice.examine("ai", enabled=True, kubernetes_auth=True)
+    assert [(e.message, e.hint) for e in found if e.check == "rights"] == [
+        (
+            f"this account may not watch, delete {PLURAL} in namespace ai",
+            f"grant it in a Role: watch, delete on {PLURAL}.{GROUP}",
+        ),
+        (
+            f"this account may not patch {PLURAL}/status in namespace ai",
+            f"grant it in a Role: patch on {PLURAL}.{GROUP}/status",
+        ),
+        (
+            "this account may not create tokenreviews",
+            "grant it in a ClusterRole: create on tokenreviews.authentication.k8s.io",
+        ),
+    ]
+
+
+# --- Ollama
+
+
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [
+        ("0.6.5", "ok"),
+        ("0.17.4", "ok"),
+        ("1.0.0-rc1", "ok"),
+        ("0.6.4", "warn"),
+        ("0.1.48", "warn"),
+        ("0.0.0", "ok"),
+        ("from-source", "ok"),
+    ],
+)
+async def test_an_ollama_older_than_what_was_tried_is_a_warning(practice, version, level):
+    """One without a number says nothing about its age."""
+    practice.ollama.version = version
+    found = await practice.find("ollama")
+    assert (found.level, f"is Ollama {version}" in found.message) == (level, True)
+
+
+async def test_a_silent_ollama_is_told(practice):
+    """In time."""
+    practice.ollama.delay_s["/api/tags"] = math.inf
+    assert await practice.find("ollama") == Finding(
+        "ollama", "fail", "no answer within 5 s", "start Ollama, or set --ollama-api-url"
+    )
+
+
+# --- tracing
+
+
+async def test_an_empty_export_goes_where_traces_will_go(practice):
+    """With the headers of the environment; the base address gets the path, the other is whole."""
+    requests = list[httpx.Request]()
+
+    def collect(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200)
+
+    practice.collector = collect
+    practice.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://otel:4318/"
+    practice.environ["OTEL_EXPORTER_OTLP_HEADERS"] = "x-key=hunter2"
+    assert await practice.find("tracing") == Finding(
+        "tracing", "ok", "http://otel:4318 takes traces"
+    )
+    practice.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = "http://traces:4318/mine"
+    await practice.find("tracing")
+    assert [str(each.url) for each in requests] == [
+        "http://otel:4318/v1/traces",
+        "http://traces:4318/mine",
+    ]
+    assert requests[0].content == b""
+    assert requests[0].headers["content-type"] == "application/x-protobuf"
+    assert requests[0].headers["x-key"] == SECRET
+    practice.environ["OTEL_SDK_DISABLED"] = "true"
+    assert "off" in (await practice.find("tracing")).message
+
+
+@pytest.mark.parametrize(
+    ("url", "collect", "says"),
+    [
+        (f"http://me:{SECRET}@otel:4318/{SECRET}", refuse, "to http://otel:4318: refused"),
+        ("http://otel:4317", lambda _: httpx.Response(404), "answers HTTP 404 to traces"),
+        ("http://otel:4318", lambda _: httpx.Response(401), "answers HTTP 401 to traces"),
+        (f"me:{SECRET}@otel:4318", refuse, "is no http:// or https:// address"),
+        (f"http://me:{SECRET}/x@otel", refuse, "is no http:// or https:// address"),
+    ],
+)
+async def test_a_collector_that_takes_no_traces_is_told(practice, url, collect, says):
+    """Without a password, or a path that may be one."""
+    practice.collector = collect
+    practice.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+    found = await practice.find("tracing")
+    assert found.level == "fail"
+    assert says in found.message
+    assert SECRET not in repr(found)
+
+
+# --- what is printed
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+FOUND = [
+    Finding("cluster", "ok", "http://kube is Kubernetes [v1]"),
+    Finding("crd", "fail", "x " * 90, "kubectl apply -k config/crd"),
+]
+
+
+def test_away_from_a_terminal_a_check_is_a_line(capsys):
+    """However long it is; what to do is under it."""
+    show(FOUND, "text")
+    assert capsys.readouterr().out.splitlines() == [
+        "ok    cluster  http://kube is Kubernetes [v1]",
+        "fail  crd      " + "x " * 90,
+        "               kubectl apply -k config/crd",
+    ]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_on_a_terminal_there_are_colours(monkeypatch, plain):
+    """Unless they are not wanted."""
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    if plain:
+        monkeypatch.setenv("NO_COLOR", "1")
+    show(FOUND, "text")
+    assert ("\x1b[31m" in sys.stdout.getvalue()) is not plain
+
+
+def test_json_is_for_scripts(capsys):
+    """With one word for all of it."""
+    show(FOUND, "json")
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False
+    assert said["checks"][0] == {
+        "check": "cluster",
+        "level": "ok",
+        "message": "http://kube is Kubernetes [v1]",
+        "hint": "",
+    }
+
+
+async def test_a_server_cannot_drive_the_terminal(practice, capsys):
+    """Nor add lines of its own."""
+    practice.ollama.version = "0.9.0\x1b[2J\nok    rights\u202e\u2028\x9b"
+    show(await practice.examine(), "text")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 6
+    assert all(char == "\n" or char.isprintable() for char in out)
