@@ -1,15 +1,35 @@
-"""Logs: one line per change of mind; JSON for machines, columns for people."""
+"""Logs: one line per change of mind; JSON for machines, columns for people.
 
+What a line says may come from anybody: names, annotations, the answers of servers. Whatever is in
+it, one line stays one line, and a terminal that shows it is told nothing but characters.
+"""
+
+import json
 import logging
 import math
 import sys
 import time
+from io import StringIO
+from typing import Any, Final, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-EXPORTERS = "opentelemetry."
-QUIET_S = 300.0
+from crd.v1alpha1 import OllamaModel
+
+
+EXPORTERS: Final = "opentelemetry."
+QUIET_S: Final = 300.0  # after a word about traces that do not arrive
+
+
+def about(model: OllamaModel) -> dict[str, Any]:
+    """Return what every line about a model has, so that it can be found by any of it."""
+    meta = model.metadata
+    return {
+        "object": f"{meta.namespace}/{meta.name}",
+        "uid": meta.uid,
+        "generation": meta.generation,
+    }
 
 
 class _Exports(logging.Filter):
@@ -40,16 +60,18 @@ def set_up_logging(level: str, style: str) -> None:
     text = style == "text" or (style == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_span,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper("%H:%M:%S" if text else "iso", utc=not text, key="ts"),
     ]
     render: list[Processor] = (
         [
+            escape,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 timestamp_key="ts",
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=write_traceback,
+            ),
         ]
         if text
         else [
@@ -58,7 +80,7 @@ def set_up_logging(level: str, style: str) -> None:
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             ),
             structlog.processors.EventRenamer("msg"),
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_as_json),
         ]
     )
     structlog.configure(
@@ -78,3 +100,52 @@ def set_up_logging(level: str, style: str) -> None:
     # What libraries have to say at info is about their insides.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+
+
+def add_span(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Name the span in which the line is written, where something is traced at all."""
+    trace = sys.modules.get("opentelemetry.trace")  # not imported for this: it takes its time
+    if current := getattr(trace, "get_current_span", None):
+        span = current().get_span_context()
+        if span.is_valid:
+            line["trace_id"], line["span_id"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    return line
+
+
+def escape(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    r"""Write what is no visible character as Python does: \n, \x1b, \u2028, \u202e."""
+    for key, value in line.items():
+        if key == "event":
+            line[key] = _visible(str(value))
+        elif key != "exc_info":
+            text = value if isinstance(value, str) else repr(value)
+            if not text.isprintable():
+                line[key] = _AsIs(repr(text) if isinstance(value, str) else _visible(text))
+    return line
+
+
+class _AsIs:
+    """Text that is not to be quoted once more."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def write_traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback, each of its lines indented: none can pass for a line of the log."""
+    whole = StringIO()
+    structlog.dev.plain_traceback(whole, exc_info)
+    lines = whole.getvalue().strip("\n").split("\n")
+    out.writelines(f"\n    {_visible(line)}" for line in lines)
+
+
+def _as_json(line: EventDict, **how: Any) -> str:
+    # JSON escapes all that is not ASCII, and all control characters of ASCII but this one.
+    return json.dumps(line, **how).replace("\x7f", "\\u007f")
