@@ -59,7 +59,7 @@ async def request(api: Api, method: str, **call: Any) -> bytes:
 
 
 def _traced(
-    method: str, *, url: str, namespace: str | None = None, version: str = "v1", **_: Any
+    method: str, *, url: str = "", namespace: str | None = None, version: str = "v1", **_: Any
 ) -> AbstractContextManager[Span]:
     plural, *rest = url.split("/")  # [name, [subresource]]
     resource = "/".join([plural, *rest[1:]])

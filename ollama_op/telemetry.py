@@ -17,7 +17,6 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from crd.v1alpha1 import OllamaModel
 
-
 EXPORTERS: Final = "opentelemetry."
 QUIET_S: Final = 300.0  # after a word about traces that do not arrive
 
