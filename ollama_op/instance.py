@@ -24,6 +24,7 @@ from ollama_op.errors import (
     PullStalled,
     PullTimedOut,
 )
+from ollama_op.observer import NOBODY, Observer
 from ollama_op.ollama import OllamaClient
 from ollama_op.progress import Meter
 from ollama_op.survey import Survey
@@ -53,8 +54,9 @@ class Instance:
         *,
         stall_timeout_s: float,
         max_concurrent_pulls: int,
+        observer: Observer = NOBODY,
     ) -> None:
-        self._client, self.survey = client, survey
+        self._client, self.survey, self._observer = client, survey, observer
         self._stall_timeout_s = stall_timeout_s
         self.max_concurrent_pulls = max_concurrent_pulls
         self._slots = anyio.CapacityLimiter(max_concurrent_pulls)
@@ -64,6 +66,11 @@ class Instance:
         self._deletions_begun = 0
         self._loaded_at: dict[ModelName, float] = {}
         self._pushed_out: set[ModelName] = set()  # once, soon after they were loaded
+
+    @property
+    def pulls_waiting(self) -> int:
+        """How many downloads wait for a slot."""
+        return self._slots.statistics().tasks_waiting
 
     @contextmanager
     def enlist(self, name: ModelName) -> Generator[Download]:
@@ -199,10 +206,11 @@ class Instance:
             download.begun.set()
             tracing.current().event("download slot taken")
             before, busy = self._deletions_begun, bool(self._deletions)
-            with anyio.move_on_after(timeout_s) as limit:
-                await self._read_steps(name, download.meter, insecure=insecure)
-            if limit.cancelled_caught:
-                raise PullTimedOut(f"The pull took longer than {timeout_s:g} s (spec.timeout)")
+            with self._observer.pulling(download.meter.received):
+                with anyio.move_on_after(timeout_s) as limit:
+                    await self._read_steps(name, download.meter, insecure=insecure)
+                if limit.cancelled_caught:
+                    raise PullTimedOut(f"The pull took longer than {timeout_s:g} s (spec.timeout)")
         for deletion in tuple(self._deletions):
             await deletion.wait()
         return not busy and before == self._deletions_begun

@@ -27,6 +27,7 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
+from ollama_op.observer import NOBODY, Observer
 from ollama_op.tracing import Span, Value
 
 log = structlog.get_logger(__name__)
@@ -151,8 +152,8 @@ def _at(error: Exception | None) -> str:
 class Kube:
     """Writes OllamaModels."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, api: Api, *, observer: Observer = NOBODY) -> None:
+        self._api, self._observer = api, observer
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
 
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
@@ -166,7 +167,8 @@ class Kube:
             {"op": "test", "path": "/metadata/uid", "value": model.metadata.uid},
             {"op": "add", "path": "/status", "value": status},
         ]
-        return await self._patch(model, steps, JSON_PATCH, subresource="/status")
+        with self._observer.writing_status():
+            return await self._patch(model, steps, JSON_PATCH, subresource="/status")
 
     async def set_finalizers(
         self,

@@ -40,6 +40,7 @@ from ollama_op.errors import (
     UnexpectedDigest,
 )
 from ollama_op.instance import Instance
+from ollama_op.observer import NOBODY, Observer
 from ollama_op.reading import (
     Verdict,
     is_said_ready,
@@ -78,8 +79,9 @@ class Lifecycle:
         subject: Callable[[Latest[OllamaModel]], Subject],
         progress_interval_s: float,
         chance: Callable[[], float] = random.random,
+        observer: Observer = NOBODY,
     ) -> None:
-        self._instance, self._subject = instance, subject
+        self._instance, self._subject, self._observer = instance, subject, observer
         self._bringer = Bringer(instance, progress_interval_s=progress_interval_s)
         self._releaser = Releaser(instance)
         self._chance = chance
@@ -107,7 +109,8 @@ class Lifecycle:
             subject.event("Normal", "Resumed", "No longer paused; the model is checked again.")
         with subject.trace.chapter(subject.model, action) as span:
             try:
-                await self._perform(subject, action)
+                with self._observer.acting(type(action).__name__):
+                    await self._perform(subject, action)
             except OllamaError as error:
                 span.fail(error.reason, str(error))
                 await self._fail(subject, action, error)
@@ -186,6 +189,7 @@ class Lifecycle:
     async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:
         if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
             return  # the list, or the object, has moved on: decide anew
+        self._observer.failed(error.reason)
         if isinstance(error, OllamaUnreachable):
             self._instance.survey.suspect()
         reason = _reason(action, error, is_in_use=is_said_ready(subject.model))

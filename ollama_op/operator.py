@@ -13,12 +13,15 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.names import ModelName
+from crd.v1alpha1 import OllamaModel
+from ollama_op.engine import Engine
 from ollama_op.errors import KubeError
 from ollama_op.events import Events
 from ollama_op.gateway import Gateway
 from ollama_op.instance import Instance
 from ollama_op.kube import Kube, as_kube_error
 from ollama_op.lifecycle import Lifecycle
+from ollama_op.observer import NOBODY, Observer
 from ollama_op.ollama import OllamaClient
 from ollama_op.reflector import Reflector
 from ollama_op.settings import Settings
@@ -36,13 +39,13 @@ CONNECT_RETRY_S = 30.0  # at the most, between tries to reach the cluster
 
 @dataclass
 class Health:
-    """What the probes tell about a running operator."""
+    """What is told about a running operator, by probes and metrics."""
 
-    reflector: Reflector | None = None
+    engine: Engine | None = None
 
     def is_ready(self) -> bool:
         """Tell whether all objects are known, and news of them would arrive."""
-        return self.reflector is not None and self.reflector.is_in_sync()
+        return self.engine is not None and self.engine.reflector.is_in_sync()
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,13 @@ async def operate(
     *,
     health: Health,
     serve: Serve | None = None,
+    observer: Observer = NOBODY,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Keep the cluster's OllamaModels on the Ollama server behind `http`, until cancelled.
 
-    `serve` is begun beside it. `now` is the clock of what is written into statuses; waiting follows
-    the event loop's.
+    `serve` is begun beside it, and `observer` hears of what happens. `now` is the clock of what is
+    written into statuses; waiting follows the event loop's.
     """
     ollama = OllamaClient(http)
     survey = Survey(ollama, interval_s=settings.health_interval_s)
@@ -108,30 +112,33 @@ async def operate(
         survey,
         stall_timeout_s=settings.stall_timeout_s,
         max_concurrent_pulls=settings.max_concurrent_pulls,
+        observer=observer,
     )
-    kube, store = Kube(cluster.writes), Store()
+    kube, store = Kube(cluster.writes, observer=observer), Store()
     events = Events(cluster.events, is_busy=kube.is_busy, now=now)
-    reflector = Reflector(cluster.watch, store, namespace=settings.namespace)
+    reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
     lifecycle = Lifecycle(
         instance=instance,
         subject=lambda box: Subject(box, kube=kube, events=events, objects=store, clock=now),
         progress_interval_s=settings.progress_interval_s,
+        observer=observer,
+    )
+    gateway = Gateway(
+        cluster.rest or cluster.writes,
+        store=store,
+        reflector=reflector,
+        on_server=lambda: _listed(survey),
     )
     async with anyio.create_task_group() as tasks:
-        store.attach(Supervisor(tasks, lifecycle.run))
+        supervisor = Supervisor[str, OllamaModel](tasks, lifecycle.run, observer=observer)
+        store.attach(supervisor)
         tasks.start_soon(reflector.run)
         tasks.start_soon(survey.run)
         tasks.start_soon(events.run)
         if serve is not None:
-            gateway = Gateway(
-                cluster.rest or cluster.writes,
-                store=store,
-                reflector=reflector,
-                on_server=lambda: _listed(survey),
-            )
             tasks.start_soon(gateway.run)
             tasks.start_soon(serve, gateway)
-        health.reflector = reflector
+        health.engine = Engine(store, reflector, survey, instance, supervisor, gateway)
 
 
 def _listed(survey: Survey) -> Mapping[ModelName, Entry] | None:

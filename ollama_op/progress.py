@@ -19,6 +19,7 @@ class Meter:
     def __init__(self, now: float) -> None:
         self._completed: dict[str, int] = {}  # bytes by layer, each its own high-water mark
         self._totals: dict[str, int] = {}
+        self._received = 0
         self._said = ""
         self._percent = 0
         self._marks: deque[tuple[float, int]] = deque([(now, 0)])
@@ -38,6 +39,10 @@ class Meter:
     def completed_bytes(self) -> int:
         """Bytes that are on the server by now."""
         return sum(self._completed.values())
+
+    def received(self) -> int:
+        """Count the bytes that were seen to arrive: what was there before is not among them."""
+        return self._received
 
     @property
     def total_bytes(self) -> int:
@@ -63,6 +68,8 @@ class Meter:
 
     def _note_layer(self, step: Step) -> bool:
         mark = self._completed.get(step.digest, 0)
+        if step.digest in self._completed:
+            self._received += max(step.completed - mark, 0)
         self._totals[step.digest] = max(step.total, self._totals.get(step.digest, 0))
         self._completed[step.digest] = max(mark, step.completed)
         return step.completed > mark

@@ -19,6 +19,7 @@ from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
 from ollama_op.errors import Expired, KubeError, KubeUnreachable, NotFound, NotPermitted
 from ollama_op.kube import as_kube_error, request, status_error, stream
 from ollama_op.lines import LineTooLong, split_lines
+from ollama_op.observer import NOBODY, Observer
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +75,15 @@ _head = msgspec.json.Decoder(_Head)
 class Reflector:
     """Mirrors the OllamaModels of one namespace, or of all, into a sink."""
 
-    def __init__(self, api: Api, sink: Sink, *, namespace: str | None = None) -> None:
-        self._api, self._sink = api, sink
+    def __init__(
+        self,
+        api: Api,
+        sink: Sink,
+        *,
+        namespace: str | None = None,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self._api, self._sink, self._observer = api, sink, observer
         self._where: dict[str, Any] = {
             "version": API_VERSION,
             "url": PLURAL,
@@ -110,6 +118,8 @@ class Reflector:
                 wait_s = max(wait_s, trouble.retry_after_s)
                 self._complain(trouble, quick_ends, wait_s)
             quick_ends += 1
+            expired = not self._version
+            self._observer.watch_ended("broken" if trouble else "expired" if expired else "closed")
             await anyio.sleep(wait_s)
 
     async def _list(self) -> None:

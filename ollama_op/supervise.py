@@ -14,6 +14,8 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from ollama_op.observer import NOBODY, Observer
+
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
@@ -48,8 +50,14 @@ class Latest(Generic[T]):
 class Supervisor(Generic[K, T]):
     """Own one running task per key. For one event loop only."""
 
-    def __init__(self, tasks: TaskGroup, run: Callable[[Latest[T]], Awaitable[None]]) -> None:
-        self._tasks, self._run = tasks, run
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        run: Callable[[Latest[T]], Awaitable[None]],
+        *,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self._tasks, self._run, self._observer = tasks, run, observer
         self._live: dict[K, tuple[Latest[T], anyio.CancelScope]] = {}
 
     def __len__(self) -> int:
@@ -82,6 +90,7 @@ class Supervisor(Generic[K, T]):
                         return await self._run(box)
                     except Exception:  # cancellation is a BaseException and passes
                         log.exception("model task crashed", uid=key, restart_in_s=delay_s)
+                        self._observer.crashed()
                     await anyio.sleep(delay_s)
         finally:
             del self._live[key]

@@ -55,6 +55,7 @@ class Survey:
     def __init__(self, client: OllamaClient, *, interval_s: float) -> None:
         self._client, self._interval_s = client, interval_s
         self.looked = anyio.Event()  # set after the first look, whatever it found
+        self.looked_at: float | None = None  # on the event loop's clock; None before the first look
         self.now = Snapshot({})
         self._next_look = anyio.Event()
         self._asked = False  # somebody does not want to wait for the interval
@@ -151,7 +152,7 @@ class Survey:
             )
         except OllamaError as error:
             found = Snapshot(before.models, outage=str(error))
-        self.now = found
+        self.now, self.looked_at = found, anyio.current_time()
         self._publish(before, found)
         self.looked.set()
         done.set()

@@ -6,7 +6,7 @@ operator asks it who else wants a model.
 """
 
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -64,6 +64,10 @@ class Store:
     def __len__(self) -> int:
         """Count the objects."""
         return len(self._models)
+
+    def __iter__(self) -> Iterator[OllamaModel]:
+        """Go through the objects as they are now, whatever becomes of them meanwhile."""
+        return iter(tuple(self._models.values()))
 
     def attach(self, listener: Listener | None) -> None:
         """Tell `listener` of all objects from now on; None for nobody."""

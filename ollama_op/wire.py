@@ -7,12 +7,21 @@ import msgspec
 AN_AGE = timedelta(days=365 * 50)  # Ollama writes "for ever" as a time three centuries away
 
 
+class Details(msgspec.Struct, frozen=True, gc=False):
+    """What kind of model it is, in Ollama's words; nothing depends on them."""
+
+    family: str | None = None
+    parameter_size: str | None = None
+    quantization_level: str | None = None
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One model in Ollama's list; `digest` is bare hex, `size` counts bytes."""
 
     name: str
     digest: str
     size: int
+    details: Details | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,38 @@
+"""What the engine tells of its doings, for whoever counts them; by default nobody does.
+
+What can be looked up at any time is not told here: `Engine` has it.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from crd.v1alpha1 import Reason
+
+
+class Observer:
+    """Hears of everything and does nothing. No method of it, or of what extends it, ever fails."""
+
+    def failed(self, reason: Reason) -> None:
+        """Hear that something did not work for a model, and why."""
+
+    def crashed(self) -> None:
+        """Hear that the task of a model met a bug, and is started again."""
+
+    def watch_ended(self, cause: str) -> None:
+        """Hear that the watch begins anew: `closed`, `expired` or `broken`."""
+
+    def acting(self, _action: str) -> AbstractContextManager[None]:
+        """Be there while a decision is carried out, named after its class."""
+        return nullcontext()
+
+    def pulling(self, _received: Callable[[], int]) -> AbstractContextManager[None]:
+        """Be there while a download runs, of which so many bytes have been seen to arrive."""
+        return nullcontext()
+
+    def writing_status(self) -> AbstractContextManager[None]:
+        """Be there while a status is written to Kubernetes."""
+        return nullcontext()
+
+
+NOBODY: Final = Observer()
