@@ -67,7 +67,7 @@ class Options:
     trace_url: str = ""  # where the page links to for a trace, with `{trace_id}` in it
 
 
-def _nothing(_route: str, _method: str, _code: int, _duration_s: float) -> None:
+def ignore(_route: str, _method: str, _code: int, _duration_s: float) -> None:
     """Observe nothing."""
 
 
@@ -84,7 +84,7 @@ class Api:
 
 
 def create_api(
-    reader: Reader, writer: Writer, options: Options, *, observe: Observe = _nothing
+    reader: Reader, writer: Writer, options: Options, *, observe: Observe = ignore
 ) -> Api:
     """Make the API of what `reader` knows and `writer` can change."""
     view = View()

@@ -217,7 +217,18 @@ def cli() -> None:
     help="auto is text on a terminal, JSON elsewhere.",
 )
 @rest_flags
-@flag_of_later("--metrics-bind-address", "leave it out, or set it to 0")
+@flag("--metrics-bind-address", type=ADDRESS, default=OFF, help="Where /metrics is; 0 is off.")
+@switch(
+    "--metrics-per-model",
+    "metrics_per_model",
+    default="true",
+    help="Have series for each single model among the metrics.",
+)
+@switch(
+    "--metrics-kubernetes-auth",
+    "metrics_kubernetes_auth",
+    help="Let only those read them whose bearer token Kubernetes lets get /metrics.",
+)
 @flag_of_later("--leader-elect", "run one replica, without the flag")
 def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.

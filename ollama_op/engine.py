@@ -2,12 +2,23 @@
 
 from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Protocol
 
-from api.ports import Reviewer
+from api.ports import User
 from ollama_op.instance import Instance
 from ollama_op.reflector import Reflector
 from ollama_op.survey import Survey
 from ollama_op.watch import Store
+
+
+class Reviewer(Protocol):
+    """Asks Kubernetes about people. Raises WriteErrors."""
+
+    async def who(self, token: str) -> User | None:
+        """Return whom the token stands for; None if it is not valid."""
+
+    async def may_visit(self, user: User, path: str) -> bool:
+        """Tell whether `user` may read what is at a path that is no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,4 +30,4 @@ class Engine:
     survey: Survey
     instance: Instance
     tasks: Sized  # one for each object
-    reviewer: Reviewer  # knows what Kubernetes says about people
+    reviewer: Reviewer

@@ -223,13 +223,19 @@ class Gateway:
         Raises: WriteError.
         """
         where = {"namespace": namespace} if namespace else {}
-        spec = {
-            "user": user.name,
-            "uid": user.uid,
-            "groups": user.groups,
-            "extra": dict(user.extra),
-            "resourceAttributes": {"group": GROUP, "resource": PLURAL, "verb": verb} | where,
-        }
+        what = {"group": GROUP, "resource": PLURAL, "verb": verb} | where
+        return await self._is_allowed(user, resourceAttributes=what)
+
+    async def may_visit(self, user: User, path: str) -> bool:
+        """Tell whether somebody may read what is at a path that is no object.
+
+        Raises: WriteError.
+        """
+        return await self._is_allowed(user, nonResourceAttributes={"verb": "get", "path": path})
+
+    async def _is_allowed(self, user: User, **what: Mapping[str, str]) -> bool:
+        person = {"user": user.name, "uid": user.uid, "groups": user.groups}
+        spec = {**person, "extra": dict(user.extra), **what}
         plural = "subjectaccessreviews"
         return (await self._review(AUTHORIZATION, "SubjectAccessReview", plural, spec)).allowed
 

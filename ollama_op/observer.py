@@ -13,6 +13,8 @@ from crd.v1alpha1 import Reason
 class Observer:
     """Hears of everything and does nothing. No method of it, or of what extends it, ever fails."""
 
+    wants_version = False  # whether Ollama is to be asked for its version all the time
+
     def failed(self, reason: Reason) -> None:
         """Hear that something did not work for a model, and why."""
 

@@ -106,7 +106,9 @@ async def operate(
     written into statuses; waiting follows the event loop's.
     """
     ollama = OllamaClient(http)
-    survey = Survey(ollama, interval_s=settings.health_interval_s)
+    survey = Survey(
+        ollama, interval_s=settings.health_interval_s, ask_version=observer.wants_version
+    )
     instance = Instance(
         ollama,
         survey,

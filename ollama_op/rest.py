@@ -9,7 +9,8 @@ import structlog
 
 from api.access import Key, Keys
 from api.answers import App, Receive, Scope, Send
-from api.app import Api, Options, create_api
+from api.app import Api, Options, create_api, ignore
+from api.front import Observe
 from api.keyfile import InvalidKeyFileError, follow, load
 from ollama_op import tracing
 from ollama_op.gateway import Gateway
@@ -39,8 +40,15 @@ def load_keys(settings: RestSettings) -> Keys:
     return keys
 
 
-async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gateway: Gateway) -> None:
-    """Serve until cancelled."""
+async def serve_rest(
+    settings: Settings,
+    keys: Keys,
+    sock: socket.socket,
+    gateway: Gateway,
+    *,
+    observe: Observe = ignore,
+) -> None:
+    """Serve until cancelled; `observe` hears of each request."""
     wanted = settings.rest
     options = Options(
         keys=keys,
@@ -52,6 +60,8 @@ async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gatewa
         only=settings.namespace,
         trace_url=wanted.trace_url_template,
     )
+    if tracing.is_on():
+        observe = _telling_spans(observe)
     api = create_api(gateway, gateway, options, observe=observe)
     if not wanted.locked:
         log.warning("rest api asks for no key", address=str(wanted.address))
@@ -64,7 +74,15 @@ async def serve_rest(settings: Settings, keys: Keys, sock: socket.socket, gatewa
         log.info("serving rest api", address=str(wanted.address), docs="/docs")
 
 
-def observe(route: str, method: str, code: int, _duration_s: float) -> None:
+def _telling_spans(observe: Observe) -> Observe:
+    def tell(route: str, method: str, code: int, duration_s: float) -> None:
+        tell_span(route, method, code, duration_s)
+        observe(route, method, code, duration_s)
+
+    return tell
+
+
+def tell_span(route: str, method: str, code: int, _duration_s: float) -> None:
     """Say in the span of a request which route it took, and what was answered."""
     span = tracing.current()
     span.rename(f"{method} {route}")

@@ -5,19 +5,35 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
 import structlog
 
 from ollama_op.kubeconfig import check_kubeconfig
+from ollama_op.observer import NOBODY
 from ollama_op.operator import Health, Serve, connect, operate
 from ollama_op.settings import Address, BadSetting, Settings, wants_tracing
+
+if TYPE_CHECKING:  # imported where it is wanted
+    from ollama_op.exporter import Exporter
 
 log = structlog.get_logger(__name__)
 
 EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What is ready before the event loop runs; None for what is not wanted."""
+
+    health: Health
+    probes: socket.socket | None
+    metrics: "tuple[Exporter, socket.socket] | None"
+    serve_rest: Serve | None
 
 
 def run(settings: Settings) -> int:
@@ -27,7 +43,9 @@ def run(settings: Settings) -> int:
     """
     check_kubeconfig(settings.kubeconfig)
     check_proxy()
-    serve_rest = _get_rest_ready(settings)
+    health = Health()
+    metrics = _get_metrics_ready(settings, health)
+    serve_rest = _get_rest_ready(settings, metrics[0] if metrics else None)
     address = settings.health_probe_bind_address
     flag = "--health-probe-bind-address"
     probes = None if address is None else listen(address, "health probes", flag)
@@ -37,8 +55,7 @@ def run(settings: Settings) -> int:
             return anyio.run(
                 _main,
                 settings,
-                probes,
-                serve_rest,
+                _Ready(health, probes, metrics, serve_rest),
                 # Serves a fifth more requests a second, and makes no difference to anything else.
                 backend_options={"use_uvloop": serve_rest is not None},
             )
@@ -58,7 +75,24 @@ def _start_tracing() -> Callable[[], None]:
     return otel.start(otel.sender())
 
 
-def _get_rest_ready(settings: Settings) -> Serve | None:
+def _get_metrics_ready(
+    settings: Settings, health: Health
+) -> "tuple[Exporter, socket.socket] | None":
+    """Get ready to measure, if that is wanted.
+
+    Raises: BadSetting.
+    """
+    if settings.metrics_bind_address is None:
+        return None
+    from ollama_op.exporter import Exporter  # noqa: PLC0415 - where nothing is measured, it costs
+    from ollama_op.metrics import Metrics  # noqa: PLC0415 - no time and no memory
+
+    sock = listen(settings.metrics_bind_address, "metrics", "--metrics-bind-address")
+    metrics = Metrics(lambda: health.engine, per_model=settings.metrics_per_model)
+    return Exporter(metrics, locked=settings.metrics_kubernetes_auth), sock
+
+
+def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> Serve | None:
     """Get ready to serve the REST API, if that is wanted.
 
     Raises: BadSetting.
@@ -71,7 +105,8 @@ def _get_rest_ready(settings: Settings) -> Serve | None:
 
     keys = rest.load_keys(wanted)
     sock = listen(wanted.address, "the REST API", "--api-server-bind-address")
-    return partial(rest.serve_rest, settings, keys, sock)
+    serve = partial(rest.serve_rest, settings, keys, sock)
+    return partial(serve, observe=exporter.metrics.served) if exporter else serve
 
 
 @contextmanager
@@ -100,19 +135,22 @@ def check_proxy() -> None:
         ) from error
 
 
-def http_client(url: str) -> httpx.AsyncClient:
+def http_client(
+    url: str, make: Callable[..., httpx.AsyncClient] = httpx.AsyncClient
+) -> httpx.AsyncClient:
     """Make the client of an Ollama server. Pulls are few but long, so nothing waits for a place."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx.AsyncClient(base_url=url, limits=limits)
+    return make(base_url=url, limits=limits)
 
 
-async def _main(settings: Settings, probes: socket.socket | None, serve_rest: Serve | None) -> int:
-    health = Health()
+async def _main(settings: Settings, ready: _Ready) -> int:
     log.info("starting", ollama=settings.ollama_api_url, namespace=settings.namespace or "all")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_operate, settings, health, serve_rest)
-        if probes is not None:
-            tasks.start_soon(_probe, probes, health)
+        tasks.start_soon(_operate, settings, ready)
+        if ready.probes is not None:
+            tasks.start_soon(_probe, ready.probes, ready.health)
+        if ready.metrics is not None:
+            tasks.start_soon(_export, *ready.metrics)
         # Left after the first signal: a second one then ends the process as it always does.
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             number = await anext(aiter(signals))
@@ -121,10 +159,26 @@ async def _main(settings: Settings, probes: socket.socket | None, serve_rest: Se
     return EXIT_INTERRUPTED if number is signal.SIGINT else 0
 
 
-async def _operate(settings: Settings, health: Health, serve_rest: Serve | None) -> None:
-    cluster = await connect(settings.kubeconfig, rest=serve_rest is not None)
-    async with http_client(settings.ollama_api_url) as http:
-        await operate(settings, cluster, http, health=health, serve=serve_rest)
+async def _operate(settings: Settings, ready: _Ready) -> None:
+    metrics = ready.metrics[0].metrics if ready.metrics else None
+    asks = ready.serve_rest is not None or settings.metrics_kubernetes_auth
+    cluster = await connect(settings.kubeconfig, rest=asks)
+    make = metrics.client if metrics else httpx.AsyncClient
+    async with http_client(settings.ollama_api_url, make) as http:
+        await operate(
+            settings,
+            cluster,
+            http,
+            health=ready.health,
+            serve=ready.serve_rest,
+            observer=metrics or NOBODY,
+        )
+
+
+async def _export(exporter: "Exporter", sock: socket.socket) -> None:
+    from ollama_op.serve import serve  # noqa: PLC0415 - uvicorn, as for the probes
+
+    await serve(exporter, sock)
 
 
 async def _probe(sock: socket.socket, health: Health) -> None:

@@ -52,7 +52,9 @@ class Snapshot:
 class Survey:
     """Looks at an Ollama server. `run()` must be running for anything else to work."""
 
-    def __init__(self, client: OllamaClient, *, interval_s: float) -> None:
+    def __init__(
+        self, client: OllamaClient, *, interval_s: float, ask_version: bool = False
+    ) -> None:
         self._client, self._interval_s = client, interval_s
         self.looked = anyio.Event()  # set after the first look, whatever it found
         self.looked_at: float | None = None  # on the event loop's clock; None before the first look
@@ -62,7 +64,9 @@ class Survey:
         self._stirred = anyio.Event()  # the time of the next look may have changed
         self._followers: defaultdict[ModelName | None, set[Latest[Any]]] = defaultdict(set)
         self._intervals = Counter[float]()
-        self._curious = Counter[str]()  # how many want to know about memory and version
+        self._curious = Counter(
+            version=int(ask_version)
+        )  # how many want to know about memory and version
 
     async def run(self) -> None:
         """Keep the snapshot fresh, for ever."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Mapping
 from ollama_op.sandbox.status import Object
 
 People = Mapping[str, Collection[tuple[str, str]]]
-"""By token: pairs of verb and namespace, where an empty namespace stands for all. The token is also
-the name of its owner."""
+"""By token: pairs of verb and namespace, where an empty namespace stands for all, or of verb and
+path. The token is also the name of its owner."""
 
 
 def token_review(body: Object, people: People) -> Object:
@@ -23,9 +23,12 @@ def token_review(body: Object, people: People) -> Object:
 def access_review(body: Object, people: People) -> Object:
     """Say whether somebody may do something."""
     spec = body.get("spec", {})
-    asked = spec.get("resourceAttributes", {})
+    asked = spec.get("resourceAttributes") or spec.get("nonResourceAttributes") or {}
     rights = people.get(spec.get("user", ""), ())
-    wanted = {(asked.get("verb"), asked.get("namespace", "")), (asked.get("verb"), "")}
+    if path := asked.get("path"):
+        wanted = {(asked.get("verb"), path)}
+    else:
+        wanted = {(asked.get("verb"), asked.get("namespace", "")), (asked.get("verb"), "")}
     return {**body, "status": {"allowed": bool(wanted & set(rights))}}
 
 

@@ -15,7 +15,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, OllamaModelSpec
 from ollama_op.gateway import Gateway
 from ollama_op.operator import Health, operate
-from ollama_op.rest import observe
+from ollama_op.rest import tell_span
 from ollama_op.sandbox.transport import AppTransport
 from support.models import made
 from support.world import World, world
@@ -110,7 +110,7 @@ async def rest_world(
         how = {"keys": Keys([key()]), "locked": True} | options
         if how.pop("kubernetes", False):
             how["reviewer"] = gateway
-        built.append(create_api(gateway, gateway, Options(**how), observe=observe))
+        built.append(create_api(gateway, gateway, Options(**how), observe=tell_span))
         up.set()
         await anyio.sleep_forever()
 

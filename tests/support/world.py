@@ -15,6 +15,7 @@ import httpx
 from anyio.abc import TaskGroup
 
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL
+from ollama_op.observer import NOBODY, Observer
 from ollama_op.operator import Cluster, Health, operate
 from ollama_op.sandbox.kube import KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
@@ -38,6 +39,8 @@ class World:
     ollama_http: httpx.AsyncClient
     tasks: TaskGroup
     settings: Settings = field(default_factory=Settings)
+    health: Health = field(default_factory=Health)
+    observer: Observer = NOBODY
     _operator: anyio.CancelScope | None = None
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -68,7 +71,12 @@ class World:
     async def _operate(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         with scope:
             await operate(
-                self.settings, self.cluster, self.ollama_http, health=Health(), now=self.now
+                self.settings,
+                self.cluster,
+                self.ollama_http,
+                health=self.health,
+                observer=self.observer,
+                now=self.now,
             )
         self._operator = None
         ended.set()

@@ -216,7 +216,7 @@ def test_an_empty_variable_is_none(ollama_op, monkeypatch):
 
 GO_FALSE = ["0", "f", "F", "false", "FALSE", "False"]  # as strconv.ParseBool reads them
 GO_TRUE = ["1", "t", "T", "true", "TRUE", "True"]
-LATER = ["--metrics-bind-address", "--leader-elect"]
+LATER = ["--leader-elect"]
 
 
 @pytest.mark.parametrize("flag", LATER)
