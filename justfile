@@ -19,7 +19,7 @@ jaeger: venv assets
     @{{ bin }}/python tests/assets/traced.py
 
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
-test: check unit crash property contract e2e browser newest
+test: check unit prometheus crash property contract e2e browser newest
 
 # The quick tests, in virtual time
 unit *flags: venv
@@ -56,6 +56,23 @@ e2e *flags: venv assets
 # The page in a real headless Chromium
 browser *flags: venv browser-install
     {{ bin }}/pytest tests/browser {{ flags }}
+
+# Metrics and alerts, as Prometheus' own tool reads them
+prometheus *flags: venv promtool-install
+    {{ bin }}/pytest tests/prometheus {{ flags }}
+
+# Install Debian's promtool, unless there is one
+promtool-install:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v promtool >/dev/null && exit 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "error: promtool is not on the PATH" >&2
+        echo "hint: sudo apt-get install prometheus" >&2
+        exit 2
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus
 
 # Install Debian's Chromium and its driver, unless they are there
 browser-install:
@@ -103,6 +120,10 @@ fmt: venv
 # Render config/crd from the structs
 crd: venv
     {{ bin }}/python -m crd.render
+
+# Render the Grafana dashboard config/prometheus/dashboard.json
+dashboard: venv
+    {{ bin }}/python config/prometheus/dashboard.py
 
 # Render the page /docs/reasons from docs/reasons.md
 guide: venv

@@ -3,61 +3,26 @@
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 
 import anyio
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from crd.v1alpha1 import REFRESH
 from ollama_op.exporter import Exporter
 from ollama_op.gauges import STATES
 from ollama_op.metrics import Metrics
 from ollama_op.sandbox.ollama import Trouble
-from support.unruly import UnrulyApi, error_event, refuse, stream
-from support.world import MB, World, reason, world
-
-Labels = dict[str, str]
-
-
-@dataclass
-class Measured:
-    """A world whose operator is measured."""
-
-    w: World
-    metrics: Metrics
-    api: UnrulyApi
-
-    def all(self, name: str) -> list[tuple[Labels, float]]:
-        """Scrape; return the samples of one name."""
-        families = text_string_to_metric_families(self.metrics.scrape()().decode())
-        samples = [s for family in families for s in family.samples if s.name == name]
-        return [(dict(s.labels), s.value) for s in samples]
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """Scrape; return the sum of the samples with these labels, None if there is none."""
-        found = [v for has, v in self.all(name) if labels.items() <= has.items()]
-        return sum(found) if found else None
+from support.measured import Measured, measured
+from support.unruly import error_event, refuse, stream
+from support.world import MB, reason
 
 
 @pytest.fixture
 async def m() -> AsyncGenerator[Measured]:
     """Run a measured operator."""
-    apis: list[UnrulyApi] = []
-
-    def through(app):
-        if not apis:  # the first is Kubernetes
-            apis.append(UnrulyApi(app))
-            return apis[0]
-        return app
-
-    async with world(through) as w:
-        w.observer = metrics = Metrics(lambda: w.health.engine, now=w.now)
-        transport = w.ollama_http._transport
-        w.ollama_http = metrics.client(transport=transport, base_url="http://ollama:11434")
-        w.start()
-        yield Measured(w, metrics, apis[0])
+    async with measured() as it:
+        yield it
 
 
 async def brought(m: Measured, *sizes: int, **spec: object) -> None:
@@ -130,7 +95,7 @@ async def test_the_series_of_a_model_go_with_it(m):
     await m.w.delete("m")
     await m.w.gone("m")
     await anyio.sleep(1)
-    assert 'model="m"' not in m.metrics.scrape()().decode()
+    assert 'model="m"' not in m.text()
     assert m.value("ollama_op_tasks") == 0
 
 
@@ -180,7 +145,7 @@ async def test_without_series_for_each_model_the_totals_stay(m):
     """For clusters with very many."""
     m.metrics._per_model = False
     await brought(m)
-    assert "ollama_op_model_" not in m.metrics.scrape()().decode()
+    assert "ollama_op_model_" not in m.text()
     assert m.value("ollama_op_models", state="Ready") == 1
 
 
