@@ -30,6 +30,13 @@ def test_a_stranger_may_do_nothing(kube):
     assert review(kube, group, "subjectaccessreviews", kind, spec)["allowed"] is False
 
 
+def test_a_stranger_may_read_no_path(kube):
+    """Which is asked about in other words than an object."""
+    spec = {"user": "stranger", "nonResourceAttributes": {"verb": "get", "path": "/metrics"}}
+    group, kind = "authorization.k8s.io", "SubjectAccessReview"
+    assert review(kube, group, "subjectaccessreviews", kind, spec)["allowed"] is False
+
+
 def test_a_dry_run_of_a_create_shows_the_object_and_makes_none(kube):
     """With an identity, as if it were there."""
     made = kube.client.post(kube.models, json=kube.model("phi"), params={"dryRun": "All"})

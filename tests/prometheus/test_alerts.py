@@ -20,6 +20,7 @@ CONFIG = ROOT / "config/prometheus"
 CASES = Path(__file__).with_name("rules_test.yaml")
 GROUPS = yaml.safe_load((CONFIG / "rules.yaml").read_text())["spec"]["groups"]
 RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for g in GROUPS for rule in g["rules"]}
+METRICS = (ROOT / "docs/metrics.md").read_text()
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
 
 
@@ -34,11 +35,11 @@ def promtool(*command: str, text: str = "") -> str:
 
 @pytest.fixture
 async def exposition() -> str:
-    """Scrape an operator that has pulled a model."""
+    """Scrape an operator that has pulled and loaded a model."""
     async with measured() as m:
         m.w.ollama.publish("m:1", MB)
-        await m.w.apply("m", "m:1")
-        await m.w.ready("m")
+        await m.w.apply("m", "m:1", spec={"keepAlive": "-1"})
+        await m.w.until("m", lambda s: s.get("loaded") is True)
         m.metrics.served("/api/v1/models", "GET", 200, 0.001)
         return m.text()
 
@@ -60,6 +61,18 @@ async def test_what_is_shown_and_warned_of_is_exported(exposition):
         names = set(re.findall(r"\b(?:ollama_(?:op|api)|process)_\w+", expr))
         assert names, expr
         assert names <= exported, expr
+
+
+async def test_every_metric_is_explained(exposition):
+    """docs/metrics.md has a row for each, with its labels, and for nothing else."""
+    rows = re.findall(r"^\| `(ollama_\w+)`(?: †)? \|.*\| ([\w, ]*) ?\|$", METRICS, re.MULTILINE)
+    said = {name: {label for label in labels.strip().split(", ") if label} for name, labels in rows}
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(exposition):
+        name = family.name + "_total" * (family.type == "counter")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        found |= {name: labels} if name.startswith("ollama_") else {}
+    assert found == said
 
 
 def test_the_dashboard_is_what_the_code_makes():
