@@ -177,6 +177,16 @@ async def test_bytes_are_not_counted_twice(m):
     assert m.value("ollama_op_pulls_total", result="success") == 1
 
 
+async def test_a_download_that_is_repeated_counts_only_what_is_new():
+    """Its meter goes on from where it was."""
+    m, arrived = Measured(w=None, metrics=Metrics(), api=None), [0]
+    for total in (70, 100):
+        with m.metrics.pulling(lambda: arrived[0]):
+            arrived[0] = total
+            assert m.value("ollama_op_pulled_bytes_total") == total
+    assert m.value("ollama_op_pulled_bytes_total") == 100
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [("no space left on device", "InsufficientStorage"), ("manifest unknown", "ModelUnknown")],
