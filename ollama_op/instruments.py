@@ -27,7 +27,6 @@ CONFLICT, FAILURE = "conflict", "error"
 _CALL_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 900)
 _PULL_S: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _ACT_S: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 14400)
-_REST_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 # Else each of these has a second series that says since when.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -71,14 +70,6 @@ class Instruments:
             "How long it took from a decision to the end of what it asked for.",
             _ACT_S,
             "action",
-        )
-        served = ("method", "route", "code")
-        self.requests = count("ollama_api_requests", "Requests to the REST API.", *served)
-        self.request_s = time(
-            "ollama_api_request_duration_seconds",
-            "How long requests to the REST API took.",
-            _REST_S,
-            *served,
         )
         _set_facts(registry)
         self._begin_at_zero()

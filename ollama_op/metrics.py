@@ -22,13 +22,12 @@ from ollama_op.errors import Conflict, KubeError, OllamaError
 from ollama_op.gauges import SERVER, families, look
 from ollama_op.instruments import CANCELLED, CONFLICT, FAILURE, SUCCESS, Instruments
 from ollama_op.observer import Observer
+from ollama_op.served import OTHER, Served
 
 ENDPOINTS: Final = frozenset(
     f"/api/{name}"
     for name in ("tags", "ps", "version", "show", "pull", "delete", "generate", "embed")
 )
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OTHER: Final = "other"
 RESTING: Final = "Rest"  # the one action that waits for as long as all is well
 
 
@@ -49,11 +48,15 @@ class Metrics(Observer):
         self._count = Instruments(self._registry)
         self._pulls: dict[Callable[[], int], int] = {}  # under way; bytes at their beginning
         self._pulled_bytes = 0  # by those that have ended
-        self._served: dict[tuple[str, str, int], Callable[[float], None]] = {}
+        self.served = Served()
 
     def scrape(self) -> Callable[[], bytes]:
         """Take in how things are now; what is returned writes that down, in any thread."""
-        parts: list[Iterable[Metric]] = [self._registry.collect(), self._downloads()]
+        parts: list[Iterable[Metric]] = [
+            self._registry.collect(),
+            self._downloads(),
+            self.served.families(),
+        ]
         if (engine := self.engine()) is not None:
             parts.append(families(look(engine, self._now()), per_model=self._per_model))
         return partial(generate_latest, _Joined(parts))
@@ -137,25 +140,6 @@ class Metrics(Observer):
         labels = (SERVER, tail if tail in ENDPOINTS else OTHER, code)
         self._count.calls.labels(*labels).inc()
         self._count.call_s.labels(*labels).observe(duration_s)
-
-    def served(self, route: str, method: str, code: int, duration_s: float) -> None:
-        """Count a request to the REST API. It is an `api.front.Observe`, and quick."""
-        note = self._served.get((route, method, code))
-        if note is None:
-            if method not in METHODS:  # a client can make up any
-                method = OTHER
-            note = self._served[route, method, code] = self._note(method, route, str(code))
-        note(duration_s)
-
-    def _note(self, *labels: str) -> Callable[[float], None]:
-        count = self._count.requests.labels(*labels).inc
-        time = self._count.request_s.labels(*labels).observe
-
-        def note(duration_s: float) -> None:
-            count()
-            time(duration_s)
-
-        return note
 
 
 class _Joined(Collector):

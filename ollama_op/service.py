@@ -106,7 +106,7 @@ def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> Serve | 
     keys = rest.load_keys(wanted)
     sock = listen(wanted.address, "the REST API", "--api-server-bind-address")
     serve = partial(rest.serve_rest, settings, keys, sock)
-    return partial(serve, observe=exporter.metrics.served) if exporter else serve
+    return partial(serve, observe=exporter.metrics.served.note) if exporter else serve
 
 
 @contextmanager

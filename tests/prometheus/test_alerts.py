@@ -40,7 +40,7 @@ async def exposition() -> str:
         m.w.ollama.publish("m:1", MB)
         await m.w.apply("m", "m:1", spec={"keepAlive": "-1"})
         await m.w.until("m", lambda s: s.get("loaded") is True)
-        m.metrics.served("/api/v1/models", "GET", 200, 0.001)
+        m.metrics.served.note("/api/v1/models", "GET", 200, 0.001)
         return m.text()
 
 

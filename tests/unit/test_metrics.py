@@ -266,13 +266,13 @@ async def test_a_crash_is_counted(m, monkeypatch):
 async def test_foreign_words_are_no_labels(m):
     """Methods, paths and messages that somebody makes up do not make series."""
     for i in range(100):
-        m.metrics.served("unmatched", f"X{i}", 404, 0.001)
+        m.metrics.served.note("unmatched", f"X{i}", 404, 0.001)
         m.metrics.called(f"/api/{i}", "200", 0.1)
     m.metrics.called("/under/some/prefix/api/tags", "200", 0.1)
     assert m.value("ollama_api_requests_total", method="other", route="unmatched") == 100
     assert m.value("ollama_op_ollama_requests_total", endpoint="other") == 100
     assert m.value("ollama_op_ollama_requests_total", endpoint="/api/tags") >= 1
-    assert len(m.metrics._served) == 1
+    assert len(m.metrics.served._counts) == 1
 
 
 def test_requests_to_the_rest_api_are_counted_by_route():
@@ -280,7 +280,7 @@ def test_requests_to_the_rest_api_are_counted_by_route():
     m = Measured(w=None, metrics=Metrics(), api=None)
     route = "/api/v1/models/{name:str}"
     for code in (200, 200, 404):
-        m.metrics.served(route, "GET", code, 0.002)
+        m.metrics.served.note(route, "GET", code, 0.002)
     labels = {"method": "GET", "route": route, "code": "200"}
     assert (labels, 2) in m.all("ollama_api_requests_total")
     assert m.value("ollama_api_request_duration_seconds_sum", route=route) == pytest.approx(0.006)
