@@ -19,6 +19,7 @@ from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
 from ollama_op import tracing
 from ollama_op.errors import KubeError, NotFound
 from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.telemetry import about
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Events:
             moment = _Moment(model.metadata.uid, kind, reason, message)
             self._in.send_nowait((model, moment, tracing.current().traceparent))
         except (anyio.WouldBlock, anyio.ClosedResourceError):
-            log.debug("event dropped", reason=reason)
+            log.debug("event dropped", reason=reason, **about(model))
 
     async def run(self) -> None:
         """Send events for ever, behind what else is written."""
@@ -78,7 +79,12 @@ class Events:
                     ):
                         await self._send(model, moment)
                 except KubeError as error:
-                    log.debug("event not sent", reason=moment.reason, problem=str(error))
+                    log.debug(
+                        "event not sent",
+                        reason=moment.reason,
+                        problem=str(error),
+                        **about(model),
+                    )
 
     async def _send(self, model: OllamaModel, moment: _Moment) -> None:
         name, count = self._sent.pop(moment, ("", 0))

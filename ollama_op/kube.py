@@ -5,8 +5,13 @@ objects and watches do on a bad day is not what an operator needs.
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Any
 
 import anyio
@@ -155,6 +160,7 @@ class Kube:
     def __init__(self, api: Api, *, observer: Observer = NOBODY) -> None:
         self._api, self._observer = api, observer
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
+        self._is_down = False  # as far as the last write knows
 
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
         """Make `status` the object's status; return the object as it is then.
@@ -203,7 +209,7 @@ class Kube:
         # Cancelled halfway, nobody would know whether it was done, and a later write could
         # overtake it.
         async with self._slots:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), self._told_once():
                 answer = await request(
                     self._api,
                     "PATCH",
@@ -215,6 +221,20 @@ class Kube:
                     timeout=WRITE_LIMIT_S,
                 )
         return decode(answer)
+
+    @contextmanager
+    def _told_once(self) -> Generator[None]:
+        """Log an outage once, and its end, however many models have something to write."""
+        try:
+            yield
+        except KubeUnreachable as error:
+            if not self._is_down:
+                log.warning("kubernetes takes no writes, will retry", problem=str(error))
+            self._is_down = True
+            raise
+        if self._is_down:
+            log.info("kubernetes takes writes again")
+        self._is_down = False
 
 
 def _same(model: OllamaModel) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import anyio
 from msgspec.structs import replace
+from structlog.contextvars import bind_contextvars
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, Reason
@@ -31,6 +32,7 @@ from ollama_op.decide import (
 from ollama_op.errors import (
     Conflict,
     KubeError,
+    KubeUnreachable,
     LoadFailed,
     ModelAbsent,
     ModelBroken,
@@ -55,6 +57,7 @@ from ollama_op.release import Releaser
 from ollama_op.subject import Subject
 from ollama_op.supervise import Latest
 from ollama_op.survey import Interest
+from ollama_op.telemetry import about
 
 LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
 
@@ -93,6 +96,8 @@ class Lifecycle:
         subject = self._subject(box)
         troubles = 0
         while True:
+            # For whoever logs in this task and knows of no model: its supervisor, after a crash.
+            bind_contextvars(**about(subject.model))
             try:
                 with survey.follow(box, _interest(subject.model)):
                     await self._step(subject)
@@ -203,22 +208,15 @@ class Lifecycle:
             due = status.next_retry_time.isoformat()
             attempt = status.attempts or 0
             tracing.current().event("will retry", {"attempt": attempt, "next": due})
-        subject.log.warning(
-            "failed, will retry" if status.next_retry_time else "failed, a person must act",
-            reason=reason,
-            problem=str(error),
-            attempt=status.attempts,
-            next=status.next_retry_time and status.next_retry_time.isoformat(),
-        )
-        await subject.say(status)
+        await subject.say(status, failed=True)
         subject.event("Warning", _event(action, reason), str(error))
 
     async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
         wait_s = KUBE_RETRY_S[min(troubles, len(KUBE_RETRY_S) - 1)] * (1 + self._chance())
         wait_s = max(wait_s, error.retry_after_s)
-        subject.log.warning(
-            "kubernetes write failed, will retry", problem=str(error), retry_in_s=wait_s
-        )
+        # That nothing can be written at all is logged once, and not by every model.
+        say = subject.log.debug if isinstance(error, KubeUnreachable) else subject.log.warning
+        say("kubernetes write failed, will retry", problem=str(error), retry_in_s=wait_s)
         await anyio.sleep(wait_s)
 
 

@@ -93,6 +93,7 @@ class Reflector:
         self.synced = anyio.Event()  # set when the first list is complete
         self.connected = False  # false while the API server cannot be heard
         self._answered = False  # whether it was heard since the last end
+        self._told: type[KubeError] | None = None  # the outage that the log has been told of
 
     def is_in_sync(self) -> bool:
         """Tell whether everything was listed and the watch is up."""
@@ -177,11 +178,13 @@ class Reflector:
         if not self.connected:
             log.info("watching ollamamodels", namespace=self._where["namespace"] or "all")
         self.connected = self._answered = True
+        self._told = None
 
     def _complain(self, error: KubeError, failures: int, wait_s: float) -> None:
         routine = self._answered and failures == 0
         self.connected = self.connected and routine
-        say = log.debug if routine else log.warning
+        say = log.debug if routine or self._told is type(error) else log.warning
+        self._told = self._told if routine else type(error)
         say("watch broken, will retry", problem=str(error), retry_in_s=wait_s, **_hint(error))
 
 

@@ -12,12 +12,15 @@ import structlog
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
+from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus, Reason
 from ollama_op.lifetrace import LifeTrace
 from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
+from ollama_op.telemetry import about
 
 log = structlog.get_logger("ollama_op.lifecycle")
+
+_FINE = {Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING, Reason.SUSPENDED}
 
 
 class Writer(Protocol):
@@ -85,8 +88,7 @@ class Subject:
     @property
     def log(self) -> Any:
         """A logger whose lines name the object."""
-        meta = self.model.metadata
-        return log.bind(object=f"{meta.namespace}/{meta.name}")
+        return log.bind(**about(self.model))
 
     async def news(self, *, within_s: float | None = None, until: datetime | None = None) -> None:
         """Wait for a newer version, or something else to look at; not longer than told."""
@@ -105,20 +107,42 @@ class Subject:
         alive = self.model.metadata.deletion_timestamp is None
         return self.is_shared(name) or (alive and wanted(self.model) == name)
 
-    async def say(self, status: OllamaModelStatus) -> None:
+    async def say(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
         """Make this the object's status; what it says already is not written again.
 
-        With how many others it shares its model is said along with everything else.
+        Another reason is logged, and so is each attempt that has `failed`. With how many others it
+        shares its model is said along with everything else.
         """
         name = wanted(self.model)
         others = 0
         if isinstance(name, ModelName):
             others = self._objects.sharers(name, self.model.metadata.uid)
         status = replace(status, shared_with=others or None)
-        if status != self.model.status:
+        if status != (before := self.model.status):
             with self.trace.remark(self.model):
                 status = replace(status, trace_id=self.trace.trace_id or status.trace_id)
                 self._objects.put(await self._kube.patch_status(self.model, status))
+            self._log_change(_reason(before), status, failed=failed)
+
+    def _log_change(self, before: str | None, status: OllamaModelStatus, *, failed: bool) -> None:
+        """Log what was written, once it is: what has to be said anew has not been logged before."""
+        reason, due = _reason(status), status.next_retry_time
+        facts: dict[str, Any] = {"reason": reason, "reason_before": before}
+        if failed:
+            facts |= {"problem": status.error, "attempt": status.attempts}
+            facts |= {"retry_in_s": (due - self.now).total_seconds()} if due else {}
+            # The first one is that of many models when Ollama goes away, which is said once.
+            unsure = reason == Reason.OLLAMA_UNREACHABLE and status.attempts == 1
+            say = self.log.debug if unsure else self.log.warning
+            say("failed, will retry" if due else "failed, a person must act", **facts)
+        elif reason == before:
+            pass
+        elif Reason.OLLAMA_UNREACHABLE in (reason, before if reason in _FINE else None):
+            self.log.debug("reason changed", **facts)  # an outage, or its end: as above
+        elif reason in _FINE:
+            self.log.info("reason changed", **facts)
+        else:
+            self.log.warning("reason changed", **facts, problem=status.error)
 
     async def claim(self) -> None:
         """Put our finalizer on it, and with it where its trace is joined."""
@@ -141,3 +165,8 @@ class Subject:
     def event(self, kind: str, reason: str, message: str) -> None:
         """Send a Kubernetes event, Normal or Warning. Never waits, never fails."""
         self._events.tell(self.model, kind, reason, message)
+
+
+def _reason(status: OllamaModelStatus) -> str | None:
+    ready = status.condition("Ready")
+    return ready.reason if ready else None

@@ -39,12 +39,14 @@ class Listener(Follower, Protocol):
         """Take in that what an object shares with others has changed."""
 
 
-class _Uid(msgspec.Struct):
+class _Meta(msgspec.Struct):
     uid: str
+    namespace: str = ""
+    name: str = ""
 
 
 class _Head(msgspec.Struct):
-    metadata: _Uid
+    metadata: _Meta
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -116,14 +118,16 @@ class Store:
         try:
             model = decode(raw)
         except UNREADABLE as error:
-            log.warning("object cannot be read", problem=str(error))
-            return _uid(raw)
+            meta = _meta(raw)
+            name = f"{meta.namespace}/{meta.name}"
+            log.warning("object cannot be read", problem=str(error), object=name, uid=meta.uid)
+            return meta.uid
         self.put(model)
         return model.metadata.uid
 
     def deleted(self, raw: msgspec.Raw) -> None:
         """Forget an object."""
-        self._drop(_uid(raw))
+        self._drop(_meta(raw).uid)
 
     def listed(self, uids: set[str], resource_version: str) -> None:
         """Forget what a complete list does not have; tell the listener, the first time, of all.
@@ -204,11 +208,11 @@ def _no_harm() -> Generator[None]:
         log.exception("follower failed")
 
 
-def _uid(raw: msgspec.Raw) -> str:
+def _meta(raw: msgspec.Raw) -> _Meta:
     try:
-        return _head.decode(raw).metadata.uid
+        return _head.decode(raw).metadata
     except UNREADABLE:
-        return ""
+        return _Meta("")
 
 
 def _is_newer(model: OllamaModel, known: OllamaModel) -> bool:
