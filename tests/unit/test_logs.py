@@ -1,19 +1,17 @@
 """What the operator logs about its models: each change of mind once, and no more."""
 
 import json
-import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import anyio
 import pytest
-import structlog
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from ollama_op import lifecycle, telemetry
+from ollama_op import lifecycle
 from ollama_op.sandbox.http import Request
 from ollama_op.sandbox.kube import Fault
 from ollama_op.sandbox.ollama import Trouble
@@ -218,31 +216,17 @@ async def test_a_cluster_that_is_away_is_one_warning_and_one_line_at_its_end(
     ]
 
 
-@pytest.fixture
-def _as_it_was() -> Iterator[None]:
-    """Undo what is set up for the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-@pytest.mark.usefixtures("_as_it_was")
-async def test_a_crash_says_whose_it_was(w: World, capsys, monkeypatch) -> None:
+async def test_a_crash_says_whose_it_was(w: World, monkeypatch) -> None:
     """Though the supervisor knows of tasks, and of no models."""
 
     def crash(*_: object) -> None:
         raise ZeroDivisionError
 
-    telemetry.set_up_logging("info", "json")
     monkeypatch.setattr(lifecycle, "decide", crash)
-    made = await w.apply("llama", "llama3.2:1b")
-    await w.apply("other", "llama3.2:1b")
-    await anyio.sleep(0.5)
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    (crashed,) = [line for line in lines if line.get("object") == "default/llama"]
-    assert (crashed["level"], crashed["msg"]) == ("error", "model task crashed")
-    assert crashed["uid"] == made["metadata"]["uid"]
-    assert crashed["generation"] == 1
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        made = await w.apply("llama", "llama3.2:1b")
+        await w.apply("other", "llama3.2:1b")
+        await anyio.sleep(0.5)
+    (crashed,) = [line for line in logs if line.get("object") == "default/llama"]
+    assert (crashed["log_level"], crashed["event"]) == ("error", "model task crashed")
+    assert (crashed["uid"], crashed["generation"]) == (made["metadata"]["uid"], 1)
