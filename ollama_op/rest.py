@@ -1,8 +1,10 @@
 """Serves the REST API beside the operator. Imported only where that is wanted."""
 
+import math
 import socket
 from functools import partial
 from hashlib import sha256
+from typing import Final
 
 import anyio
 import structlog
@@ -19,6 +21,8 @@ from ollama_op.settings import BadSetting, RestSettings, Settings
 
 log = structlog.get_logger(__name__)
 
+READS: Final = ("GET", "HEAD")
+READS_PER_S: Final = 10  # that are recorded, besides those of clients' traces
 DEFAULT_NAMESPACE = "default"  # as kubectl has it, and the Go operator
 
 
@@ -91,16 +95,38 @@ def tell_span(route: str, method: str, code: int, _duration_s: float) -> None:
         span.fail(str(code), f"HTTP {code}")
 
 
+class _Few:
+    """Lets so many through in each second."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s, self._since, self._taken = per_s, -math.inf, 0
+
+    def take(self) -> bool:
+        now = anyio.current_time()
+        if now - self._since >= 1:
+            self._since, self._taken = now, 0
+        self._taken += 1
+        return self._taken <= self._per_s
+
+
 def traced(app: App) -> App:
-    """Record each request, as a part of the client's trace if it sends one."""
+    """Record each request, as a part of the client's trace if it sends one.
+
+    Of the reads of which no client keeps a trace there are only some: a span takes longer than the
+    read, and thousands of them in a second would show nothing more.
+    """
+    reads = _Few(READS_PER_S)
 
     async def serve_traced(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        about = {"http.request.method": scope["method"], "url.path": scope["path"]}
         sent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-        parent = sent if tracing.is_valid(sent) else None
+        parent = sent if sent and tracing.is_valid(sent) else None
+        if parent is None and scope["method"] in READS and not reads.take():
+            await app(scope, receive, send)
+            return
+        about = {"http.request.method": scope["method"], "url.path": scope["path"]}
         with tracing.span(
             scope["method"], about, kind="server", parent=parent, root=parent is None
         ):

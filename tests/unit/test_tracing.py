@@ -159,6 +159,22 @@ async def test_a_rest_request_begins_the_life(spans: Spans) -> None:
     assert get.attributes["http.response.status_code"] == 200
 
 
+async def test_of_many_reads_a_few_are_recorded(spans: Spans) -> None:
+    """All of those that belong to a client's trace, and all writes."""
+    async with (
+        rest_world() as (_, client),
+        AppTransport(rest.traced(client._transport._app)) as transport,
+    ):
+        seen = httpx.AsyncClient(transport=transport, base_url="http://api", headers=client.headers)
+        for _ in range(50):
+            await seen.get(MODELS)
+        for _ in range(20):
+            await seen.get(MODELS, headers={"traceparent": JOINED})
+            await seen.delete(f"{MODELS}/nobody")
+    assert 30 <= len(spans.named(f"GET {MODELS}")) <= 20 + 2 * rest.READS_PER_S
+    assert len(spans.named(f"DELETE {MODELS}/{{name}}")) == 20
+
+
 async def test_refresh_and_repair_are_traces_of_their_own(w: World, spans: Spans) -> None:
     """Each is linked to the life, and shown in the status."""
     w.ollama.publish("m:1", MB)
