@@ -14,6 +14,7 @@ from api.ports import Held, Listener
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, OllamaModelSpec
 from ollama_op.gateway import Gateway
+from ollama_op.observer import NOBODY
 from ollama_op.operator import Health, operate
 from ollama_op.rest import tell_span
 from ollama_op.sandbox.transport import AppTransport
@@ -103,6 +104,7 @@ async def rest_world(
     start: Callable[[Api], Any] = lambda _api: None, **options: Any
 ) -> AsyncGenerator[tuple[World, httpx.AsyncClient]]:
     """Run an operator that serves the REST API; hand out its world, and a client with a key."""
+    observer = options.pop("observer", NOBODY)
     built: list[Api] = []
     up = anyio.Event()
 
@@ -118,7 +120,13 @@ async def rest_world(
 
         async def run() -> None:
             await operate(
-                w.settings, w.cluster, w.ollama_http, health=Health(), serve=serve, now=w.now
+                w.settings,
+                w.cluster,
+                w.ollama_http,
+                health=Health(),
+                serve=serve,
+                observer=observer,
+                now=w.now,
             )
 
         w.tasks.start_soon(run)
