@@ -133,6 +133,23 @@ guide: venv
 assets: venv
     @{{ bin }}/python tests/assets/build.py
 
+# Build the image with buildah, as root, and try it: no part of `just test`, as not every machine can
+image *flags: venv assets image-install
+    {{ bin }}/pytest tests/image {{ flags }}
+
+# Install Debian's buildah and debootstrap, unless they are there
+image-install:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v buildah >/dev/null && command -v debootstrap >/dev/null && exit 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "error: buildah and debootstrap are not on the PATH, or this is not root" >&2
+        echo "hint: sudo apt-get install buildah debootstrap; sudo just image" >&2
+        exit 2
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah debootstrap
+
 # Measure the operator on a real kube-apiserver, against limits
 bench *flags: venv assets
     {{ bin }}/python tests/bench/race.py {{ flags }}
@@ -161,3 +178,4 @@ venv folder=".venv" interpreter=python:
 lock:
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade pyproject.toml -o requirements.txt
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade pyproject.toml --group dev -o requirements-dev.txt
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --group build -o requirements-build.txt

@@ -1,0 +1,72 @@
+"""Builds and runs the image on this machine: buildah as root, on a base that debootstrap makes."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BASE = "localhost/ollama-op-base:bookworm"
+IMAGE = "localhost/ollama-op:0.1.0"
+CERTIFICATES = Path("/etc/ssl/certs")
+PASSED_ON = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "HTTPS_PROXY")
+WITHIN_S = 900
+
+
+def buildah(*arguments: str | Path) -> str:
+    """Run buildah; return what it prints.
+
+    Raises: subprocess.CalledProcessError.
+    """
+    env = os.environ | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+    command = ["buildah", *map(str, arguments)]
+    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, timeout=WITHIN_S)
+    return done.stdout.decode().strip()
+
+
+def base() -> str:
+    """Make the base, unless it is there: Debian with Python and nothing that it does not need."""
+    if buildah("images", "--filter", f"reference={BASE}", "--quiet"):
+        return BASE
+    with tempfile.TemporaryDirectory(prefix="base-") as folder:
+        wanted = "--include=python3,python3-venv,ca-certificates"
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", wanted, "bookworm", folder],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        container = buildah("from", "scratch")
+        buildah("add", "--quiet", container, folder, "/")
+        buildah("commit", "--quiet", "--rm", container, BASE)
+    return BASE
+
+
+def build(name: str = IMAGE, *flags: str) -> str:
+    """Build the image; return its id."""
+    # As on any machine behind a proxy of its own: its certificates and what it tells pip.
+    more = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.is_dir() else []
+    more += [
+        f"--env={key}" for key in os.environ if key.startswith("PIP_") and key != "PIP_FIND_LINKS"
+    ]
+    args = ["--timestamp=0", f"--build-arg=BASE={base()}", f"--tag={name}", *more, *flags]
+    return buildah("bud", "--quiet", *args, ROOT).splitlines()[-1]
+
+
+@contextmanager
+def container(name: str = IMAGE) -> Iterator[tuple[str, Path]]:
+    """Make a container of the image; hand out its name and where its files are."""
+    made = buildah("from", name)
+    try:
+        yield made, Path(buildah("mount", made))
+    finally:
+        buildah("rm", made)
+
+
+def command(made: str, *arguments: str, volumes: Sequence[Path] = ()) -> list[str]:
+    """Return what runs `ollama-op` with these arguments in a container."""
+    shared = [f"--volume={path}:{path}:ro" for path in volumes]
+    where = ["env", "STORAGE_DRIVER=vfs", "BUILDAH_ISOLATION=chroot", str(shutil.which("buildah"))]
+    return [*where, "run", *shared, made, "--", "/usr/bin/ollama-op", *arguments]
