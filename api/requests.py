@@ -117,19 +117,11 @@ def check(spec: OllamaModelSpec) -> None:
     try:
         ModelName.of(spec.name, spec.tag)
     except InvalidNameError as error:
-        raise invalid_field("tag" if _is_bad_tag(spec) else "name", str(error)) from None
+        raise invalid_field("tag" if error.part == "tag" else "name", str(error)) from None
     try:
         options(spec)
     except InvalidOptionError as error:
         raise invalid_field(error.field, error.problem) from None
-
-
-def _is_bad_tag(spec: OllamaModelSpec) -> bool:
-    try:
-        ModelName.of("x", spec.tag)
-    except InvalidNameError:
-        return True
-    return False
 
 
 def unreadable(error: Exception) -> Problem:

@@ -26,7 +26,14 @@ _PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_PART - 1}}}")
 
 
 class InvalidNameError(ValueError):
-    """The text is no name that Ollama would take. The message says which part and why."""
+    """The text is no name that Ollama would take. The message says which part and why.
+
+    `part` is host, namespace, model or tag, or `name` where the whole is wrong.
+    """
+
+    def __init__(self, problem: str, part: str = "name") -> None:
+        super().__init__(problem)
+        self.part = part
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +110,12 @@ def _check(part: str, text: str, grammar: re.Pattern[str], limit: int) -> None:
     if grammar.fullmatch(text):
         return
     if not text:
-        raise InvalidNameError(f"the {part} is empty")
+        raise InvalidNameError(f"the {part} is empty", part)
     if len(text) > limit:
-        raise InvalidNameError(f"the {part} has {len(text)} characters; Ollama takes {limit}")
+        problem = f"the {part} has {len(text)} characters; Ollama takes {limit}"
+        raise InvalidNameError(problem, part)
     # One character and not the whole part, which may hold somebody's password: `user:secret@host`.
     at = next(i for i, char in enumerate(text) if not grammar.fullmatch(f"_{char}" if i else char))
     verb = "has" if at else "begins with"
-    raise InvalidNameError(f"the {part} {verb} {text[at]!a}, which Ollama does not take there")
+    problem = f"the {part} {verb} {text[at]!a}, which Ollama does not take there"
+    raise InvalidNameError(problem, part)

@@ -1,0 +1,246 @@
+"""Decides what of an OllamaModel may enter the cluster, before it is stored. Pure.
+
+The rules are those that the operator goes by later, in a status that who wrote the object may never
+look at. Whatever does not change a spec passes, right or wrong: an object of before must be able to
+lose its finalizer, to get its status and to go.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from crd.names import InvalidNameError, ModelName
+from crd.options import InvalidOptionError, options
+from crd.v1alpha1 import GROUP, KIND, PLURAL, UNREADABLE, OllamaModelSpec
+from ollama_op.errors import sanitise
+
+VERSION: Final = "admission.k8s.io/v1"
+LONGEST_WARNING: Final = 120  # Kubernetes asks for no more, and cuts what is far longer
+UNPROCESSABLE: Final = 422
+MOVES: Final = "latest"
+# What is wrong with a name as a whole says already what to do.
+_EXAMPLES: Final = {"tag": "; write for example 1b", "name": ""}
+_EXAMPLE: Final = "; write for example llama3.2, user/model or hf.co/Org/Model"
+_HOST_PARTS: Final = 3  # of a name that says its host: host, namespace, model
+
+Sharers = Callable[[ModelName, str], int]
+"""Counts the live objects that name a model, other than the one with this uid."""
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of an object's metadata that is looked at."""
+
+    name: str = ""
+    uid: str = ""
+    deletion_timestamp: str | None = None
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """An object as somebody sent it; its spec may be anything."""
+
+    metadata: Meta = Meta()
+    spec: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What kind of object a request is about."""
+
+    group: str = ""
+    resource: str = ""
+
+
+class Request(msgspec.Struct, frozen=True, rename="camel"):
+    """What the API server asks about."""
+
+    uid: str
+    operation: str = ""
+    resource: Kind = Kind()
+    sub_resource: str = ""
+    object: Thing | None = None
+    old_object: Thing | None = None
+
+
+class Review(msgspec.Struct, frozen=True, rename="camel"):
+    """The AdmissionReview that the API server sends."""
+
+    api_version: Literal["admission.k8s.io/v1"]
+    kind: Literal["AdmissionReview"]
+    request: Request
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """What is wrong with one field, as `metav1.StatusCause` has it."""
+
+    field: str
+    message: str
+    reason: str = "FieldValueInvalid"
+
+
+class Details(msgspec.Struct, frozen=True):
+    """What is wrong with which object."""
+
+    name: str
+    causes: tuple[Cause, ...]
+    group: str = GROUP
+    kind: str = KIND
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A `metav1.Status` that says no."""
+
+    message: str
+    details: Details
+    reason: str = "Invalid"
+    code: int = UNPROCESSABLE
+    status: str = "Failure"
+
+
+class Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What the API server is told."""
+
+    uid: str
+    allowed: bool
+    status: Refusal | None = None
+    warnings: tuple[str, ...] = ()
+    patch: bytes | UnsetType = UNSET  # in base64, as msgspec writes bytes
+    patch_type: Literal["JSONPatch"] | UnsetType = UNSET
+
+
+class Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """The AdmissionReview that goes back."""
+
+    response: Response
+    api_version: str = VERSION
+    kind: str = "AdmissionReview"
+
+
+def validate(request: Request, *, registries: Collection[str], sharers: Sharers) -> Response:
+    """Say whether the spec may be stored, and what to think about though it may.
+
+    `registries` are the hosts that models may come from, in lower case; none at all means all.
+    """
+    raw = _changed_spec(request)
+    if raw is None:
+        return Response(uid=request.uid, allowed=True)
+    try:
+        spec = msgspec.json.decode(raw, type=OllamaModelSpec)
+    except UNREADABLE as error:
+        return _refused(request, [Cause("spec", f"cannot be read: {sanitise(str(error))}")])
+    if causes := _causes(spec, registries):
+        return _refused(request, causes)
+    uid = request.object.metadata.uid if request.object else ""
+    return Response(uid=request.uid, allowed=True, warnings=_warnings(spec, uid, sharers))
+
+
+def mutate(request: Request) -> Response:
+    """Rewrite a name that can only be meant in one way, and is not written in that way.
+
+    A tag at the end of `spec.name` moves to `spec.tag` if that is missing or says the same; a host
+    is written in lower case, as hosts have no other. The rest of a name stays as it is: Ollama
+    ignores its case, but a registry may not.
+    """
+    raw = _changed_spec(request)
+    spec = None if raw is None else msgspec.json.decode(raw)
+    allowed = Response(uid=request.uid, allowed=True)
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        return allowed
+    meant = _meant(spec["name"], spec.get("tag"))
+    if meant is None or meant == (spec["name"], spec.get("tag")):
+        return allowed
+    name, tag = meant
+    steps = [{"op": "add", "path": "/spec/name", "value": name}]  # replaces what is there
+    if tag != spec.get("tag"):
+        steps.append({"op": "add", "path": "/spec/tag", "value": tag})
+    return Response(
+        uid=request.uid,
+        allowed=True,
+        warnings=(_short(f"taken as spec.name {name} and spec.tag {tag}; better write it so"),),
+        patch=msgspec.json.encode(steps),
+        patch_type="JSONPatch",
+    )
+
+
+def _changed_spec(request: Request) -> msgspec.Raw | None:
+    """Return the spec that is to be looked at, if there is one."""
+    is_ours = request.resource == Kind(GROUP, PLURAL) and not request.sub_resource
+    if not is_ours or request.operation not in ("CREATE", "UPDATE") or request.object is None:
+        return None
+    new, old = request.object, request.old_object
+    if new.metadata.deletion_timestamp is not None:
+        return None
+    if old is not None and msgspec.json.decode(new.spec) == msgspec.json.decode(old.spec):
+        return None
+    return new.spec
+
+
+def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[Cause]:
+    """List what is wrong with a spec of the right form."""
+    causes = []
+    try:
+        name = ModelName.of(spec.name, spec.tag)
+    except InvalidNameError as error:
+        field = "tag" if error.part == "tag" else "name"
+        causes.append(Cause(f"spec.{field}", f"{error}{_EXAMPLES.get(error.part, _EXAMPLE)}"))
+    else:
+        if registries and name.host.lower() not in registries:
+            causes.append(Cause("spec.name", _not_allowed(name.host, registries)))
+    try:
+        options(spec)
+    except InvalidOptionError as error:
+        causes.append(Cause(f"spec.{error.field}", sanitise(error.problem)))
+    return causes
+
+
+def _not_allowed(host: str, registries: Collection[str]) -> str:
+    allowed = ", ".join(sorted(registries))
+    return sanitise(
+        f"models of the registry {host} are not allowed here; take one of {allowed}, or have"
+        " --allowed-registries of the operator name it"
+    )
+
+
+def _warnings(spec: OllamaModelSpec, uid: str, sharers: Sharers) -> tuple[str, ...]:
+    warnings = []
+    if spec.tag.lower() == MOVES and spec.expected_digest is None and spec.refresh_interval is None:
+        warnings.append(
+            "spec.tag: latest moves; expectedDigest would pin it, refreshInterval would follow it"
+        )
+    name = ModelName.of(spec.name, spec.tag)
+    # How many, and not which: they may be in namespaces that are none of the author's business.
+    if others := sharers(name, uid):
+        noun = "OllamaModel names" if others == 1 else "OllamaModels name"
+        warnings.append(f"{others} other {noun} this model; there will be one copy: {name}")
+    return tuple(map(_short, warnings))
+
+
+def _refused(request: Request, causes: list[Cause]) -> Response:
+    name = request.object.metadata.name if request.object else ""
+    message = "; ".join(f"{cause.field}: {cause.message}" for cause in causes)
+    refusal = Refusal(sanitise(message), Details(name, tuple(causes)))
+    return Response(uid=request.uid, allowed=False, status=refusal)
+
+
+def _meant(name: str, tag: Any) -> tuple[str, str] | None:
+    """Return what a name and a tag, which may be missing, can only mean; None if it is unclear."""
+    path, own = name, None
+    if name.rfind(":") > name.rfind("/"):
+        path, _, own = name.rpartition(":")
+    if tag is None:
+        tag = own
+    if not isinstance(tag, str) or (own or tag).lower() != tag.lower():
+        return None
+    parts = path.split("/")
+    if len(parts) == _HOST_PARTS:
+        parts[0] = parts[0].lower()
+    path = "/".join(parts)
+    try:
+        ModelName.of(path, tag)
+    except InvalidNameError:
+        return None  # what is refused is refused as it was written
+    return path, tag
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_WARNING else text[: LONGEST_WARNING - 3] + "..."
