@@ -82,8 +82,10 @@ def expires_at(held: Held) -> datetime:
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+        found = x509.load_pem_x509_certificates(pem)
+        # Read here, because what of a certificate is of a kind unknown shows only then.
+        return [each for each in found if each.public_key() and each.extensions]
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         return []
 
 

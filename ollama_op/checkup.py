@@ -129,7 +129,12 @@ def _fields(schema: Object, path: str = "") -> Iterable[str]:
 async def check_rights(api: Api, settings: Settings) -> list[Finding]:
     """Ask whether all that the operator does is allowed, kind of object by kind of object."""
     rest = settings.rest
-    needed = rights(rest_api=rest.enabled, kubernetes_auth=rest.kubernetes_auth)
+    hook = settings.webhook
+    needed = rights(
+        rest_api=rest.enabled,
+        kubernetes_auth=rest.kubernetes_auth,
+        webhook=hook.named_service().namespace if hook.makes_certificates else None,
+    )
     denied = [each for each in needed if not await _may(api, each, settings.namespace)]
     if not denied:
         where = f"namespace {settings.namespace}" if settings.namespace else "all namespaces"
@@ -145,12 +150,15 @@ def _denied(who: str, lacking: list[Right], namespace: str | None) -> Finding:
     verbs, right = ", ".join(each.verb for each in lacking), lacking[0]
     plural, slash, part = right.resource.partition("/")
     full = (f"{plural}.{right.group}" if right.group else plural) + slash + part
+    full += f" {right.name}" if right.name else ""
     where, kind = " in all namespaces", "ClusterRole"
+    namespace = right.namespace or namespace
     if not right.namespaced:
         where = ""
     elif namespace:
         where, kind = f" in namespace {namespace}", "Role"
-    message = f"{who} may not {verbs} {right.resource}{where}"
+    what = f"{right.resource} {right.name}".strip()
+    message = f"{who} may not {verbs} {what}{where}"
     return wrong("rights", message, f"grant it in a {kind}: {verbs} on {full}")
 
 
@@ -158,6 +166,8 @@ async def _may(api: Api, right: Right, namespace: str | None) -> bool:
     resource, _, subresource = right.resource.partition("/")
     asked = {"verb": right.verb, "group": right.group, "resource": resource}
     asked |= {"subresource": subresource} if subresource else {}
+    asked |= {"name": right.name} if right.name else {}
+    namespace = right.namespace or namespace
     asked |= {"namespace": namespace} if namespace and right.namespaced else {}
     body = {"spec": {"resourceAttributes": asked}}
     answer = await _review(api, "authorization", "SelfSubjectAccessReview", body)

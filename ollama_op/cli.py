@@ -19,10 +19,13 @@ from ollama_op.settings import (
     BadSetting,
     Misuse,
     RestSettings,
+    Service,
     Settings,
+    WebhookSettings,
     parse_duration,
     parse_networks,
     parse_origins,
+    parse_registries,
     parse_switch,
     parse_trace_url,
     parse_url,
@@ -31,6 +34,7 @@ from ollama_op.settings import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 REST = "rest_"  # prefix of what belongs into RestSettings
+WEBHOOK = "webhook_"  # likewise, into WebhookSettings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -74,6 +78,8 @@ SWITCH = _Parsed("true|false", parse_switch)
 ORIGINS = _Parsed("origins", parse_origins)
 TRACE_URL = _Parsed("url", parse_trace_url)
 NETWORKS = _Parsed("networks", parse_networks)
+REGISTRIES = _Parsed("hosts", parse_registries)
+SERVICE = _Parsed("name.namespace", Service.parse)
 
 
 def flag(name: str, *dest: str, **how: Any) -> Callable[[F], F]:
@@ -118,6 +124,41 @@ KUBERNETES_AUTH = switch(
     "--api-server-kubernetes-auth",
     "rest_kubernetes_auth",
     help="Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
+)
+
+
+def webhook_flags(command: F) -> F:
+    """Add the flags of the webhook; their values go by `webhook_` and the name in its settings."""
+    flags = [
+        flag(
+            "--webhook-bind-address",
+            type=ADDRESS,
+            default=OFF,
+            help="Where the admission webhook is, over TLS: :9443; 0 is off.",
+        ),
+        flag(
+            "--webhook-cert-dir",
+            type=click.Path(path_type=Path),
+            help="Folder with its tls.crt and tls.key, read again when they change; without it the"
+            " operator makes its own.",
+        ),
+        flag(
+            "--webhook-service",
+            type=SERVICE,
+            help="Service for which it makes them; default is ollama-op-webhook, in its namespace.",
+        ),
+    ]
+    for each in reversed(flags):
+        command = each(command)
+    return command
+
+
+ALLOWED_REGISTRIES = flag(
+    "--allowed-registries",
+    "webhook_allowed_registries",
+    type=REGISTRIES,
+    default=(),
+    help="Hosts of which the webhook, and nothing else, lets models in; default is all.",
 )
 
 
@@ -229,6 +270,8 @@ def cli() -> None:
     "metrics_kubernetes_auth",
     help="Let only those read them whose bearer token Kubernetes lets get /metrics.",
 )
+@webhook_flags
+@ALLOWED_REGISTRIES
 @flag_of_later("--leader-elect", "run one replica, without the flag")
 def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
@@ -255,6 +298,7 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
 @NAMESPACE
 @ENABLE_API_SERVER
 @KUBERNETES_AUTH
+@webhook_flags
 @click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
@@ -301,9 +345,14 @@ def demo(*, keep: bool) -> None:
 
 def _read(flags: dict[str, Any]) -> Settings:
     """Put the values of flags into settings."""
-    rest = {name: flags.pop(name) for name in list(flags) if name.startswith(REST)}
-    how = RestSettings(**{name.removeprefix(REST): value for name, value in rest.items()})
-    return Settings(**flags, rest=how)
+    rest, webhook = _taken(flags, REST), _taken(flags, WEBHOOK)
+    return Settings(**flags, rest=RestSettings(**rest), webhook=WebhookSettings(**webhook))
+
+
+def _taken(flags: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take out the flags with a prefix, and leave that out."""
+    names = [name for name in flags if name.startswith(prefix)]
+    return {name.removeprefix(prefix): flags.pop(name) for name in names}
 
 
 # What libraries import if it is there and a process on asyncio never uses: a third of the start.

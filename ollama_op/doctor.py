@@ -50,9 +50,10 @@ INDENT = " " * 15
 def run(settings: Settings, output: Output) -> int:
     """Check everything and print what was found; return 1 if something fails.
 
-    Raises: BadSetting if the proxy of the environment cannot be used.
+    Raises: BadSetting if the proxy of the environment, or a flag, cannot be used.
     """
     check_proxy()
+    settings.webhook.check()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kr8s warns of Kubernetes that is newer than itself
         found = anyio.run(_run, settings)

@@ -42,10 +42,20 @@ class Health:
     """What is told about a running operator, by probes and metrics."""
 
     engine: Engine | None = None
+    is_admitting: bool = True  # False while a webhook that is wanted has no certificate
 
     def is_ready(self) -> bool:
-        """Tell whether all objects are known, and news of them would arrive."""
-        return self.engine is not None and self.engine.reflector.is_in_sync()
+        """Tell whether all objects are known, news of them would arrive, and a webhook answers."""
+        in_sync = self.engine is not None and self.engine.reflector.is_in_sync()
+        return in_sync and self.is_admitting
+
+    def sharers(self, name: ModelName, uid: str) -> int:
+        """Count the live objects other than `uid` that name this model, as far as is known."""
+        return self.engine.store.sharers(name, uid) if self.engine else 0
+
+    def admits(self) -> None:
+        """Take in that the webhook answers from now on."""
+        self.is_admitting = True
 
 
 @dataclass(frozen=True)

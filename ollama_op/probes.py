@@ -38,6 +38,6 @@ class Probes:
             case "/readyz" if self._health.is_ready():
                 return 200, "ok"
             case "/readyz":
-                return 503, "the watch of OllamaModels is not established"
+                return 503, "the watch of OllamaModels, or the webhook, is not established"
             case _:
                 return 404, "only /healthz and /readyz are here"

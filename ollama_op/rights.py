@@ -1,6 +1,7 @@
 """What the operator has to be allowed to do in Kubernetes: the one list, for whoever checks it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from crd.v1alpha1 import GROUP, PLURAL
 
@@ -13,6 +14,8 @@ class Right:
     resource: str  # with `/status` behind it where that is what is written
     group: str = ""  # empty is Kubernetes' own core
     namespaced: bool = True
+    name: str = ""  # of the one object that it is about; empty is all of them
+    namespace: str = ""  # where that is; empty is wherever OllamaModels are watched
 
 
 ENGINE = (
@@ -28,10 +31,33 @@ REVIEWS = (  # of who sends a bearer token, and of what that one may do
     Right("create", "tokenreviews", "authentication.k8s.io", namespaced=False),
     Right("create", "subjectaccessreviews", "authorization.k8s.io", namespaced=False),
 )
+# Of the webhook that makes its own certificates. To create the Secret is not among them: whoever
+# may create Secrets can have tokens of other accounts written into them. config/webhook has it.
+WEBHOOK_SECRET: Final = "ollama-op-webhook-certs"  # noqa: S105 - the name of one
+WEBHOOK_CONFIGURATION: Final = "ollama-op-webhook"
+WEBHOOK = (
+    Right("get", "secrets", name=WEBHOOK_SECRET),
+    Right("patch", "secrets", name=WEBHOOK_SECRET),
+    *(
+        Right(verb, resource, "admissionregistration.k8s.io", False, WEBHOOK_CONFIGURATION)  # noqa: FBT003
+        for resource in ("validatingwebhookconfigurations", "mutatingwebhookconfigurations")
+        for verb in ("get", "patch")
+    ),
+)
 
 
-def rights(*, rest_api: bool = False, kubernetes_auth: bool = False) -> tuple[Right, ...]:
-    """List what is needed with the REST API or without it, whose tokens may be Kubernetes'."""
-    if not rest_api:
-        return ENGINE
-    return (*ENGINE, *REST_API, *(REVIEWS if kubernetes_auth else ()))
+def rights(
+    *, rest_api: bool = False, kubernetes_auth: bool = False, webhook: str | None = None
+) -> tuple[Right, ...]:
+    """List what is needed with the REST API or without it, whose tokens may be Kubernetes'.
+
+    `webhook` is the namespace in which a webhook keeps certificates of its own, if one does.
+    """
+    needed: tuple[Right, ...] = ENGINE
+    if rest_api:
+        needed += (*REST_API, *(REVIEWS if kubernetes_auth else ()))
+    if webhook is not None:
+        needed += tuple(
+            replace(right, namespace=webhook) if right.namespaced else right for right in WEBHOOK
+        )
+    return needed

@@ -8,6 +8,7 @@ signals.
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Generator, Sequence
 
 import anyio
@@ -39,11 +40,13 @@ async def serve(
     sock: socket.socket,
     *,
     trusted_proxies: Sequence[str] = (),
+    tls: ssl.SSLContext | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer HTTP on a listening socket until cancelled; ready once `task_status` says so.
 
     From `trusted_proxies`, addresses or networks, X-Forwarded-For is believed; from nobody else.
+    With `tls` it is HTTPS; whatever certificate that has is the next connection's.
 
     Raises: RuntimeError if the server ends by itself.
     """
@@ -61,6 +64,7 @@ async def serve(
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=GRACE_S,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
     server = _Server(config)
     async with anyio.create_task_group() as tasks:

@@ -20,6 +20,7 @@ from ollama_op.settings import Address, BadSetting, Settings, wants_tracing
 
 if TYPE_CHECKING:  # imported where it is wanted
     from ollama_op.exporter import Exporter
+    from ollama_op.webhook import Certificate
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ class _Ready:
     probes: socket.socket | None
     metrics: "tuple[Exporter, socket.socket] | None"
     serve_rest: Serve | None
+    webhook: "tuple[socket.socket, Certificate] | None"
 
 
 def run(settings: Settings) -> int:
@@ -46,6 +48,7 @@ def run(settings: Settings) -> int:
     health = Health()
     metrics = _get_metrics_ready(settings, health)
     serve_rest = _get_rest_ready(settings, metrics[0] if metrics else None)
+    webhook = _get_webhook_ready(settings, health)
     address = settings.health_probe_bind_address
     flag = "--health-probe-bind-address"
     probes = None if address is None else listen(address, "health probes", flag)
@@ -55,7 +58,7 @@ def run(settings: Settings) -> int:
             return anyio.run(
                 _main,
                 settings,
-                _Ready(health, probes, metrics, serve_rest),
+                _Ready(health, probes, metrics, serve_rest, webhook),
                 # Serves a fifth more requests a second, and makes no difference to anything else.
                 backend_options={"use_uvloop": serve_rest is not None},
             )
@@ -109,6 +112,26 @@ def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> Serve | 
     return partial(serve, observe=exporter.metrics.served.note) if exporter else serve
 
 
+def _get_webhook_ready(
+    settings: Settings, health: Health
+) -> "tuple[socket.socket, Certificate] | None":
+    """Get ready to be asked about objects, if that is wanted.
+
+    Raises: BadSetting.
+    """
+    wanted = settings.webhook
+    wanted.check()
+    if wanted.bind_address is None:
+        return None
+    from ollama_op.webhook import Certificate  # noqa: PLC0415 - uvicorn need not be waited for
+
+    certificate = Certificate()
+    if wanted.cert_dir is not None:
+        certificate.install_from(wanted.cert_dir)
+    health.is_admitting = False
+    return listen(wanted.bind_address, "the webhook", "--webhook-bind-address"), certificate
+
+
 @contextmanager
 def unwrapped(kind: type[Exception]) -> Generator[None]:
     """Let an error of this kind out as itself: every task group that it leaves wraps it once."""
@@ -151,6 +174,8 @@ async def _main(settings: Settings, ready: _Ready) -> int:
             tasks.start_soon(_probe, ready.probes, ready.health)
         if ready.metrics is not None:
             tasks.start_soon(_export, *ready.metrics)
+        if ready.webhook is not None:
+            tasks.start_soon(_admit, settings, ready.health, *ready.webhook)
         # Left after the first signal: a second one then ends the process as it always does.
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             number = await anext(aiter(signals))
@@ -179,6 +204,14 @@ async def _export(exporter: "Exporter", sock: socket.socket) -> None:
     from ollama_op.serve import serve  # noqa: PLC0415 - uvicorn, as for the probes
 
     await serve(exporter, sock)
+
+
+async def _admit(
+    settings: Settings, health: Health, sock: socket.socket, certificate: "Certificate"
+) -> None:
+    from ollama_op.webhook import serve_webhook  # noqa: PLC0415 - as above
+
+    await serve_webhook(settings, sock, certificate, sharers=health.sharers, ready=health.admits)
 
 
 async def _probe(sock: socket.socket, health: Health) -> None:

@@ -21,6 +21,12 @@ _TRACE_URL = re.compile(r"https?://[^\s<>\"]+")
 OTLP = "http/protobuf"  # the one way in which spans are sent
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 _PRINTABLE = re.compile(r"[!-~]+")
+_SERVICE = re.compile(
+    r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+)
+_REGISTRY = re.compile(r"[a-z0-9_][a-z0-9_.:-]*")
+WEBHOOK_SERVICE = "ollama-op-webhook"
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "json", "text")
 
@@ -116,6 +122,18 @@ def parse_networks(text: str) -> tuple[str, ...]:
         except ValueError:
             raise BadSetting(f"{network!r} is no address", "write 10.0.0.7 or 10.0.0.0/8") from None
     return networks
+
+
+def parse_registries(text: str) -> tuple[str, ...]:
+    """Read the hosts of registries, in lower case.
+
+    Raises: BadSetting.
+    """
+    registries = parse_list(text.lower())
+    for registry in registries:
+        if not _REGISTRY.fullmatch(registry):
+            raise BadSetting(f"{registry!r} is no registry", "write registry.ollama.ai,hf.co")
+    return registries
 
 
 def parse_duration(text: str) -> float:
@@ -235,6 +253,74 @@ class RestSettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The Kubernetes Service at which something of ours is found."""
+
+    name: str
+    namespace: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Service":
+        """Read `name.namespace`.
+
+        Raises: BadSetting.
+        """
+        match = _SERVICE.fullmatch(text)
+        if match is None:
+            raise BadSetting(f"{text!r} is no Service", "write ollama-op-webhook.my-namespace")
+        return cls(*match.groups())
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Its names in DNS; and this machine's own, for an operator outside the cluster."""
+        base = f"{self.name}.{self.namespace}"
+        return (f"{base}.svc", f"{base}.svc.cluster.local", base, "localhost", "127.0.0.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """How to serve the admission webhook, if at all."""
+
+    bind_address: Address | None = None
+    cert_dir: Path | None = None  # None: the operator makes its own certificates
+    service: Service | None = None  # None: by its usual name, in the pod's namespace
+    allowed_registries: tuple[str, ...] = ()  # none for all
+
+    @property
+    def makes_certificates(self) -> bool:
+        """Whether the certificates are the operator's own."""
+        return self.bind_address is not None and self.cert_dir is None
+
+    def named_service(self) -> Service:
+        """Return the Service that certificates are for.
+
+        Raises: Misuse if it is not known.
+        """
+        if self.service is not None:
+            return self.service
+        try:
+            return Service(WEBHOOK_SERVICE, POD_NAMESPACE.read_text(encoding="ascii").strip())
+        except (OSError, UnicodeError):
+            raise Misuse(
+                "outside a pod, the namespace of the webhook's Service is not known",
+                f"set --webhook-service={WEBHOOK_SERVICE}.my-namespace",
+            ) from None
+
+    def check(self) -> None:
+        """See that what is set can be kept.
+
+        Raises: Misuse.
+        """
+        if self.makes_certificates:
+            self.named_service()
+        if self.allowed_registries and self.bind_address is None:
+            raise Misuse(
+                "--allowed-registries is kept by the webhook alone, and that is off",
+                "turn it on with --webhook-bind-address=:9443, or see config/policy",
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How to run the operator. Times are in seconds."""
@@ -251,3 +337,4 @@ class Settings:
     metrics_per_model: bool = True
     metrics_kubernetes_auth: bool = False
     rest: RestSettings = field(default_factory=RestSettings)
+    webhook: WebhookSettings = field(default_factory=WebhookSettings)

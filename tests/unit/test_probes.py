@@ -22,7 +22,7 @@ class Known:
         ("/healthz", True, 200, "ok\n"),
         ("/healthz", False, 200, "ok\n"),
         ("/readyz", True, 200, "ok\n"),
-        ("/readyz", False, 503, "the watch of OllamaModels is not established\n"),
+        ("/readyz", False, 503, "the watch of OllamaModels, or the webhook, is not established\n"),
         ("/", True, 404, "only /healthz and /readyz are here\n"),
         ("/healthz/x", True, 404, "only /healthz and /readyz are here\n"),
     ],

@@ -1,0 +1,205 @@
+"""Serves the admission webhook: reads what the API server asks, over TLS, and answers it.
+
+What is decided, `admission` knows. The certificate comes from a folder, where for example
+cert-manager renews it, or else the operator makes its own (`trust`).
+"""
+
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+import msgspec
+import structlog
+from kr8s.asyncio import Api
+
+from api.answers import JSON, Receive, Scope, Send
+from api.answers import Answer as HttpAnswer
+from crd.v1alpha1 import UNREADABLE
+from ollama_op.admission import Answer, Request, Response, Review, Sharers, mutate, validate
+from ollama_op.errors import KubeError
+from ollama_op.operator import CONNECT_RETRY_S, login
+from ollama_op.serve import serve
+from ollama_op.settings import BadSetting, Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY: Final = 8 << 20  # two versions of an object, of which Kubernetes takes 3 MiB at most
+DEADLINE_S: Final = 5.0  # after which the API server has given up
+LOOK_S: Final = 10.0  # between looks at the files
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a key in it is written to no disk
+CERTIFICATE, KEY = "tls.crt", "tls.key"
+
+_review = msgspec.json.Decoder(Review)
+
+
+class Webhook:
+    """An ASGI application: /validate and /mutate.
+
+    `registries` are the hosts that models may come from, none for all; `sharers` counts the others
+    who name a model.
+    """
+
+    def __init__(self, *, registries: Collection[str] = (), sharers: Sharers) -> None:
+        self._decisions: dict[str, Callable[[Request], Response]] = {
+            "/validate": partial(validate, registries=frozenset(registries), sharers=sharers),
+            "/mutate": mutate,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = await self._answer(scope, receive)
+        if answer is not None:
+            await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> HttpAnswer | None:
+        decide = self._decisions.get(scope["path"])
+        if decide is None:
+            return _told(404, "only /validate and /mutate are here")
+        if scope["method"] != "POST":
+            return _told(405, "an AdmissionReview is sent with POST").having((b"allow", b"POST"))
+        with anyio.move_on_after(DEADLINE_S) as deadline:
+            body = await _read(receive)
+        if deadline.cancelled_caught:
+            return _told(408, f"the body did not come within {DEADLINE_S:g} s")
+        if body is None:
+            return None  # whoever asked has gone
+        if len(body) > MAX_BODY:
+            return _told(413, f"a body has {MAX_BODY >> 20} MiB at most")
+        try:
+            asked = _review.decode(body).request
+            response = decide(asked)
+        except UNREADABLE:
+            return _told(400, "the body is no AdmissionReview of admission.k8s.io/v1")
+        if response.status is not None:
+            log.info("object refused", problem=response.status.message)
+        return HttpAnswer(200, msgspec.json.encode(Answer(response)), [JSON])
+
+
+class Certificate:
+    """What is served with, and can be another from one connection to the next."""
+
+    def __init__(self) -> None:
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.loaded = anyio.Event()
+        self._current: tuple[bytes, bytes] | None = None
+
+    def install(self, certificate: bytes, key: bytes) -> None:
+        """Serve with another certificate from now on; the old one stays if this is none.
+
+        Raises: BadSetting if certificate and key are none, or not of each other.
+        """
+        if self._current == (certificate, key):
+            return
+        try:
+            # OpenSSL would forget the old key before it finds fault with the new one.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
+        except ssl.SSLError as error:
+            raise BadSetting(
+                f"certificate and key cannot be used: {error.reason or 'they are no PEM'}",
+                f"{CERTIFICATE} and {KEY} have to be PEM, and belong to each other",
+            ) from None
+        _load(self.context, certificate, key)
+        self._current = certificate, key
+        self.loaded.set()
+
+    def install_from(self, folder: Path) -> None:
+        """Serve with what is in a folder.
+
+        Raises: BadSetting.
+        """
+        try:
+            self.install(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY)))
+        except OSError as error:
+            raise BadSetting(
+                f"the certificate in {folder} cannot be read: {error.strerror}",
+                f"put {CERTIFICATE} and {KEY} there, or go without --webhook-cert-dir",
+            ) from None
+
+    async def follow(self, folder: Path) -> None:
+        """Install what is in a folder, for ever, when it changes."""
+        problem = ""
+        while True:
+            await anyio.sleep(LOOK_S)
+            before = self._current
+            try:
+                self.install_from(folder)
+            except BadSetting as error:
+                # Once: halfway through a change the two may not belong to each other.
+                if str(error) != problem:
+                    log.warning("webhook certificate not renewed, will retry", problem=str(error))
+                problem = str(error)
+                continue
+            problem = ""
+            if self._current != before:
+                log.info("webhook certificate renewed", folder=str(folder))
+
+
+async def serve_webhook(
+    settings: Settings,
+    sock: socket.socket,
+    certificate: Certificate,
+    *,
+    sharers: Sharers,
+    ready: Callable[[], None],
+) -> None:
+    """Serve until cancelled; `ready` is called once there is a certificate to serve with."""
+    wanted = settings.webhook
+    webhook = Webhook(registries=wanted.allowed_registries, sharers=sharers)
+    async with anyio.create_task_group() as tasks:
+        if wanted.cert_dir is not None:
+            tasks.start_soon(certificate.follow, wanted.cert_dir)
+        else:
+            tasks.start_soon(_keep_own, settings, certificate)
+        await certificate.loaded.wait()
+        ready()
+        log.info("serving webhook", address=str(wanted.bind_address))
+        await serve(webhook, sock, tls=certificate.context)
+
+
+async def _keep_own(settings: Settings, certificate: Certificate) -> None:
+    from ollama_op.trust import Trust  # noqa: PLC0415 - cryptography takes 0.1 s and some memory
+
+    api = await _log_in(settings.kubeconfig)
+    await Trust(api, settings.webhook.named_service(), certificate.install).run()
+
+
+async def _log_in(kubeconfig: Path | None) -> Api:
+    wait_s = 1.0
+    while True:
+        try:
+            return await login(kubeconfig, "webhook")
+        except KubeError:  # the operator logs in, too, and says so
+            await anyio.sleep(wait_s)
+        wait_s = min(wait_s * 2, CONNECT_RETRY_S)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Read a body, or the beginning of one that is too long; None if it never ends."""
+    parts, size, more = [], 0, True
+    while more and size <= MAX_BODY:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Load both, by way of a file: there is no other.
+
+    Raises: ssl.SSLError.
+    """
+    with tempfile.NamedTemporaryFile(dir=MEMORY if MEMORY.is_dir() else None) as file:
+        file.write(key + b"\n" + certificate)
+        file.flush()
+        context.load_cert_chain(file.name)
+
+
+def _told(status: int, text: str) -> HttpAnswer:
+    return HttpAnswer(status, f"{text}\n".encode(), [(b"content-type", b"text/plain")])
