@@ -23,6 +23,7 @@ MOVES: Final = "latest"
 # What is wrong with a name as a whole says already what to do.
 _EXAMPLES: Final = {"tag": "; write for example 1b", "name": ""}
 _EXAMPLE: Final = "; write for example llama3.2, user/model or hf.co/Org/Model"
+_AT: Final = " - at `$."  # before the field that msgspec complains of
 _HOST_PARTS: Final = 3  # of a name that says its host: host, namespace, model
 
 Sharers = Callable[[ModelName, str], int]
@@ -127,7 +128,7 @@ def validate(request: Request, *, registries: Collection[str], sharers: Sharers)
     try:
         spec = msgspec.json.decode(raw, type=OllamaModelSpec)
     except UNREADABLE as error:
-        return _refused(request, [Cause("spec", f"cannot be read: {sanitise(str(error))}")])
+        return _refused(request, [_unreadable(error)])
     if causes := _causes(spec, registries):
         return _refused(request, causes)
     uid = request.object.metadata.uid if request.object else ""
@@ -191,6 +192,12 @@ def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[Cause]:
     except InvalidOptionError as error:
         causes.append(Cause(f"spec.{error.field}", sanitise(error.problem)))
     return causes
+
+
+def _unreadable(error: Exception) -> Cause:
+    """Say which field breaks the schema; one of another release may let it pass until here."""
+    text, _, path = str(error).partition(_AT)
+    return Cause(f"spec.{path.rstrip('`')}".rstrip("."), sanitise(text))
 
 
 def _not_allowed(host: str, registries: Collection[str]) -> str:
