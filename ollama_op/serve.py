@@ -17,6 +17,7 @@ from anyio.abc import TaskStatus
 
 App = Callable[..., Awaitable[None]]
 
+KEEP_ALIVE_S = 5  # how long a connection may stay unused
 GRACE_S = 2  # what a request under way gets at shutdown
 
 
@@ -41,6 +42,7 @@ async def serve(
     *,
     trusted_proxies: Sequence[str] = (),
     tls: ssl.SSLContext | None = None,
+    keep_alive_s: int = KEEP_ALIVE_S,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer HTTP on a listening socket until cancelled; ready once `task_status` says so.
@@ -63,6 +65,7 @@ async def serve(
         server_header=False,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
+        timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )

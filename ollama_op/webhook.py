@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BODY: Final = 8 << 20  # two versions of an object, of which Kubernetes takes 3 MiB at most
 DEADLINE_S: Final = 5.0  # after which the API server has given up
+# The API server gives up a connection after 90 s. If we did so first, it could be sending right then.
+KEEP_ALIVE_S: Final = 120
 LOOK_S: Final = 10.0  # between looks at the files
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a key in it is written to no disk
 CERTIFICATE, KEY = "tls.crt", "tls.key"
@@ -158,7 +160,7 @@ async def serve_webhook(
         await certificate.loaded.wait()
         ready()
         log.info("serving webhook", address=str(wanted.bind_address))
-        await serve(webhook, sock, tls=certificate.context)
+        await serve(webhook, sock, tls=certificate.context, keep_alive_s=KEEP_ALIVE_S)
 
 
 async def _keep_own(settings: Settings, certificate: Certificate) -> None:

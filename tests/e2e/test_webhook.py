@@ -5,12 +5,14 @@ import datetime as dt
 import hashlib
 import json
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from cryptography import x509
@@ -22,7 +24,16 @@ from ollama_op.settings import Service
 from ollama_op.trust import ADMISSION, KINDS
 from support.certificate import write_certificate
 from support.controlplane import ControlPlane, KubectlError, controlplane
-from support.operator import RESOURCE, Models, Operator, apply_crd, manifest, wait_until
+from support.operator import (
+    COMMAND,
+    RESOURCE,
+    Models,
+    Operator,
+    apply_crd,
+    bare,
+    manifest,
+    wait_until,
+)
 from support.processes import free_port
 
 pytestmark = pytest.mark.real
@@ -74,7 +85,7 @@ class Hooked:
         cluster.kubectl("create", "serviceaccount", "operator")
         token = cluster.kubectl("create", "token", "operator", "--duration=1h").strip()
         self.account = cluster.kubeconfig_for("operator", token)
-        for right in rights(webhook=NAMESPACE):
+        for right in rights(rest_api=True, webhook=NAMESPACE):
             self._grant(right)
         self.apply()
 
@@ -212,6 +223,40 @@ def test_what_is_refused_defaulted_and_warned_of(hooked: Hooked) -> None:
             models.kubectl(
                 "patch", RESOURCE, "good", "--type=merge", "-p", '{"spec":{"interval":"5ms"}}'
             )
+
+
+def test_the_rest_api_hears_the_same(hooked: Hooked) -> None:
+    """As a problem with its field; the doctor finds that nothing is missing for any of it."""
+    flags = (f"--webhook-service={SERVICE}", "--allowed-registries=hf.co")
+    rest = f"127.0.0.1:{free_port()}"
+    with running(
+        hooked.operator(*flags, "--enable-api-server", f"--api-server-bind-address={rest}")
+    ):
+        answer = httpx.post(
+            f"http://{rest}/api/v1/models",
+            json={"name": "evil.example/x/y", "tag": "1b"},
+            trust_env=False,
+        )
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "name"
+    assert "evil.example are not allowed here; take one of hf.co" in error["message"]
+
+    done = subprocess.run(
+        [
+            COMMAND,
+            "doctor",
+            f"--kubeconfig={hooked.account}",
+            "--output=json",
+            "--webhook-bind-address=:9443",
+            f"--webhook-service={SERVICE}",
+        ],
+        check=False,
+        capture_output=True,
+        env=bare(hooked.cluster.folder),
+    )
+    levels = {each["check"]: each["level"] for each in json.loads(done.stdout)["checks"]}
+    assert levels["rights"] == "ok"
 
 
 def test_without_the_operator_nothing_new_gets_in_and_all_else_goes_on(hooked: Hooked) -> None:

@@ -22,7 +22,7 @@ from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.settings import RestSettings, Settings
+from ollama_op.settings import Address, RestSettings, Service, Settings, WebhookSettings
 from support.unruly import Wire
 
 CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
@@ -74,10 +74,19 @@ class Practice:
     async def log_in(self, use: str) -> Wire:
         return Wire(self.to_kube, use)
 
-    async def examine(self, namespace: str | None = None, **rest: bool) -> list[Finding]:
+    async def examine(
+        self,
+        namespace: str | None = None,
+        *,
+        webhook: WebhookSettings = WebhookSettings(),  # noqa: B008 - it is frozen
+        **rest: bool,
+    ) -> list[Finding]:
         """Make all checks."""
         settings = Settings(
-            kubeconfig=self.kubeconfig, namespace=namespace, rest=RestSettings(**rest)
+            kubeconfig=self.kubeconfig,
+            namespace=namespace,
+            rest=RestSettings(**rest),
+            webhook=webhook,
         )
         transport = httpx.MockTransport(self.collector)
         async with httpx.AsyncClient(transport=transport) as web:
@@ -270,6 +279,33 @@ async def test_what_is_asked_is_what_is_needed(practice, rest, namespace):
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
         assert resource == right.resource
         assert asked.get("namespace") == (namespace if right.namespaced else None)
+
+
+async def test_a_webhook_needs_a_few_objects_by_name(practice):
+    """In the namespace where they are; with certificates from elsewhere it needs none."""
+    webhook = WebhookSettings(bind_address=Address("", 9443), service=Service("hook", "sys"))
+    practice.api.denied = {("patch", "secrets"), ("get", "validatingwebhookconfigurations")}
+    found = await practice.examine("ai", webhook=webhook)
+    assert [(e.message, e.hint) for e in found if e.check == "rights"] == [
+        (
+            "this account may not patch secrets ollama-op-webhook-certs in namespace sys",
+            "grant it in a Role: patch on secrets ollama-op-webhook-certs",
+        ),
+        (
+            "this account may not get validatingwebhookconfigurations ollama-op-webhook",
+            (
+                "grant it in a ClusterRole: get on"
+                " validatingwebhookconfigurations.admissionregistration.k8s.io ollama-op-webhook"
+            ),
+        ),
+    ]
+    named = [asked for asked in practice.api.asked if "name" in asked]
+    assert len(named) == 6
+    assert {asked.get("namespace") for asked in named if asked["resource"] == "secrets"} == {"sys"}
+    practice.api.asked.clear()
+    elsewhere = WebhookSettings(bind_address=Address("", 9443), cert_dir=practice.kubeconfig)
+    await practice.examine("ai", webhook=elsewhere)
+    assert not [asked for asked in practice.api.asked if "name" in asked]
 
 
 async def test_each_denied_right_is_named_with_where_to_grant_it(practice):
