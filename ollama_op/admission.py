@@ -151,9 +151,10 @@ def mutate(request: Request) -> Response:
     if meant is None or meant == (spec["name"], spec.get("tag")):
         return allowed
     name, tag = meant
-    steps = [{"op": "add", "path": "/spec/name", "value": name}]  # replaces what is there
-    if tag != spec.get("tag"):
-        steps.append({"op": "add", "path": "/spec/tag", "value": tag})
+    steps = [  # in an object, to add is to replace what is there
+        {"op": "add", "path": "/spec/name", "value": name},
+        {"op": "add", "path": "/spec/tag", "value": tag},
+    ]
     return Response(
         uid=request.uid,
         allowed=True,
@@ -190,19 +191,19 @@ def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[Cause]:
     try:
         options(spec)
     except InvalidOptionError as error:
-        causes.append(Cause(f"spec.{error.field}", sanitise(error.problem)))
+        causes.append(Cause(f"spec.{error.field}", error.problem))
     return causes
 
 
 def _unreadable(error: Exception) -> Cause:
     """Say which field breaks the schema; one of another release may let it pass until here."""
     text, _, path = str(error).partition(_AT)
-    return Cause(f"spec.{path.rstrip('`')}".rstrip("."), sanitise(text))
+    return Cause(f"spec.{path.rstrip('`')}".rstrip("."), text)
 
 
 def _not_allowed(host: str, registries: Collection[str]) -> str:
     allowed = ", ".join(sorted(registries))
-    return sanitise(
+    return (
         f"models of the registry {host} are not allowed here; take one of {allowed}, or have"
         " --allowed-registries of the operator name it"
     )
@@ -224,8 +225,9 @@ def _warnings(spec: OllamaModelSpec, uid: str, sharers: Sharers) -> tuple[str, .
 
 def _refused(request: Request, causes: list[Cause]) -> Response:
     name = request.object.metadata.name if request.object else ""
-    message = "; ".join(f"{cause.field}: {cause.message}" for cause in causes)
-    refusal = Refusal(sanitise(message), Details(name, tuple(causes)))
+    clean = tuple(Cause(cause.field, sanitise(cause.message)) for cause in causes)
+    message = "; ".join(f"{cause.field}: {cause.message}" for cause in clean)
+    refusal = Refusal(message, Details(name, clean))
     return Response(uid=request.uid, allowed=False, status=refusal)
 
 

@@ -1,7 +1,7 @@
 """Makes the certificates of the admission webhook, and knows when others are due. Pure.
 
-Only what makes certificates imports this: it costs memory that an operator without a webhook, or
-with certificates from elsewhere, need not have.
+Only an operator that makes certificates imports this. (kr8s imports the library as well, so what
+that saves is small.)
 """
 
 from collections.abc import Sequence

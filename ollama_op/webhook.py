@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 MAX_BODY: Final = 8 << 20  # two versions of an object, of which Kubernetes takes 3 MiB at most
 DEADLINE_S: Final = 5.0  # after which the API server has given up
-# The API server gives up a connection after 90 s. If we did so first, it could be sending right then.
+# The API server gives up a connection after 90 s; if we did so first, it could just be sending.
 KEEP_ALIVE_S: Final = 120
 LOOK_S: Final = 10.0  # between looks at the files
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a key in it is written to no disk
@@ -164,7 +164,7 @@ async def serve_webhook(
 
 
 async def _keep_own(settings: Settings, certificate: Certificate) -> None:
-    from ollama_op.trust import Trust  # noqa: PLC0415 - cryptography takes 0.1 s and some memory
+    from ollama_op.trust import Trust  # noqa: PLC0415 - others go without
 
     api = await _log_in(settings.kubeconfig)
     await Trust(api, settings.webhook.named_service(), certificate.install).run()

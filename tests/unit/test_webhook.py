@@ -2,6 +2,8 @@ import base64
 import json
 import re
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op import webhook
+from ollama_op import cli, webhook
 from ollama_op.admission import LONGEST_WARNING
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.settings import (
@@ -29,6 +31,12 @@ from ollama_op.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
 from support.certificate import write_certificate
 
 CONFIG = Path(__file__).parents[2] / "config"
+KUBECONFIG = """
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {}}]
+"""
 GOOD = {"name": "llama3.2", "tag": "1b"}
 
 Object = dict[str, Any]
@@ -474,6 +482,65 @@ def test_a_folder_without_a_certificate_is_refused(tmp_path, pair, missing):
 
 
 # --- settings, manifests
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the operator with these flags until it refuses; return code, error and hint."""
+    config = tmp_path / "config"
+    config.write_text(KUBECONFIG)
+    monkeypatch.setattr("ollama_op.settings.POD_NAMESPACE", tmp_path / "no namespace")
+
+    def call(*flags: str) -> tuple[int, str, str]:
+        command = ["ollama-op", "run", f"--kubeconfig={config}", *flags]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        error, hint = capsys.readouterr().err.splitlines()
+        return end.value.code, error, hint
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "error", "hint"),
+    [
+        (["--allowed-registries=hf.co"], 2, "kept by the webhook alone", "--webhook-bind-address="),
+        (
+            ["--webhook-bind-address=:0", "--allowed-registries=https://hf.co"],
+            2,
+            "'https://hf.co' is no registry",
+            "write registry.ollama.ai,hf.co",
+        ),
+        (["--webhook-bind-address=:0"], 2, "Service is not known", "--webhook-service="),
+        (["--webhook-service=hook"], 2, "'hook' is no Service", "write ollama-op-webhook."),
+        (
+            ["--webhook-bind-address=:0", "--webhook-cert-dir=/none"],
+            1,
+            "the certificate in /none cannot be read",
+            "tls.crt and tls.key",
+        ),
+        (
+            ["--webhook-bind-address=256.0.0.1:1", "--webhook-service=a.b"],
+            1,
+            "cannot listen on 256.0.0.1:1 for the webhook",
+            "set --webhook-bind-address",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused(run, flags, code, error, hint):
+    """Before anything begins: what is wrong, and which flag helps."""
+    ended, said, helps = run(*flags)
+    assert ended == code
+    assert error in said
+    assert hint in helps
+
+
+def test_what_makes_certificates_is_loaded_where_they_are_made():
+    """Where they come from elsewhere, nothing of it can get in the way."""
+    script = "import sys, ollama_op.webhook; print('ollama_op.certificates' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"False"
 
 
 def test_registries_without_a_webhook_are_a_mistake():
