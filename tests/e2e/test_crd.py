@@ -157,7 +157,7 @@ def test_kubectl_explains_every_field(cluster, field, text):
 def test_the_samples_are_accepted(cluster):
     """`kubectl apply -k config/samples` works as it stands."""
     command = ("apply", "--dry-run=server", "--warnings-as-errors", "-k", CONFIG / "samples")
-    assert cluster.kubectl(*command).count("created") == 3
+    assert cluster.kubectl(*command).count("created") == 6
 
 
 def test_kubectl_prints_the_columns_in_order(cluster, create):
