@@ -105,6 +105,49 @@ newest: venv
     just venv .venv-newest "$newest"
     .venv-newest/bin/pytest tests/unit tests/contract -m "not real"  # the real parts are the same on any Python
 
+# Put the CRD into the current cluster, for an operator that runs elsewhere
+install:
+    @"$(just _kubectl)" apply -k config/crd
+
+# Delete the CRD and with it EVERY OllamaModel; an operator must run, to take their models from Ollama
+[confirm("This deletes every OllamaModel of the cluster, and their models from Ollama. Go on? [y/N]")]
+[no-exit-message]
+uninstall *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    kubectl=$(just _kubectl)
+    "$kubectl" delete -k config/crd --ignore-not-found --timeout=5m {{ flags }} && exit 0
+    echo "error: OllamaModels are left; each waits for an operator to take its model from Ollama" >&2
+    echo "hint: let one run, or see docs/install.md for how to go without" >&2
+    exit 1
+
+# Put CRD and operator into the current cluster; overlay is default or with-ollama
+deploy overlay="default" image="ollama-op:0.1.0":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    kubectl=$(just _kubectl)
+    "$kubectl" kustomize "config/{{ overlay }}" | sed "s|image: ollama-op:0.1.0$|image: {{ image }}|" |
+        "$kubectl" apply -f -
+
+# Delete the operator, and the Ollama of with-ollama with its disk; CRD and OllamaModels stay as they are
+[no-exit-message]
+undeploy *flags:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    kubectl=$(just _kubectl)
+    # Without the operator, an object there would keep the namespace for ever.
+    models=$("$kubectl" --namespace=ollama-op-system get ollamamodels --output=name 2>/dev/null || true)
+    if [ -n "$models" ]; then
+        echo "error: there are OllamaModels in the namespace ollama-op-system, which goes too" >&2
+        echo "hint: kubectl --namespace=ollama-op-system delete ollamamodels --all" >&2
+        exit 1
+    fi
+    "$kubectl" delete namespace,clusterrole,clusterrolebinding --selector=app.kubernetes.io/part-of=ollama-op {{ flags }}
+
+# Print the path of kubectl: the PATH's, or else the one that is built
+_kubectl:
+    @command -v kubectl || { folder=$(just assets | tail -n 1); echo "$folder/kubectl"; }
+
 # ruff, mypy and the import contracts
 check: venv
     {{ bin }}/ruff format --check .
