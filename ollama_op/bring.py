@@ -10,7 +10,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress, Reason
 from ollama_op import report
 from ollama_op.decide import Pull, concerns
-from ollama_op.errors import KubeError, OllamaError, UnexpectedDigest
+from ollama_op.errors import KubeError, NotLeading, OllamaError, UnexpectedDigest
 from ollama_op.instance import Download, Instance
 from ollama_op.reading import Verdict, refresh_wish, wishes
 from ollama_op.subject import Subject
@@ -85,7 +85,7 @@ class Bringer:
                 await self._say_under_way(
                     subject, pull, download.meter.progress(anyio.current_time())
                 )
-            except KubeError as error:  # said beside the work, never in its way
+            except (KubeError, NotLeading) as error:  # said beside the work, never in its way
                 subject.log.debug("progress not written", problem=str(error))
             await anyio.sleep(self._progress_interval_s)
 
@@ -137,19 +137,19 @@ async def settle(
 
 async def unless_moot(
     subject: Subject, act: Callable[[], Awaitable[T]], *, is_moot: Callable[[], bool]
-) -> tuple[T | None, OllamaError | None]:
+) -> tuple[T | None, OllamaError | NotLeading | None]:
     """Act until that is moot; return what came of it, or what went wrong, or neither.
 
     `is_moot` is asked whenever there is news for the object. An error is returned, since one that
     left the group of tasks by itself would come wrapped.
     """
     outcome: T | None = None
-    failure: OllamaError | None = None
+    failure: OllamaError | NotLeading | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_cancel_when_moot, subject, is_moot, tasks.cancel_scope)
         try:
             outcome = await act()
-        except OllamaError as error:
+        except (OllamaError, NotLeading) as error:
             failure = error
         tasks.cancel_scope.cancel()
     return outcome, failure

@@ -134,6 +134,7 @@ async def check_rights(api: Api, settings: Settings) -> list[Finding]:
         rest_api=rest.enabled,
         kubernetes_auth=rest.kubernetes_auth,
         webhook=hook.named_service().namespace if hook.makes_certificates else None,
+        lease_in=settings.lease_namespace if settings.leader_elect else None,
     )
     denied = [each for each in needed if not await _may(api, each, settings.namespace)]
     if not denied:

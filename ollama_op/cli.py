@@ -23,6 +23,7 @@ from ollama_op.settings import (
     Settings,
     WebhookSettings,
     parse_duration,
+    parse_name,
     parse_networks,
     parse_origins,
     parse_registries,
@@ -77,6 +78,7 @@ URL = _Parsed("url", parse_url)
 SWITCH = _Parsed("true|false", parse_switch)
 ORIGINS = _Parsed("origins", parse_origins)
 TRACE_URL = _Parsed("url", parse_trace_url)
+NAME = _Parsed("name", parse_name)
 NETWORKS = _Parsed("networks", parse_networks)
 REGISTRIES = _Parsed("hosts", parse_registries)
 SERVICE = _Parsed("name.namespace", Service.parse)
@@ -87,21 +89,6 @@ def flag(name: str, *dest: str, **how: Any) -> Callable[[F], F]:
     env = ENV_PREFIX + name.strip("-").replace("-", "_").upper()
     how = {"show_envvar": True, "show_default": True} | how
     return click.option(name, *dest, envvar=env, **how)
-
-
-def flag_of_later(name: str, why: str) -> Callable[[F], F]:
-    """Declare a flag that users of the Go operator set, for something that is not built yet.
-
-    To take it in silence would be to promise what it stands for.
-    """
-
-    def refuse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-        if value is not None and value.lower() not in ("false", "f", OFF):
-            raise Failure(f"{name} is not in this version", why, code=EXIT_USAGE)
-
-    # As in Go, `--flag` stands for `--flag=true`.
-    how = {"is_flag": False, "flag_value": "true", "hidden": True, "expose_value": False}
-    return flag(name, callback=refuse, **how)
 
 
 def switch(name: str, dest: str, **how: Any) -> Callable[[F], F]:
@@ -124,6 +111,14 @@ KUBERNETES_AUTH = switch(
     "--api-server-kubernetes-auth",
     "rest_kubernetes_auth",
     help="Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
+)
+LEADER_ELECT = switch(
+    "--leader-elect", "leader_elect", help="Let one of several replicas act, elected by a Lease."
+)
+LEADER_ELECT_NAMESPACE = flag(
+    "--leader-elect-namespace",
+    type=NAME,
+    help="Where the Lease is; default is the pod's own, else --namespace, else default.",
 )
 
 
@@ -272,7 +267,9 @@ def cli() -> None:
 )
 @webhook_flags
 @ALLOWED_REGISTRIES
-@flag_of_later("--leader-elect", "run one replica, without the flag")
+@LEADER_ELECT
+@LEADER_ELECT_NAMESPACE
+@flag("--leader-elect-id", type=NAME, default="ollama-op", help="Name of the Lease.")
 def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
 
@@ -299,6 +296,8 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
 @ENABLE_API_SERVER
 @KUBERNETES_AUTH
 @webhook_flags
+@LEADER_ELECT
+@LEADER_ELECT_NAMESPACE
 @click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True
 )

@@ -1,6 +1,6 @@
 """The parts of a running operator that know how things are, for those who only look."""
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,5 +29,6 @@ class Engine:
     reflector: Reflector
     survey: Survey
     instance: Instance
-    tasks: Sized  # one for each object
+    tasks: Sized  # one for each object, while this replica leads
     reviewer: Reviewer
+    is_leading: Callable[[], bool]

@@ -20,13 +20,14 @@ HTTP to decide.
     │       ├── UnexpectedDigest    stalled: whole, but not what spec.expectedDigest names
     │       ├── PullStalled
     │       └── PullTimedOut
-    └── KubeError                   the operator's log tells
-        ├── KubeUnreachable         no answer, or none in time
-        ├── Conflict                somebody was faster: look again
-        ├── NotFound                the object, or its whole resource, is not there
-        ├── NotPermitted            401 or 403
-        ├── Expired                 410: the past that was asked for is gone
-        └── Rejected                any other 4xx: asking again will not help
+    ├── KubeError                   the operator's log tells
+    │   ├── KubeUnreachable         no answer, or none in time
+    │   ├── Conflict                somebody was faster: look again
+    │   ├── NotFound                the object, or its whole resource, is not there
+    │   ├── NotPermitted            401 or 403
+    │   ├── Expired                 410: the past that was asked for is gone
+    │   └── Rejected                any other 4xx: asking again will not help
+    └── NotLeading                  another replica acts, or will soon
 """
 
 import re
@@ -183,6 +184,10 @@ class Expired(KubeError):
 
 class Rejected(KubeError):
     """The API server refuses the request itself."""
+
+
+class NotLeading(OperatorError):
+    """This replica may not change anything now. Nobody is told: another one will do it."""
 
 
 def sanitise(text: str) -> str:

@@ -17,7 +17,8 @@ from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
 from ollama_op import tracing
-from ollama_op.errors import KubeError, NotFound
+from ollama_op.errors import KubeError, NotFound, NotLeading
+from ollama_op.fence import Fence, no_fence
 from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, request
 from ollama_op.telemetry import about
 
@@ -50,9 +51,10 @@ class Events:
         api: Api,
         *,
         is_busy: Callable[[], bool],
+        fence: Fence = no_fence,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api, self._is_busy, self._now = api, is_busy, now
+        self._api, self._is_busy, self._fence, self._now = api, is_busy, fence, now
         self._in, self._out = anyio.create_memory_object_stream[
             tuple[OllamaModel, _Moment, str | None]
         ](WAITING)
@@ -78,7 +80,7 @@ class Events:
                         "event", {"ollama_op.reason": moment.reason}, parent=traceparent
                     ):
                         await self._send(model, moment)
-                except KubeError as error:
+                except (KubeError, NotLeading) as error:
                     log.debug(
                         "event not sent",
                         reason=moment.reason,
@@ -138,6 +140,7 @@ class Events:
     async def _call(
         self, method: str, url: str, model: OllamaModel, body: dict[str, Any], **how: Any
     ) -> None:
+        self._fence(WRITE_LIMIT_S)
         await request(
             self._api,
             method,

@@ -99,9 +99,5 @@ def _reasons(kind: type[OllamaError]) -> Iterator[str]:
 def _set_facts(registry: CollectorRegistry) -> None:
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
-    leader = Gauge(
-        "ollama_op_leader", "Whether this replica is the one that acts.", registry=registry
-    )
-    leader.set(1)  # there is one replica
     info = Gauge("ollama_op_build_info", "Which ollama-op this is.", ["version"], registry=registry)
     info.labels(version("ollama-op")).set(1)

@@ -32,6 +32,7 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
+from ollama_op.fence import Fence, no_fence
 from ollama_op.observer import NOBODY, Observer
 from ollama_op.tracing import Span, Value
 
@@ -155,10 +156,10 @@ def _at(error: Exception | None) -> str:
 
 
 class Kube:
-    """Writes OllamaModels."""
+    """Writes OllamaModels, as far as `fence` lets it: each call may also raise NotLeading."""
 
-    def __init__(self, api: Api, *, observer: Observer = NOBODY) -> None:
-        self._api, self._observer = api, observer
+    def __init__(self, api: Api, *, observer: Observer = NOBODY, fence: Fence = no_fence) -> None:
+        self._api, self._observer, self._fence = api, observer, fence
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
         self._is_down = False  # as far as the last write knows
 
@@ -209,7 +210,8 @@ class Kube:
         # Cancelled halfway, nobody would know whether it was done, and a later write could
         # overtake it.
         async with self._slots:
-            with anyio.CancelScope(shield=True), self._told_once():
+            self._fence(WRITE_LIMIT_S)
+            with self._told_once(), _to_its_end():
                 answer = await request(
                     self._api,
                     "PATCH",
@@ -235,6 +237,16 @@ class Kube:
         if self._is_down:
             log.info("kubernetes takes writes again")
         self._is_down = False
+
+
+@contextmanager
+def _to_its_end() -> Generator[None]:
+    """Be cancelled by nobody; time is up for the whole, and not only for each part of it."""
+    try:
+        with anyio.fail_after(WRITE_LIMIT_S, shield=True):
+            yield
+    except TimeoutError as error:
+        raise as_kube_error(error) from error
 
 
 def _same(model: OllamaModel) -> dict[str, str]:

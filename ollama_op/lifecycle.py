@@ -36,6 +36,7 @@ from ollama_op.errors import (
     LoadFailed,
     ModelAbsent,
     ModelBroken,
+    NotLeading,
     OllamaError,
     OllamaUnreachable,
     ServerTooOld,
@@ -70,6 +71,7 @@ _TOLD = {
 }
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
+UNSURE_S = 1.0  # before something is tried again for which the lease was too short
 
 
 class Lifecycle:
@@ -107,6 +109,10 @@ class Lifecycle:
             except KubeError as error:
                 await self._wait_for_kubernetes(subject, error, troubles)
                 troubles += 1
+            except NotLeading as error:
+                # Either the lease is renewed in the next seconds, or this task ends with it.
+                subject.log.debug("not begun", problem=str(error))
+                await anyio.sleep(UNSURE_S)
 
     async def _step(self, subject: Subject) -> None:
         action = self._decide(subject)

@@ -54,12 +54,19 @@ class Metrics(Observer):
         """Take in how things are now; what is returned writes that down, in any thread."""
         parts: list[Iterable[Metric]] = [
             self._registry.collect(),
+            self._leader(),
             self._downloads(),
             self.served.families(),
         ]
         if (engine := self.engine()) is not None:
             parts.append(families(look(engine, self._now()), per_model=self._per_model))
         return partial(generate_latest, _Joined(parts))
+
+    def _leader(self) -> Iterable[Metric]:
+        engine = self.engine()
+        leader = GaugeMetricFamily("ollama_op_leader", "Whether this replica is the one that acts.")
+        leader.add_metric([], engine is not None and engine.is_leading())
+        return [leader]
 
     def _downloads(self) -> Iterable[Metric]:
         running = sum(received() - base for received, base in self._pulls.items())

@@ -35,6 +35,7 @@ from ollama_op.errors import (
     RegistryUnavailable,
     ServerTooOld,
 )
+from ollama_op.fence import Fence, no_fence
 from ollama_op.layers import layers
 from ollama_op.lines import LineTooLong, split_lines
 from ollama_op.tracing import MODEL, Span, Value
@@ -42,8 +43,11 @@ from ollama_op.wire import Entry, Loaded, Step
 
 T = TypeVar("T")
 
-TIMEOUT = httpx.Timeout(30, connect=5)
-LOAD_TIMEOUT = httpx.Timeout(900, connect=5)  # a large model from a slow disk takes its time
+SEND_LIMIT_S = 5.0
+TIMEOUT = httpx.Timeout(30, connect=SEND_LIMIT_S)
+LOAD_TIMEOUT = httpx.Timeout(
+    900, connect=SEND_LIMIT_S
+)  # a large model from a slow disk takes its time
 CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
 DRAIN_S = 1.0  # what a stream gets to end after its last line
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
@@ -81,10 +85,14 @@ _problem = msgspec.json.Decoder(_Problem)
 
 
 class OllamaClient:
-    """Calls to one Ollama server, through a client whose base URL is that server's."""
+    """Calls to one Ollama server, through a client whose base URL is that server's.
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    What changes something there is begun only if `fence` lets it, which may raise NotLeading. Once
+    begun it has reached the server, or failed, after SEND_LIMIT_S.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, *, fence: Fence = no_fence) -> None:
+        self._http, self._fence = http, fence
         self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
         self.where = _without_secrets(http.base_url)
         self._server: dict[str, Value] = {"server.address": http.base_url.host}
@@ -142,6 +150,7 @@ class OllamaClient:
         """
         keep_alive = -1 if math.isinf(keep_alive_s) else math.ceil(keep_alive_s)
         body = {"model": str(name), "keep_alive": keep_alive, "stream": False}
+        self._fence(SEND_LIMIT_S)
         # Past the queue, in which nobody else is to wait for a large model.
         answer = await self._send("POST", "/api/generate", body, limits=LOAD_TIMEOUT)
         if answer.status_code == BAD_REQUEST:  # one that embeds, and does not talk
@@ -158,7 +167,10 @@ class OllamaClient:
         Raises: OllamaUnreachable, ProtocolError.
         """
         answer = await self._request(
-            "POST", "/api/generate", {"model": str(name), "keep_alive": 0, "stream": False}
+            "POST",
+            "/api/generate",
+            {"model": str(name), "keep_alive": 0, "stream": False},
+            changes=True,
         )
         if answer.status_code != NOT_FOUND:
             _expect_success(answer)
@@ -168,7 +180,8 @@ class OllamaClient:
 
         Raises: OllamaUnreachable, ProtocolError.
         """
-        answer = await self._request("DELETE", "/api/delete", {"model": str(name)})
+        body = {"model": str(name)}
+        answer = await self._request("DELETE", "/api/delete", body, changes=True)
         if answer.status_code != NOT_FOUND:
             _expect_success(answer)
 
@@ -188,6 +201,7 @@ class OllamaClient:
         """
         body = {"model": str(name)} | ({"insecure": True} if insecure else {})
         timeout = httpx.Timeout(None, connect=TIMEOUT.connect)
+        self._fence(SEND_LIMIT_S)
         with self._traced("POST", "/api/pull", body) as span:
             try:
                 async with self._http.stream(
@@ -207,9 +221,16 @@ class OllamaClient:
         return _expect_success(await self._request(method, path))
 
     async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        changes: bool = False,
     ) -> httpx.Response:
         async with self._slots:
+            if changes:
+                self._fence(SEND_LIMIT_S)
             return await self._send(method, path, body)
 
     async def _send(

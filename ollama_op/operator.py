@@ -1,6 +1,7 @@
 """The operator, put together: who watches, who knows, who acts."""
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,13 @@ from kr8s.asyncio import Api
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel
 from ollama_op.engine import Engine
-from ollama_op.errors import KubeError
+from ollama_op.errors import KubeError, OllamaError
 from ollama_op.events import Events
+from ollama_op.fence import no_fence
 from ollama_op.gateway import Gateway
 from ollama_op.instance import Instance
 from ollama_op.kube import Kube, as_kube_error
+from ollama_op.lease import Leadership, clock, identify
 from ollama_op.lifecycle import Lifecycle
 from ollama_op.observer import NOBODY, Observer
 from ollama_op.ollama import OllamaClient
@@ -66,19 +69,20 @@ class Cluster:
     watch: Api
     events: Api
     rest: Api | None = None  # for what clients of the REST API write and ask
+    lease: Api | None = None  # for the election of a leader
 
 
 Serve = Callable[[Gateway], Coroutine[Any, Any, None]]
 """Serves the REST API from what the operator knows and can do, until cancelled."""
 
 
-async def connect(kubeconfig: Path | None, *, rest: bool = False) -> Cluster:
+async def connect(kubeconfig: Path | None, *, rest: bool = False, lease: bool = False) -> Cluster:
     """Log in to the cluster, waiting for it as long as it takes."""
-    uses = ("writes", "watch", "events", *(("rest",) if rest else ()))
+    uses = ["writes", "watch", "events", *["rest"] * rest, *["lease"] * lease]
     wait_s = 1.0
     while True:
         try:
-            return Cluster(*[await login(kubeconfig, use) for use in uses])
+            return Cluster(**{use: await login(kubeconfig, use) for use in uses})
         except KubeError as error:
             log.warning("cluster not reached, will retry", problem=str(error), retry_in_s=wait_s)
         await anyio.sleep(wait_s)
@@ -109,13 +113,25 @@ async def operate(
     serve: Serve | None = None,
     observer: Observer = NOBODY,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = clock,
 ) -> None:
     """Keep the cluster's OllamaModels on the Ollama server behind `http`, until cancelled.
 
     `serve` is begun beside it, and `observer` hears of what happens. `now` is the clock of what is
-    written into statuses; waiting follows the event loop's.
+    written into statuses; waiting follows the event loop's, and `clock` is that of the lease.
     """
-    ollama = OllamaClient(http)
+    leadership = None
+    if settings.leader_elect:
+        leadership = Leadership(
+            cluster.lease or cluster.writes,
+            namespace=settings.lease_namespace,
+            name=settings.leader_elect_id,
+            identity=identify(),
+            clock=clock,
+            now=now,
+        )
+    fence = leadership.check if leadership else no_fence
+    ollama = OllamaClient(http, fence=fence)
     survey = Survey(
         ollama, interval_s=settings.health_interval_s, ask_version=observer.wants_version
     )
@@ -126,31 +142,81 @@ async def operate(
         max_concurrent_pulls=settings.max_concurrent_pulls,
         observer=observer,
     )
-    kube, store = Kube(cluster.writes, observer=observer), Store()
-    events = Events(cluster.events, is_busy=kube.is_busy, now=now)
+    kube, store = Kube(cluster.writes, observer=observer, fence=fence), Store()
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
-    lifecycle = Lifecycle(
-        instance=instance,
-        subject=lambda box: Subject(box, kube=kube, events=events, objects=store, clock=now),
-        progress_interval_s=settings.progress_interval_s,
-        observer=observer,
-    )
     gateway = Gateway(
         cluster.rest or cluster.writes,
         store=store,
         reflector=reflector,
         on_server=lambda: _listed(survey),
     )
+
+    def events() -> Events:
+        return Events(cluster.events, is_busy=kube.is_busy, fence=fence, now=now)
+
+    def lifecycle(events: Events) -> Lifecycle:
+        return Lifecycle(
+            instance=instance,
+            subject=lambda box: Subject(box, kube=kube, events=events, objects=store, clock=now),
+            progress_interval_s=settings.progress_interval_s,
+            observer=observer,
+        )
+
+    crew = _Crew(store, survey, events, lifecycle, observer)
     async with anyio.create_task_group() as tasks:
-        supervisor = Supervisor[str, OllamaModel](tasks, lifecycle.run, observer=observer)
-        store.attach(supervisor)
         tasks.start_soon(reflector.run)
         tasks.start_soon(survey.run)
-        tasks.start_soon(events.run)
+        if leadership is None:
+            tasks.start_soon(crew.work)
+        else:
+            tasks.start_soon(leadership.run, crew.take_over)
         if serve is not None:
             tasks.start_soon(gateway.run)
             tasks.start_soon(serve, gateway)
-        health.engine = Engine(store, reflector, survey, instance, supervisor, gateway)
+        health.engine = Engine(
+            store,
+            reflector,
+            survey,
+            instance,
+            crew,
+            gateway,
+            is_leading=lambda: leadership is None or leadership.is_leading,
+        )
+
+
+@dataclass
+class _Crew:
+    """Who acts: a task for each object, and the sender of events. All end with `work`."""
+
+    store: Store
+    survey: Survey
+    events: Callable[[], Events]
+    lifecycle: Callable[[Events], Lifecycle]
+    observer: Observer
+    _at_work: Supervisor[str, OllamaModel] | None = None
+
+    def __len__(self) -> int:
+        """Count the tasks of objects."""
+        return len(self._at_work or ())
+
+    async def take_over(self) -> None:
+        """Work, once it is known what the last leader has left on the server."""
+        with suppress(OllamaError):  # what there is of it is told by each model
+            await self.survey.look()
+        await self.work()
+
+    async def work(self) -> None:
+        """Act, until cancelled."""
+        events = self.events()
+        async with anyio.create_task_group() as tasks:
+            run = self.lifecycle(events).run
+            self._at_work = Supervisor[str, OllamaModel](tasks, run, observer=self.observer)
+            self.store.attach(self._at_work)
+            try:
+                await events.run()
+            finally:
+                self.store.attach(None)  # nothing can be begun any more
+        self._at_work = None
 
 
 def _listed(survey: Survey) -> Mapping[ModelName, Entry] | None:

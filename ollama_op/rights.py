@@ -27,6 +27,7 @@ ENGINE = (
     Right("patch", "events"),  # to count what is said again
 )
 REST_API = (Right("create", PLURAL, GROUP), Right("delete", PLURAL, GROUP))
+LEASE_VERBS = ("get", "create", "update")
 REVIEWS = (  # of who sends a bearer token, and of what that one may do
     Right("create", "tokenreviews", "authentication.k8s.io", namespaced=False),
     Right("create", "subjectaccessreviews", "authorization.k8s.io", namespaced=False),
@@ -47,11 +48,16 @@ WEBHOOK = (
 
 
 def rights(
-    *, rest_api: bool = False, kubernetes_auth: bool = False, webhook: str | None = None
+    *,
+    rest_api: bool = False,
+    kubernetes_auth: bool = False,
+    webhook: str | None = None,
+    lease_in: str | None = None,
 ) -> tuple[Right, ...]:
     """List what is needed with the REST API or without it, whose tokens may be Kubernetes'.
 
-    `webhook` is the namespace in which a webhook keeps certificates of its own, if one does.
+    `webhook` is the namespace in which a webhook keeps certificates of its own, if one does;
+    `lease_in` that of the lease by which several replicas elect a leader.
     """
     needed: tuple[Right, ...] = ENGINE
     if rest_api:
@@ -60,4 +66,7 @@ def rights(
         needed += tuple(
             replace(right, namespace=webhook) if right.namespaced else right for right in WEBHOOK
         )
+    if lease_in is not None:
+        group = "coordination.k8s.io"
+        needed += tuple(Right(v, "leases", group, namespace=lease_in) for v in LEASE_VERBS)
     return needed

@@ -187,7 +187,7 @@ async def _main(settings: Settings, ready: _Ready) -> int:
 async def _operate(settings: Settings, ready: _Ready) -> None:
     metrics = ready.metrics[0].metrics if ready.metrics else None
     asks = ready.serve_rest is not None or settings.metrics_kubernetes_auth
-    cluster = await connect(settings.kubeconfig, rest=asks)
+    cluster = await connect(settings.kubeconfig, rest=asks, lease=settings.leader_elect)
     make = metrics.client if metrics else httpx.AsyncClient
     async with http_client(settings.ollama_api_url, make) as http:
         await operate(

@@ -16,10 +16,13 @@ from crd.durations import InvalidDurationError, parse_seconds
 ENV_PREFIX = "OLLAMA_OP_"
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
 LAST_PORT = 65535
+LONGEST_NAME = 253
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
 _TRACE_URL = re.compile(r"https?://[^\s<>\"]+")
 OTLP = "http/protobuf"  # the one way in which spans are sent
 _ORIGIN = re.compile(r"https?://[^/\s]+")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SERVICE = re.compile(
     r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
@@ -185,6 +188,24 @@ def parse_trace_url(text: str) -> str:
     return text
 
 
+def parse_name(text: str) -> str:
+    """Check the name of an object of Kubernetes.
+
+    Raises: BadSetting.
+    """
+    if not _NAME.fullmatch(text) or len(text) > LONGEST_NAME:
+        raise BadSetting(f"{text!r} cannot be a name", "write a-z, 0-9, - and . as in ollama-op")
+    return text
+
+
+def pod_namespace() -> str | None:
+    """Return the namespace of the pod that this process runs in; None outside of any."""
+    try:
+        return NAMESPACE_FILE.read_text().strip() or None
+    except OSError:
+        return None
+
+
 def wants_tracing(environ: Mapping[str, str]) -> bool:
     """Tell from the variables of OpenTelemetry whether spans are to be sent somewhere.
 
@@ -336,5 +357,13 @@ class Settings:
     metrics_bind_address: Address | None = None
     metrics_per_model: bool = True
     metrics_kubernetes_auth: bool = False
+    leader_elect: bool = False
+    leader_elect_namespace: str | None = None
+    leader_elect_id: str = "ollama-op"
     rest: RestSettings = field(default_factory=RestSettings)
     webhook: WebhookSettings = field(default_factory=WebhookSettings)
+
+    @property
+    def lease_namespace(self) -> str:
+        """Where the lease is by which replicas elect a leader: by default where they run."""
+        return self.leader_elect_namespace or pod_namespace() or self.namespace or "default"

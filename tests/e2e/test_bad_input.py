@@ -77,7 +77,7 @@ def kubeconfig(folder: Path, **changes: Any) -> Path:
         (["--stall-timeout=5"], "--stall-timeout: '5' is no duration", "90s"),
         (["--health-probe-bind-address=here"], "'here' is no address", ":8081"),
         (["--ollama-api-url=ftp://ollama"], "the Ollama URL is no http", "http://ollama:11434"),
-        (["--leader-elect"], "--leader-elect is not in this version", "one replica"),
+        (["--leader-elect=maybe"], "'maybe' is neither true nor false", "true or false"),
     ],
 )
 def test_a_bad_flag_is_refused(tmp_path, flags, says, helps) -> None:

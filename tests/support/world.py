@@ -77,6 +77,7 @@ class World:
                 health=self.health,
                 observer=self.observer,
                 now=self.now,
+                clock=anyio.current_time,
             )
         self._operator = None
         ended.set()

@@ -100,7 +100,6 @@ def test_help_says_flags_variables_and_defaults(ollama_op):
     out = ollama_op("run", "--help").out
     for text in ("--ollama-api-url", "OLLAMA_OP_OLLAMA_API_URL", "http://localhost:11434", ":8081"):
         assert text in out
-    assert "--leader-elect" not in out
 
 
 # --- mistakes
@@ -189,7 +188,9 @@ def test_a_line_feed_behind_a_url_is_no_traceback(ollama_op, monkeypatch, tmp_pa
             "ftp://x",
             "--ollama-api-url: the Ollama URL is no http:// or https:// address",
         ),
-        ("LEADER_ELECT", "true", "--leader-elect is not in this version"),
+        ("LEADER_ELECT", "maybe", "--leader-elect: 'maybe' is neither true nor false"),
+        ("LEADER_ELECT_NAMESPACE", "A", "--leader-elect-namespace: 'A' cannot be a name"),
+        ("LEADER_ELECT_ID", "a/b", "--leader-elect-id: 'a/b' cannot be a name"),
     ],
 )
 def test_every_flag_can_be_a_variable(ollama_op, monkeypatch, name, value, message):
@@ -216,19 +217,11 @@ def test_an_empty_variable_is_none(ollama_op, monkeypatch):
 
 GO_FALSE = ["0", "f", "F", "false", "FALSE", "False"]  # as strconv.ParseBool reads them
 GO_TRUE = ["1", "t", "T", "true", "TRUE", "True"]
-LATER = ["--leader-elect"]
-
-
-@pytest.mark.parametrize("flag", LATER)
-def test_what_is_not_built_yet_is_refused(ollama_op, flag):
-    """To take it in silence would promise what it stands for."""
-    ended = ollama_op("run", f"{flag}=1s")
-    assert (ended.code, ended.error[0]) == (2, f"{flag} is not in this version")
 
 
 @pytest.mark.parametrize("value", GO_FALSE)
 @pytest.mark.parametrize("flag", ["--enable-api-server", "--leader-elect"])
-def test_what_is_not_built_yet_may_be_switched_off(ollama_op, monkeypatch, flag, value):
+def test_a_boolean_flag_may_be_false(ollama_op, monkeypatch, flag, value):
     """However Go would spell that; as a flag, and as a variable."""
     assert accepted(ollama_op("run", f"{flag}={value}"))
     monkeypatch.setenv("OLLAMA_OP_" + flag.strip("-").replace("-", "_").upper(), value)
@@ -238,22 +231,18 @@ def test_what_is_not_built_yet_may_be_switched_off(ollama_op, monkeypatch, flag,
 @pytest.mark.parametrize("argument", ["", *(f"={value}" for value in GO_TRUE)])
 def test_a_boolean_flag_alone_means_true(ollama_op, argument):
     """As in Go; also when another flag follows."""
-    ended = ollama_op("run", f"--leader-elect{argument}", "--namespace", "x")
-    assert ended.error == (
-        "--leader-elect is not in this version",
-        "run one replica, without the flag",
-    )
+    assert accepted(ollama_op("run", f"--leader-elect{argument}", "--namespace", "x"))
 
 
 def test_the_manifest_of_the_go_operator_is_understood(ollama_op):
-    """Its flags, switched off where they are not built yet."""
+    """Its flags."""
     ended = ollama_op(
         "run",
         "--ollama-api-url=http://ollama:11434",
         "--enable-api-server=false",
         "--metrics-bind-address=0",
         "--health-probe-bind-address=:0",
-        "--leader-elect=false",
+        "--leader-elect",
         "--namespace=ai",
     )
     assert accepted(ended)
