@@ -116,11 +116,13 @@ class Leadership:
                 await lead()
                 tasks.cancel_scope.cancel()
         finally:
-            log.info("leading no more", lease=self._where, released=self.is_leading)
-            if self.is_leading:
+            to_release = self.is_leading
+            self._valid_until = -math.inf
+            log.info("leading no more", lease=self._where, lost=not to_release)
+            if to_release:
                 with anyio.move_on_after(RELEASE_LIMIT_S, shield=True):
                     await self._release()
-            self._valid_until, self._lease = -math.inf, None
+            self._lease = None
 
     async def _renew(self, term: anyio.CancelScope) -> None:
         """Keep the lease. `term` ends with it at the latest, whatever is waited for here."""
@@ -135,7 +137,7 @@ class Leadership:
         due = began + self._pause_s()
         if began < self._expires_at < due:
             due = self._expires_at
-        await anyio.sleep(due - self._clock())
+        await anyio.sleep(max(due - self._clock(), 0))
 
     def _pause_s(self) -> float:
         return RETRY_S * (1 + JITTER * (2 * self._chance() - 1))

@@ -3,12 +3,11 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import anyio
 
-from ollama_op.lease import Leadership
 from ollama_op.metrics import Metrics
 from ollama_op.operator import Cluster, Health, operate
 from ollama_op.sandbox.http import Message, Receive, Send
@@ -100,17 +99,19 @@ class Replicas:
         http = replica.metrics.client(transport=to_ollama, base_url="http://ollama:11434")
 
         async def run() -> None:
-            with replica.scope:
-                await operate(
-                    self.w.settings,
-                    cluster,
-                    http,
-                    health=replica.health,
-                    observer=replica.metrics,
-                    now=lambda: self.w.now() + skew,
-                    clock=lambda: anyio.current_time() + skew.total_seconds(),
-                )
-            replica.ended.set()
+            try:
+                with replica.scope:
+                    await operate(
+                        self.w.settings,
+                        cluster,
+                        http,
+                        health=replica.health,
+                        observer=replica.metrics,
+                        now=lambda: self.w.now() + skew,
+                        clock=lambda: anyio.current_time() + skew.total_seconds(),
+                    )
+            finally:
+                replica.ended.set()
 
         self.w.tasks.start_soon(run)
         self.all.append(replica)
@@ -154,10 +155,3 @@ async def make_lease(w: World, **spec: Any) -> None:
             "spec": {"holderIdentity": "", "leaseDurationSeconds": 1} | spec,
         },
     )
-
-
-def candidate(
-    wire: Wire, identity: str, *, clock: Callable[[], float], now: Callable[[], datetime]
-) -> Leadership:
-    """Return somebody who stands for election, and does nothing else."""
-    return Leadership(wire, namespace="default", name=NAME, identity=identity, clock=clock, now=now)

@@ -7,16 +7,19 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from crd.names import ModelName
 from ollama_op.errors import NotLeading
 from ollama_op.lease import DURATION_S, RENEW_S, Leadership
+from ollama_op.ollama import OllamaClient
 from ollama_op.sandbox.http import Message, Receive, Send
 from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.settings import Settings
 from support.replicas import LEASE, NAME, Replicas, make_lease, replicas
 from support.unruly import Wire
-from support.world import MB, World, reason, world
+from support.world import MB, World, world
 
 HANDOVER_S, TAKEOVER_S = 3, 20
+M = ModelName.parse("m:1")
 
 
 @pytest.fixture
@@ -136,24 +139,43 @@ async def test_nothing_is_begun_that_may_outlast_the_lease(r):
     await r.w.gone("m")
 
 
-@pytest.mark.parametrize("what", ["pull", "write"])
-async def test_neither_is_a_pull_or_a_write(r, what):
-    """Each knows how long it may take."""
+async def test_neither_is_a_write(r):
+    """A status that comes late could write over what the next leader has said."""
     a, _ = await two(r)
-    r.w.ollama.publish("m:1", 50 * MB)
-    if what == "pull":  # the object is known and claimed, and its pull waits for the refresh
-        await r.w.apply("m", "m:1")
-        await r.w.ready("m")
     cut_at = anyio.current_time()
     a.line.is_silent = lambda path: path.startswith(LEASE)
     await anyio.sleep(RENEW_S - 3)
-    if what == "pull":
-        r.w.ollama.models.clear()
-    else:
-        await r.w.apply("m", "m:1")
-    await anyio.sleep(2.5)
+    await r.w.apply("m", "m:1")
+    await anyio.sleep(0.5)
     assert a.is_leading
     assert [each for each in a.acts() if each[0] > cut_at] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda it: it.delete(M),
+        lambda it: it.load(M, 60),
+        lambda it: it.unload(M),
+        lambda it: it.pull(M).__aenter__(),
+    ],
+)
+async def test_nothing_is_changed_in_ollama_that_the_fence_does_not_let_pass(change):
+    """It is told how long the call may take to arrive; whoever only reads need not ask."""
+    asked = []
+
+    def fence(limit_s: float) -> None:
+        asked.append(limit_s)
+        raise NotLeading("not for so long")
+
+    async with world() as w:
+        it = OllamaClient(w.ollama_http, fence=fence)
+        with pytest.raises(NotLeading):
+            await change(it)
+        await it.tags()
+        await it.running()
+        assert asked == [5]
+        assert list(w.ollama.calls) == ["GET /api/tags", "GET /api/ps"]
 
 
 async def test_clocks_that_disagree_do_not_matter(r):
@@ -165,7 +187,7 @@ async def test_clocks_that_disagree_do_not_matter(r):
         await anyio.sleep(40)
         assert (first.is_leading, second.is_leading) == (True, False)
         first.kill()
-        assert DURATION_S - 3 < await r.led_by(second, within_s=TAKEOVER_S)
+        assert await r.led_by(second, within_s=TAKEOVER_S) > DURATION_S - 3
         await second.stop()
 
 
@@ -173,9 +195,9 @@ async def test_a_lease_deleted_by_hand_is_made_again_by_who_leads(r):
     """Who waits does not take its absence for a chance."""
     a, b = await two(r)
     for _ in range(3):
-        await anyio.sleep(7)
+        await anyio.sleep(5)
         await r.w.call("DELETE", f"{LEASE}/{NAME}")
-        await anyio.sleep(3)
+        await anyio.sleep(5)
         assert (a.is_leading, b.is_leading) == (True, False)
         assert (await r.lease())["leaseTransitions"] == 0
 
@@ -185,7 +207,7 @@ async def test_without_a_lease_the_first_replica_waits_before_it_makes_one():
     async with replicas() as r:
         await r.w.call("DELETE", f"{LEASE}/{NAME}")
         a = await r.start()
-        assert DURATION_S < await r.led_by(a, within_s=DURATION_S + 1)
+        assert await r.led_by(a, within_s=DURATION_S + 1) > DURATION_S
 
 
 async def test_a_write_in_between_costs_no_leadership(r):
@@ -218,7 +240,7 @@ async def test_the_record_is_that_of_client_go():
             strategy="OldestEmulationVersion",
         )
         a = await r.start()
-        assert DURATION_S < await r.led_by(a, within_s=TAKEOVER_S)
+        assert await r.led_by(a, within_s=TAKEOVER_S) > DURATION_S
         first = await r.lease()
         assert first["leaseTransitions"] == 8
         assert first["acquireTime"] == "2026-01-01T00:00:15.000000Z" == first["renewTime"]
@@ -238,7 +260,7 @@ async def test_a_holder_is_given_the_time_that_it_asked_for():
     async with replicas() as r:
         await r.w.call("DELETE", f"{LEASE}/{NAME}")
         await make_lease(r.w, holderIdentity="slow", leaseDurationSeconds=40)
-        assert 40 < await r.led_by(await r.start(), within_s=43)
+        assert await r.led_by(await r.start(), within_s=43) > 40
 
 
 # --- never two
@@ -280,7 +302,7 @@ class Electorate:
     """Candidates who act whenever they may; two at a time is what must never be."""
 
     def __init__(self, w: World, seed: int) -> None:
-        self.w, self.dice = w, random.Random(seed)
+        self.w, self.dice = w, random.Random(seed)  # noqa: S311 - no secret
         self.candidates: list[Leadership] = []
         self.acting: set[str] = set()
         self.acts: list[str] = []
@@ -329,13 +351,13 @@ class Electorate:
             await anyio.sleep(0.05)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 async def test_never_do_two_act(seed):
     """Whatever is lost, late or silent; their clocks differ, in what they show and how they go."""
     async with world() as w:
         await make_lease(w)
         them = Electorate(w, seed)
-        with anyio.move_on_after(600):
+        with anyio.move_on_after(400):
             async with anyio.create_task_group() as tasks:
                 for identity in "abc":
                     tasks.start_soon(them.stand, identity)
