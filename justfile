@@ -201,6 +201,10 @@ bench *flags: venv assets
 verify-api *flags="--max-examples 2400": venv
     {{ bin }}/python tests/verify/rest.py {{ flags }}
 
+# Pause, kill and end the leader of two real operators, again and again; a round takes about 15 s
+verify-leader *flags: venv assets
+    {{ bin }}/python tests/verify/leader.py {{ flags }}
+
 # Make the virtual environment, anew whenever the lock or the Python changes
 venv folder=".venv" interpreter=python:
     #!/usr/bin/env bash
