@@ -77,6 +77,7 @@ class Practice:
     async def examine(
         self,
         namespace: str | None = None,
+        lease_in: str | None = None,
         *,
         webhook: WebhookSettings = WebhookSettings(),  # noqa: B008 - it is frozen
         **rest: bool,
@@ -85,6 +86,8 @@ class Practice:
         settings = Settings(
             kubeconfig=self.kubeconfig,
             namespace=namespace,
+            leader_elect=lease_in is not None,
+            leader_elect_namespace=lease_in,
             rest=RestSettings(**rest),
             webhook=webhook,
         )
@@ -306,6 +309,20 @@ async def test_a_webhook_needs_a_few_objects_by_name(practice):
     elsewhere = WebhookSettings(bind_address=Address("", 9443), cert_dir=practice.kubeconfig)
     await practice.examine("ai", webhook=elsewhere)
     assert not [asked for asked in practice.api.asked if "name" in asked]
+
+
+async def test_rights_on_leases_are_asked_for_where_the_lease_is(practice):
+    """That may be another namespace than that of the models; without election none is needed."""
+    practice.api.denied = {("update", "leases")}
+    assert (await practice.find("rights")).level == "ok"
+    found = await practice.find("rights", lease_in="ops", namespace="ai")
+    assert (found.message, found.hint) == (
+        "this account may not update leases in namespace ops",
+        "grant it in a Role: update on leases.coordination.k8s.io",
+    )
+    asked = [each for each in practice.api.asked if each["resource"] == "leases"]
+    assert {each["namespace"] for each in asked} == {"ops"}
+    assert [each["verb"] for each in asked] == ["get", "create", "update"]
 
 
 async def test_each_denied_right_is_named_with_where_to_grant_it(practice):

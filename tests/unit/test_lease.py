@@ -263,6 +263,34 @@ async def test_a_holder_is_given_the_time_that_it_asked_for():
         assert await r.led_by(await r.start(), within_s=43) > 40
 
 
+async def test_a_renewal_counts_from_when_it_was_asked_for():
+    """Nobody knows when, before its answer, it was written."""
+
+    async def slow(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] == "PUT":
+            await anyio.sleep(3)
+        await w.kube(scope, receive, send)
+
+    async with world() as w, AppTransport(slow) as transport:
+        await make_lease(w)
+        it = Leadership(
+            Wire(transport),
+            namespace="default",
+            name=NAME,
+            identity="me",
+            clock=anyio.current_time,
+            now=w.now,
+        )
+        left_s = []
+
+        async def lead() -> None:
+            left_s.append(it.remaining_s())
+
+        with anyio.move_on_after(4):
+            await it.run(lead)
+        assert left_s == [RENEW_S - 3]
+
+
 # --- never two
 
 
