@@ -29,7 +29,6 @@ _SERVICE = re.compile(
 )
 _REGISTRY = re.compile(r"[a-z0-9_][a-z0-9_.:-]*")
 WEBHOOK_SERVICE = "ollama-op-webhook"
-POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "json", "text")
 
@@ -320,13 +319,12 @@ class WebhookSettings:
         """
         if self.service is not None:
             return self.service
-        try:
-            return Service(WEBHOOK_SERVICE, POD_NAMESPACE.read_text(encoding="ascii").strip())
-        except (OSError, UnicodeError):
-            raise Misuse(
-                "outside a pod, the namespace of the webhook's Service is not known",
-                f"set --webhook-service={WEBHOOK_SERVICE}.my-namespace",
-            ) from None
+        if (namespace := pod_namespace()) is not None:
+            return Service(WEBHOOK_SERVICE, namespace)
+        raise Misuse(
+            "outside a pod, the namespace of the webhook's Service is not known",
+            f"set --webhook-service={WEBHOOK_SERVICE}.my-namespace",
+        )
 
     def check(self) -> None:
         """See that what is set can be kept.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from ollama_op.rights import ENGINE, REST_API, REVIEWS, Right
+from ollama_op.rights import ENGINE, REST_API, REVIEWS, Right, rights
 from support.audit import AuditLog, Permission, granted_to
 from support.controlplane import ControlPlane, controlplane
 from support.manifests import CONFIG, NAMESPACE, rendered
@@ -20,12 +20,6 @@ ACCOUNT = "ollama-op"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 KEY = "the-key-of-permissions"
 MODELS = "/api/v1/models"
-
-# What is granted and not used here, and why.
-UNUSED = {
-    Permission(verb, "leases", "coordination.k8s.io"): "there is no leader election yet"
-    for verb in ("get", "create", "update", "patch")
-}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +67,8 @@ def operator(
         "--api-server-kubernetes-auth",
         f"--metrics-bind-address={metrics.removeprefix('http://').removesuffix('/metrics')}",
         "--metrics-kubernetes-auth",
+        "--leader-elect",
+        f"--leader-elect-namespace={NAMESPACE}",
     ]
     with Operator(kubeconfig, mortal.url, *flags) as operator:
         wait_until(lambda: httpx.get(f"{url}/readiness").is_success, operator.tail)
@@ -199,8 +195,7 @@ def test_what_is_granted_is_what_was_used(audit: AuditLog, operator: Operator) -
     granted = set().union(*granted_to(ACCOUNT, rendered("rbac")).values())
     allowed = audit.asked(USER, "allow")
     used = {asked for asked, why in allowed.items() if '"system:' not in why}
-    assert UNUSED.keys() <= granted
-    assert sorted(granted - UNUSED.keys()) == sorted(used)
+    assert sorted(granted) == sorted(used)
 
 
 def test_the_roles_are_the_parts_of_the_one_list() -> None:
@@ -210,7 +205,7 @@ def test_the_roles_are_the_parts_of_the_one_list() -> None:
         "ollama-op": as_permissions(ENGINE),
         "ollama-op-rest-api": as_permissions(REST_API),
         "ollama-op-token-reviews": as_permissions(REVIEWS),
-        "ollama-op-leader-election": set(UNUSED),
+        "ollama-op-leader-election": as_permissions(rights(lease_in=NAMESPACE)[len(ENGINE) :]),
     }
 
 

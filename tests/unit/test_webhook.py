@@ -489,7 +489,7 @@ def run(monkeypatch, capsys, tmp_path):
     """Run the operator with these flags until it refuses; return code, error and hint."""
     config = tmp_path / "config"
     config.write_text(KUBECONFIG)
-    monkeypatch.setattr("ollama_op.settings.POD_NAMESPACE", tmp_path / "no namespace")
+    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", tmp_path / "no namespace")
 
     def call(*flags: str) -> tuple[int, str, str]:
         command = ["ollama-op", "run", f"--kubeconfig={config}", *flags]
@@ -555,7 +555,7 @@ def test_registries_without_a_webhook_are_a_mistake():
 def test_the_service_is_that_of_the_pod(tmp_path, monkeypatch):
     """Outside a pod it has to be named."""
     address = Settings().health_probe_bind_address
-    monkeypatch.setattr("ollama_op.settings.POD_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", tmp_path / "namespace")
     with pytest.raises(Misuse, match="not known") as caught:
         WebhookSettings(bind_address=address).check()
     assert "--webhook-service=ollama-op-webhook.my-namespace" in caught.value.hint
