@@ -100,6 +100,8 @@ def test_three_years_without_a_gap():
         assert is_trusted(after, at)
         assert is_trusted(before, at, by=after.authorities)
         assert expires_at(after) - at >= LEAF_SPARE
+        signer, *_ = x509.load_pem_x509_certificates(after.authorities)
+        assert expires_at(after) < signer.not_valid_after_utc
         assert len(x509.load_pem_x509_certificates(after.authorities)) <= 2
         leaves += after.key != before.key
         changes += after.authority_key != before.authority_key
