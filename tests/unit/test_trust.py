@@ -190,7 +190,7 @@ async def test_a_secret_that_changes_all_the_time_is_left_for_later(bench):
     assert bench.served == []
 
 
-@pytest.mark.parametrize("value", ["", "%%%", "anVuaw=="])
+@pytest.mark.parametrize("value", ["", "%%%", "a", "anVuaw=="])
 async def test_what_is_no_certificate_is_replaced(bench, value):
     """Whoever wrote it."""
     bench.cluster.put(dict.fromkeys(("ca.crt", "ca.key", "tls.crt", "tls.key"), value))
