@@ -20,7 +20,8 @@ from kr8s.asyncio import Api
 from api.answers import JSON, Receive, Scope, Send
 from api.answers import Answer as HttpAnswer
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.admission import Answer, Request, Response, Review, Sharers, mutate, validate
+from ollama_op.admission import Sharers, mutate, validate
+from ollama_op.admissionreview import Answer, Request, Response, Review
 from ollama_op.errors import KubeError
 from ollama_op.operator import CONNECT_RETRY_S, login
 from ollama_op.serve import serve

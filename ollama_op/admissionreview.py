@@ -1,0 +1,98 @@
+"""AdmissionReview of admission.k8s.io/v1, as far as it is read and written here."""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from crd.v1alpha1 import GROUP, KIND
+
+VERSION: Final = "admission.k8s.io/v1"
+UNPROCESSABLE: Final = 422
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of an object's metadata that is looked at."""
+
+    name: str = ""
+    uid: str = ""
+    deletion_timestamp: str | None = None
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """An object as somebody sent it; its spec may be anything."""
+
+    metadata: Meta = Meta()
+    spec: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What kind of object a request is about."""
+
+    group: str = ""
+    resource: str = ""
+
+
+class Request(msgspec.Struct, frozen=True, rename="camel"):
+    """What the API server asks about."""
+
+    uid: str
+    operation: str = ""
+    resource: Kind = Kind()
+    sub_resource: str = ""
+    object: Thing | None = None
+    old_object: Thing | None = None
+
+
+class Review(msgspec.Struct, frozen=True, rename="camel"):
+    """The AdmissionReview that the API server sends."""
+
+    api_version: Literal["admission.k8s.io/v1"]
+    kind: Literal["AdmissionReview"]
+    request: Request
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """What is wrong with one field, as `metav1.StatusCause` has it."""
+
+    field: str
+    message: str
+    reason: str = "FieldValueInvalid"
+
+
+class Details(msgspec.Struct, frozen=True):
+    """What is wrong with which object."""
+
+    name: str
+    causes: tuple[Cause, ...]
+    group: str = GROUP
+    kind: str = KIND
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A `metav1.Status` that says no."""
+
+    message: str
+    details: Details
+    reason: str = "Invalid"
+    code: int = UNPROCESSABLE
+    status: str = "Failure"
+
+
+class Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What the API server is told."""
+
+    uid: str
+    allowed: bool
+    status: Refusal | None = None
+    warnings: tuple[str, ...] = ()
+    patch: bytes | UnsetType = UNSET  # in base64, as msgspec writes bytes
+    patch_type: Literal["JSONPatch"] | UnsetType = UNSET
+
+
+class Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """The AdmissionReview that goes back."""
+
+    response: Response
+    api_version: str = VERSION
+    kind: str = "AdmissionReview"
