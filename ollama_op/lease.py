@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import anyio
@@ -23,22 +23,21 @@ import msgspec
 import structlog
 from kr8s.asyncio import Api
 
+from ollama_op import lease_record
 from ollama_op.errors import Conflict, KubeError, KubeUnreachable, NotFound, NotLeading
 from ollama_op.kube import request
+from ollama_op.lease_record import API_VERSION, DURATION_S, Object, holder_of, spec_of
 
 log = structlog.get_logger(__name__)
 
-DURATION_S: Final = 15  # of silence, after which another replica takes over
 RENEW_S: Final = 10.0  # without a renewal, after which the leader stops
 RETRY_S: Final = 2.0  # between two attempts to get or to renew the lease
 CALL_LIMIT_S: Final = 4.0  # of one attempt, so that there is time for a second one
 RELEASE_LIMIT_S: Final = 2.0  # nobody waits longer for a process to end
 JITTER: Final = 0.1  # of RETRY_S, up and down: replicas that start together drift apart
-API_VERSION: Final = "coordination.k8s.io/v1"
 # Unlike Python's monotonic clock, it goes on while the machine sleeps.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-Object = dict[str, Any]
 _NOTHING_YET: Final[Object] = {"not": "read"}  # like no record
 
 
@@ -166,7 +165,9 @@ class Leadership:
             lease = await self._read()
             self._take_in(lease)
         if self._is_free(lease):
-            self._lease = await self._write(lease, self._claim(lease))
+            self._lease = await self._write(
+                lease, lease_record.claimed(lease, self.identity, self._now())
+            )
             self._valid_until = began + RENEW_S  # whenever it was written, that was not before
             self._take_in(self._lease)
         else:
@@ -177,7 +178,7 @@ class Leadership:
         is_silent = self._clock() >= self._expires_at
         if lease is None:
             return is_silent or self.is_leading  # while it leads, it was ours that was deleted
-        return is_silent or _spec(lease).get("holderIdentity") in ("", None, self.identity)
+        return is_silent or holder_of(spec_of(lease)) in ("", self.identity)
 
     @property
     def _expires_at(self) -> float:
@@ -186,33 +187,22 @@ class Leadership:
 
     def _take_in(self, lease: Object | None) -> None:
         """Note a record, and since when it is the same. To be called once it has arrived."""
-        record = None if lease is None else _spec(lease)
+        record = None if lease is None else spec_of(lease)
         if record == self._seen:
             return
-        before, holder = (each and each.get("holderIdentity") for each in (self._seen, record))
+        before, holder = holder_of(self._seen), holder_of(record)
         self._seen, self._seen_at = record, self._clock()
         if holder and holder not in (before, self.identity):
             log.info("another replica leads", lease=self._where, leader=holder)
-
-    def _claim(self, lease: Object | None) -> Object:
-        """Write a record by which this replica leads, or goes on leading."""
-        old, now = _spec(lease or {}), self._stamp()
-        spec = {**old, "holderIdentity": self.identity, "renewTime": now}
-        spec["leaseDurationSeconds"] = DURATION_S
-        if old.get("holderIdentity") != self.identity:
-            spec["acquireTime"] = now
-            spec["leaseTransitions"] = (old.get("leaseTransitions") or 0) + 1 if lease else 0
-        return spec
 
     async def _release(self) -> None:
         try:
             while True:
                 lease = self._lease or await self._read()
-                if lease is None or _spec(lease).get("holderIdentity") != self.identity:
+                if lease is None or holder_of(spec_of(lease)) != self.identity:
                     return
-                free = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._stamp()}
                 try:
-                    await self._write(lease, _spec(lease) | free)
+                    await self._write(lease, lease_record.released(lease, self._now()))
                 except Conflict:  # with a renewal that was cut off, and arrived
                     self._lease = None
                 else:
@@ -229,9 +219,6 @@ class Leadership:
     @property
     def _where(self) -> str:
         return f"{self._namespace}/{self._name}"
-
-    def _stamp(self) -> str:
-        return f"{self._now():%Y-%m-%dT%H:%M:%S.%fZ}"  # a MicroTime, as client-go reads it
 
     async def _read(self) -> Object | None:
         try:
@@ -263,7 +250,3 @@ class Leadership:
             return msgspec.json.decode(answer, type=Object)
         except msgspec.DecodeError as error:
             raise KubeUnreachable(f"the lease cannot be read: {error}") from error
-
-
-def _spec(lease: Object) -> Object:
-    return lease.get("spec") or {}

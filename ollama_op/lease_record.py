@@ -1,0 +1,40 @@
+"""What is written into a Lease of Kubernetes: records like those of client-go."""
+
+from datetime import datetime
+from typing import Any, Final
+
+API_VERSION: Final = "coordination.k8s.io/v1"
+DURATION_S: Final = 15  # of silence, after which another replica takes over
+
+Object = dict[str, Any]
+
+
+def spec_of(lease: Object | None) -> Object:
+    """Return the record in a lease; empty where there is none."""
+    return (lease or {}).get("spec") or {}
+
+
+def holder_of(record: Object | None) -> str:
+    """Return who leads by a record; empty for nobody."""
+    return (record or {}).get("holderIdentity") or ""
+
+
+def claimed(lease: Object | None, identity: str, now: datetime) -> Object:
+    """Return the record by which `identity` leads, or goes on leading."""
+    old = spec_of(lease)
+    new = {"holderIdentity": identity, "leaseDurationSeconds": DURATION_S, "renewTime": stamp(now)}
+    if holder_of(old) != identity:
+        new["acquireTime"] = stamp(now)
+        new["leaseTransitions"] = 0 if lease is None else (old.get("leaseTransitions") or 0) + 1
+    return old | new
+
+
+def released(lease: Object, now: datetime) -> Object:
+    """Return the record by which nobody leads."""
+    free = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": stamp(now)}
+    return spec_of(lease) | free
+
+
+def stamp(now: datetime) -> str:
+    """Write a MicroTime."""
+    return f"{now:%Y-%m-%dT%H:%M:%S.%fZ}"
