@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from urllib.parse import urlsplit
 
 import click
 import pytest
-import yaml
 
 from ollama_op.cli import _read, cli
 from ollama_op.settings import Settings
@@ -21,6 +21,7 @@ from support.registry import Registry
 
 pytestmark = pytest.mark.real
 
+INSTALL = CONFIG.parent / "docs" / "install.md"
 WHOLE = ["default", "with-ollama"]
 WORKLOADS = ("Deployment", "StatefulSet")
 PART_OF = "app.kubernetes.io/part-of"
@@ -118,19 +119,20 @@ def test_a_mistake_would_be_seen(cluster: ControlPlane) -> None:
         cluster.kubectl(*APPLY, input=loose)
 
 
-def test_a_gpu_is_one_component_away(cluster: ControlPlane, tmp_path: Path) -> None:
-    """As an overlay of one's own adds it, and from any folder."""
-    up = os.path.relpath(CONFIG, tmp_path.resolve())
-    overlay = {
-        "resources": [f"{up}/with-ollama"],
-        "components": [f"{up}/components/gpu"],
-        "images": [{"name": "ollama-op", "newName": "registry.example.com/ollama-op"}],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+def test_the_overlay_of_the_manual_works(cluster: ControlPlane, tmp_path: Path) -> None:
+    """A GPU, another image and two settings: from any folder, as docs/install.md shows it."""
+    (shown,) = re.findall(r"```yaml\n(.*?)```", INSTALL.read_text(), re.DOTALL)
+    where = os.path.relpath(CONFIG, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(shown.replace("../ollama-op/config", where))
     cluster.kubectl(*APPLY, input=text_of(tmp_path))
-    ollama = named(rendered(tmp_path), "StatefulSet", "ollama")["spec"]["template"]["spec"]
+    objects = rendered(tmp_path)
+    ollama = named(objects, "StatefulSet", "ollama")["spec"]["template"]["spec"]
     assert ollama["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert manager(rendered(tmp_path))["image"] == "registry.example.com/ollama-op:0.1.0"
+    assert manager(objects)["image"] == "registry.example.com/ollama-op:0.1.0"
+    assert settings_of(objects) == settings_of(rendered("with-ollama")) | {
+        "OLLAMA_OP_MAX_CONCURRENT_PULLS": "2",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel-collector.observability:4318",
+    }
 
 
 # --- the command line
