@@ -142,7 +142,7 @@ undeploy *flags:
         echo "hint: kubectl --namespace=ollama-op-system delete ollamamodels --all" >&2
         exit 1
     fi
-    "$kubectl" delete namespace,clusterrole,clusterrolebinding --selector=app.kubernetes.io/part-of=ollama-op {{ flags }}
+    "$kubectl" delete namespace,clusterrole,clusterrolebinding,validatingwebhookconfiguration,mutatingwebhookconfiguration --selector=app.kubernetes.io/part-of=ollama-op {{ flags }}
 
 # Print the path of kubectl: the PATH's, or else the one that is built
 _kubectl:

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from ollama_op.cli import _read, cli
+from ollama_op.rights import WEBHOOK
 from ollama_op.settings import Settings
 from support.controlplane import ControlPlane, KubectlError
 from support.manifests import CONFIG, NAMESPACE, Object, named, of_kind, rendered, text_of
@@ -133,6 +134,32 @@ def test_the_overlay_of_the_manual_works(cluster: ControlPlane, tmp_path: Path) 
         "OLLAMA_OP_MAX_CONCURRENT_PULLS": "2",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel-collector.observability:4318",
     }
+
+
+def test_the_webhook_is_one_component_away(cluster: ControlPlane, tmp_path, monkeypatch) -> None:
+    """Its port is open, the operator serves it, and may do what its rights are to be."""
+    up = os.path.relpath(CONFIG, tmp_path.resolve())
+    overlay = {"resources": [f"{up}/default"], "components": [f"{up}/components/webhook"]}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
+    cluster.kubectl(*APPLY, input=text_of(tmp_path))
+    objects = rendered(tmp_path)
+    address = read(manager(objects), settings_of(objects), monkeypatch).webhook.bind_address
+    service = named(objects, "Service", "ollama-op-webhook")["spec"]
+    assert found(templates(objects), service["selector"], ["webhook"])
+    ports = {each["name"]: each["containerPort"] for each in manager(objects)["ports"]}
+    assert address is not None
+    assert (address.port, service["ports"][0]["targetPort"]) == (ports["webhook"], "webhook")
+    let_in = named(objects, "NetworkPolicy", "ollama-op-webhook")["spec"]["ingress"]
+    assert let_in == [{"ports": [{"port": "webhook"}]}]
+    roles = [named(objects, kind, "ollama-op-webhook") for kind in ("Role", "ClusterRole")]
+    granted = {
+        (verb, resource, name)
+        for rule in (roles[0]["rules"] + roles[1]["rules"])
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for name in rule["resourceNames"]
+    }
+    assert granted == {(right.verb, right.resource, right.name) for right in WEBHOOK}
 
 
 # --- the command line
