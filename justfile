@@ -168,6 +168,10 @@ crd: venv
 dashboard: venv
     {{ bin }}/python config/prometheus/dashboard.py
 
+# Render the reference of flags and fields into docs/reference.md
+reference: venv
+    {{ bin }}/python -m ollama_op.reference
+
 # Render the page /docs/reasons from docs/reasons.md
 guide: venv
     {{ bin }}/python -m api.guide

@@ -26,15 +26,9 @@ def versions(manifest: dict[str, Any]) -> dict[str, Schema]:
     }
 
 
-def narrowed(old: Schema, new: Schema, path: str = "") -> Iterator[str]:
-    """Name what the old schema takes and the new one does not."""
-    if old.get("type") != new.get("type"):
-        yield f"{path} was {old.get('type')}, is {new.get('type')}"
-    for name in set(new.get("required", ())) - set(old.get("required", ())):
-        yield f"{path}.{name} is required"
-    if ("enum" in new and not set(old.get("enum", ())) <= set(new["enum"])) or (
-        "enum" in new and "enum" not in old
-    ):
+def stricter(old: Schema, new: Schema, path: str) -> Iterator[str]:
+    """Name the limits of one field that have become narrower."""
+    if "enum" in new and not set(old.get("enum", [None])) <= set(new["enum"]):
         yield f"{path} takes fewer words"
     if "pattern" in new and new["pattern"] != old.get("pattern"):
         yield f"{path} has another pattern"
@@ -43,6 +37,15 @@ def narrowed(old: Schema, new: Schema, path: str = "") -> Iterator[str]:
             yield f"{path} has another {word}"
     if new.get("x-kubernetes-validations"):
         yield f"{path} has rules"
+
+
+def narrowed(old: Schema, new: Schema, path: str = "") -> Iterator[str]:
+    """Name what the old schema takes and the new one does not."""
+    if old.get("type") != new.get("type"):
+        yield f"{path} was {old.get('type')}, is {new.get('type')}"
+    for name in set(new.get("required", ())) - set(old.get("required", ())):
+        yield f"{path}.{name} is required"
+    yield from stricter(old, new, path)
     for name, field in old.get("properties", {}).items():
         if name not in new.get("properties", {}):
             yield f"{path}.{name} is gone"
