@@ -21,11 +21,12 @@ from ollama_op.kube import request
 from ollama_op.ollama import OllamaClient
 from ollama_op.report import formatted_size
 from ollama_op.rights import Right, rights
-from ollama_op.settings import Settings
+from ollama_op.settings import Settings, wants_tracing
 
 OLDEST_OLLAMA = (0, 6, 5)  # what the tests run on
 APPLY_CRD = "kubectl apply -k config/crd"
 TRACES = "/v1/traces"
+DEFAULT_ENDPOINT = "http://localhost:4318"  # as OpenTelemetry has it
 DENIED = (401, 403)
 
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
@@ -222,20 +223,15 @@ async def check_ollama(client: OllamaClient) -> list[Finding]:
 
 
 async def check_tracing(http: httpx.AsyncClient, environ: Mapping[str, str]) -> list[Finding]:
-    """Send an empty export to where traces are to go, if that is anywhere."""
-    text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if not text and (base := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
-        text = base.rstrip("/") + TRACES
-    if not text or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    """Send an empty export to where traces are to go, if that is anywhere.
+
+    Raises: BadSetting.
+    """
+    if not wants_tracing(environ):
         return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
-        message = "the endpoint for traces is no http:// or https:// address"
-        return [wrong("tracing", message, "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318")]
-    return [await _send_no_traces(http, url, environ)]
+    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
+    text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or base.rstrip("/") + TRACES
+    return [await _send_no_traces(http, httpx.URL(text), environ)]
 
 
 async def _send_no_traces(

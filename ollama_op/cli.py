@@ -105,7 +105,7 @@ KUBECONFIG = flag(
     type=click.Path(path_type=Path),
     help="Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
 )
-NAMESPACE = flag("--namespace", help="Watch only this one; default is all.")
+NAMESPACE = flag("--namespace", type=NAME, help="Watch only this one; default is all.")
 ENABLE_API_SERVER = switch("--enable-api-server", "rest_enabled", help="Serve the REST API.")
 KUBERNETES_AUTH = switch(
     "--api-server-kubernetes-auth",

@@ -100,7 +100,8 @@ async def login(kubeconfig: Path | None, use: str) -> Api:
     try:
         with anyio.fail_after(LOGIN_LIMIT_S):  # kr8s waits for ever
             return await kr8s.asyncio.api(kubeconfig=path, namespace=use)
-    except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError, OSError) as error:
+    # ValueError: a page for people where JSON should be, from a proxy or another server.
+    except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError, OSError, ValueError) as error:
         raise as_kube_error(error) from error
 
 

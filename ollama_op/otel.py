@@ -22,7 +22,8 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ollama_op import tracing
-from ollama_op.errors import OllamaError, OperatorError
+from ollama_op.errors import OllamaError, OperatorError, sanitise
+from ollama_op.settings import BadSetting
 from ollama_op.tracing import NO_ATTRIBUTES, NOTHING, Attributes
 
 NAME: Final = "ollama-op"
@@ -31,18 +32,37 @@ W3C: Final = TraceContextTextMapPropagator()
 
 
 def sender() -> SpanProcessor:
-    """Return what sends spans to where OTEL_EXPORTER_OTLP_* say."""
-    return BatchSpanProcessor(OTLPSpanExporter())
+    """Return what sends spans to where OTEL_EXPORTER_OTLP_* say.
+
+    Raises: BadSetting.
+    """
+    with _from_environment():
+        return BatchSpanProcessor(OTLPSpanExporter())
 
 
 def start(*processors: SpanProcessor) -> Callable[[], None]:
-    """Record from now on, for these; return what ends that."""
+    """Record from now on, for these; return what ends that.
+
+    Raises: BadSetting.
+    """
     # The SDK's own end could wait for half a minute.
-    provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+    with _from_environment():
+        provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
     tracing.use(_Recorder(provider.get_tracer(NAME, version(NAME))))
     return partial(_stop, provider)
+
+
+@contextmanager
+def _from_environment() -> Generator[None]:
+    try:
+        yield
+    except (ValueError, OverflowError, OSError) as error:
+        raise BadSetting(
+            f"OpenTelemetry cannot be set up: {sanitise(str(error))}",
+            "correct the OTEL_* variables of the environment",
+        ) from error
 
 
 def _stop(provider: TracerProvider) -> None:

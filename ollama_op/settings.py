@@ -19,7 +19,8 @@ LAST_PORT = 65535
 LONGEST_NAME = 253
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
-_TRACE_URL = re.compile(r"https?://[^\s<>\"]+")
+_TRACE_URL = re.compile(r"https?://[^\s<>\"{}/@]+(/[^\s<>\"{}]*)?")
+HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 OTLP = "http/protobuf"  # the one way in which spans are sent
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -180,9 +181,10 @@ def parse_trace_url(text: str) -> str:
 
     Raises: BadSetting.
     """
-    if text and ("{trace_id}" not in text or not _TRACE_URL.fullmatch(text)):
+    plain = text.replace("{trace_id}", "")
+    if text and (plain == text or not _TRACE_URL.fullmatch(plain)):
         raise BadSetting(
-            f"{text!r} is no address of a trace", "write https://jaeger.example/trace/{trace_id}"
+            "that is no address of a trace", "write https://jaeger.example/trace/{trace_id}"
         )
     return text
 
@@ -228,7 +230,26 @@ def wants_tracing(environ: Mapping[str, str]) -> bool:
             f"traces cannot be sent by {protocol}",
             f"set OTEL_EXPORTER_OTLP_PROTOCOL={OTLP}; collectors take it on port 4318",
         )
+    if exporter == "otlp":
+        for name in endpoints:
+            _check_endpoint(name, environ.get(name))
     return exporter == "otlp"
+
+
+def _check_endpoint(name: str, text: str | None) -> None:
+    """See that spans could be sent to an address.
+
+    Raises: BadSetting. Its message never repeats what could be a key.
+    """
+    if not text:
+        return
+    try:
+        parse_url(text if "://" in text else f"none://{text}")
+    except BadSetting:
+        raise BadSetting(
+            f"{name} is no plain http:// or https:// address",
+            f"set it to http://collector:4318; a key belongs in {HEADERS}",
+        ) from None
 
 
 class Misuse(BadSetting):

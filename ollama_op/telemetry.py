@@ -17,8 +17,12 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from crd.v1alpha1 import OllamaModel
 
-EXPORTERS: Final = "opentelemetry."
-QUIET_S: Final = 300.0  # after a word about traces that do not arrive
+SENDING: Final = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
+NOT_SENT: Final = "traces not sent; ollama-op doctor says why"
+NOT_TAKEN: Final = (
+    "something for OpenTelemetry is not taken as it is; see OTEL_* in the environment"
+)
+QUIET_S: Final = 300.0  # after a word about either
 
 
 def about(model: OllamaModel) -> dict[str, Any]:
@@ -31,22 +35,29 @@ def about(model: OllamaModel) -> dict[str, Any]:
     }
 
 
-class _Exports(logging.Filter):
-    """Says once in a while that traces do not arrive: the SDK tells of each try and each batch."""
+class _Tracing(logging.Filter):
+    """Says in our words, once in a while, what OpenTelemetry complains of.
+
+    It tells of each try and each batch, and repeats headers and addresses, which hold keys.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._told_at = -math.inf
+        self._told_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let the first line about it through, as a warning: nothing of ours has failed."""
-        if not record.name.startswith(EXPORTERS):
+        if not record.name.startswith("opentelemetry."):
             return True
-        if record.levelno < logging.WARNING or time.monotonic() - self._told_at < QUIET_S:
+        if record.levelno < logging.WARNING:
             return False
-        self._told_at = time.monotonic()
+        is_sending = record.name.startswith(SENDING)
+        message = NOT_SENT if is_sending else f"{NOT_TAKEN} ({record.name})"
+        if time.monotonic() - self._told_at.get(message, -math.inf) < QUIET_S:
+            return False
+        self._told_at[message] = time.monotonic()
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = f"traces not sent: {record.getMessage()}", ()
+        record.msg, record.args = message, ()
         record.exc_info = record.exc_text = None
         return True
 
@@ -95,7 +106,7 @@ def set_up_logging(level: str, style: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
-    handler.addFilter(_Exports())
+    handler.addFilter(_Tracing())
     # What libraries have to say at info is about their insides.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)

@@ -413,11 +413,11 @@ async def test_an_empty_export_goes_where_traces_will_go(practice):
 @pytest.mark.parametrize(
     ("url", "collect", "says"),
     [
-        (f"http://me:{SECRET}@otel:4318/{SECRET}", refuse, "to http://otel:4318: refused"),
+        (f"http://otel:4318/{SECRET}", refuse, "to http://otel:4318: refused"),
         ("http://otel:4317", lambda _: httpx.Response(404), "answers HTTP 404 to traces"),
         ("http://otel:4318", lambda _: httpx.Response(401), "answers HTTP 401 to traces"),
-        (f"me:{SECRET}@otel:4318", refuse, "is no http:// or https:// address"),
-        (f"http://me:{SECRET}/x@otel", refuse, "is no http:// or https:// address"),
+        (f"me:{SECRET}@otel:4318", refuse, "is no plain http:// or https:// address"),
+        (f"http://me:{SECRET}/x@otel", refuse, "is no plain http:// or https:// address"),
     ],
 )
 async def test_a_collector_that_takes_no_traces_is_told(practice, url, collect, says):

@@ -227,3 +227,17 @@ def test_without_tracing_nothing_is_imported_for_it(capsys, monkeypatch, module)
     (line,) = lines(capsys)
     assert "trace_id" not in line
     assert sys.modules["opentelemetry.trace"] is module
+
+
+def test_what_opentelemetry_complains_of_is_said_once_in_our_words(capsys):
+    """Its own words repeat headers and addresses, in which keys can be."""
+    set_up_logging("info", "json")
+    for _ in range(3):
+        logging.getLogger("opentelemetry.exporter.otlp").error("refused http://u:hunter2@host")
+        logging.getLogger("opentelemetry.util.re").warning("Header format invalid: %s", "hunter2")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["msg"].partition(";")[0]) for line in lines] == [
+        ("warning", "traces not sent"),
+        ("warning", "something for OpenTelemetry is not taken as it is"),
+    ]
+    assert "hunter2" not in str(lines)

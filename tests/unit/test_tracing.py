@@ -261,3 +261,44 @@ def test_what_cannot_be_sent_is_refused(environ) -> None:
     with pytest.raises(BadSetting) as caught:
         wants_tracing(environ)
     assert "otlp" in caught.value.hint.lower()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "nonsense"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:99999"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hunter2@collector:4318"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces?token=hunter2"},
+    ],
+)
+def test_an_endpoint_that_cannot_be_meant_is_refused_without_repeating_it(environ) -> None:
+    """A late warning would be overlooked, and a key in an address would be in the log."""
+    with pytest.raises(BadSetting) as caught:
+        wants_tracing(environ)
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+    assert "OTEL_EXPORTER_OTLP" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-5"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_a_bad_setting(monkeypatch, name, value) -> None:
+    """No traceback, and not only once there is a span."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSetting) as caught:
+        otel.sender()
+    assert "OTEL_" in caught.value.hint
+
+
+def test_limits_that_cannot_be_meant_are_a_bad_setting(monkeypatch) -> None:
+    """The same for what is read when recording begins."""
+    monkeypatch.setenv("OTEL_ATTRIBUTE_COUNT_LIMIT", "abc")
+    with pytest.raises(BadSetting, match="OpenTelemetry"):
+        otel.start()
