@@ -95,8 +95,12 @@ class Feed:
         return len(self._readers)
 
     def close(self) -> None:
-        """Hang up on everybody: the server is about to stop."""
+        """Hang up on everybody, now and from now on: the server is about to stop."""
         self._closed = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End all streams. Clients come back, go on where they were, and show their keys again."""
         for reader in tuple(self._readers):
             reader.end()
 

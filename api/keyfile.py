@@ -10,6 +10,7 @@ YAML or JSON. `sha256` is what `printf %s "$KEY" | sha256sum` prints. Without `s
 read and write; without `namespaces`, in all of them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -90,8 +91,10 @@ def load(path: Path) -> tuple[Key, ...]:
     return parse(text)
 
 
-async def follow(path: Path, keys: Keys) -> None:
-    """Take in each change of the file, for ever. One that cannot be used changes nothing.
+async def follow(path: Path, keys: Keys, changed: Callable[[], None] = lambda: None) -> None:
+    """Take in each change of the file, for ever, and then call `changed`.
+
+    One that cannot be used changes nothing.
 
     The file is told by its inode as well as its time: Kubernetes swaps a link when a Secret moves.
     """
@@ -101,7 +104,10 @@ async def follow(path: Path, keys: Keys) -> None:
         mark = await anyio.to_thread.run_sync(_mark, path)
         if mark != seen:
             seen = mark
+            before = keys.loaded
             await reload(path, keys)
+            if keys.loaded != before:
+                changed()
 
 
 async def reload(path: Path, keys: Keys) -> None:

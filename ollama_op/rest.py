@@ -71,7 +71,8 @@ async def serve_rest(
         log.warning("rest api asks for no key", address=str(wanted.address))
     async with anyio.create_task_group() as tasks:
         if wanted.key_file is not None:
-            tasks.start_soon(follow, wanted.key_file, keys)
+            # A key that is gone must not go on watching.
+            tasks.start_soon(follow, wanted.key_file, keys, api.feed.hang_up)
         tasks.start_soon(_close_when_cancelled, api)
         app = traced(api.app) if tracing.is_on() else api.app
         tasks.start_soon(partial(serve, app, sock, trusted_proxies=wanted.trusted_proxies))

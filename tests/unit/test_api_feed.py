@@ -206,6 +206,17 @@ async def test_closing_ends_every_stream_in_order(api, client):
         assert await late.next() is None
 
 
+async def test_hanging_up_ends_the_streams_that_there_are(api, client):
+    """So that whoever watches shows a key again; who comes back is served."""
+    async with watching(client, ALL) as events:
+        await events.next()
+        api.feed.hang_up()
+        assert await events.next() is None
+    async with watching(client, ALL) as again:
+        assert (await again.next())[0] == "snapshot"
+        assert len(api.feed) == 1
+
+
 async def test_no_stream_outlives_its_permission_for_long(client):
     """A key that was withdrawn is noticed when the client has to come back."""
     began = anyio.current_time()

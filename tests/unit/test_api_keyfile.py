@@ -94,14 +94,17 @@ async def test_a_mounted_secret_that_moves_is_read_again(tmp_path, monkeypatch):
             while keys.find(secret) is None:  # noqa: ASYNC110 - a file has no event
                 await anyio.sleep(0.01)
 
+    changes: list[int] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keyfile.follow, path, keys)
+        tasks.start_soon(keyfile.follow, path, keys, lambda: changes.append(1))
         await until(b"first")
         await anyio.sleep(0.05)
         (tmp_path / "new").symlink_to("two")
         os.replace(tmp_path / "new", tmp_path / "data")  # noqa: PTH105 - as the kubelet does
         await until(b"second")
         assert keys.find(b"first") is None
+        await anyio.sleep(0.05)
+        assert changes == [1]
         tasks.cancel_scope.cancel()
 
 
