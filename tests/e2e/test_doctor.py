@@ -133,7 +133,7 @@ def test_an_absent_ollama_and_an_absent_collector_are_told(cluster, tmp_path) ->
             tmp_path,
             cluster.kubeconfig,
             f"--ollama-api-url={url}",
-            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://me:hunter2@127.0.0.1:{port}/hunter2",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}/hunter2",
             OTEL_EXPORTER_OTLP_HEADERS="authorization=hunter2",
         )
     failed = {each["check"]: each for each in checks if each["level"] == "fail"}
