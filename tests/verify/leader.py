@@ -18,6 +18,7 @@ from support.ollama import OllamaServer
 from support.operator import apply_crd
 from support.registry import Registry
 
+LIMITS_S = {"stop": 3.0, "pause": 20.0, "kill": 20.0}  # until another one leads
 CRD = Path(__file__).parents[2] / "config" / "crd"
 
 
@@ -36,12 +37,15 @@ def main() -> int:
                 kind, at = dice.choice(KINDS), time.monotonic()
                 it.round(kind)
                 print(f"{n + 1:4} {kind:6} {time.monotonic() - at:5.1f} s", flush=True)
+    late = False
     for kind, times_s in sorted(it.times_s.items()):
         middle, longest = statistics.median(times_s), max(times_s)
         print(f"{kind}: {len(times_s)} times, {middle:.1f} s, at most {longest:.1f} s")
+        late = late or longest > LIMITS_S[kind]
     print(f"deleted again by a successor: {len(it.deleted_twice)}")
-    print(f"all well, in {time.monotonic() - began:.0f} s")
-    return 0
+    how = "too late" if late else "all well"
+    print(f"{how}, in {time.monotonic() - began:.0f} s")
+    return 1 if late else 0
 
 
 if __name__ == "__main__":
