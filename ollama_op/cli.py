@@ -311,8 +311,8 @@ def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
       ollama-op doctor
       ollama-op doctor --ollama-api-url http://ollama:11434 --namespace ai --output json
     """
-    from ollama_op import doctor as practice  # noqa: PLC0415
-    from ollama_op import telemetry  # noqa: PLC0415
+    from ollama_op import doctor as practice  # noqa: PLC0415 - help needs it not
+    from ollama_op import telemetry  # noqa: PLC0415 - likewise
 
     telemetry.set_up_logging("error", "text")
     try:

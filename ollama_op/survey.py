@@ -64,9 +64,8 @@ class Survey:
         self._stirred = anyio.Event()  # the time of the next look may have changed
         self._followers: defaultdict[ModelName | None, set[Latest[Any]]] = defaultdict(set)
         self._intervals = Counter[float]()
-        self._curious = Counter(
-            version=int(ask_version)
-        )  # how many want to know about memory and version
+        # How many want to know about memory and version.
+        self._curious = Counter(version=int(ask_version))
 
     async def run(self) -> None:
         """Keep the snapshot fresh, for ever."""

@@ -34,13 +34,13 @@ class Span:
         self.set({"http.response.status_code": code})
         if size_bytes is not None:
             self.set({"http.response.body.size": size_bytes})
-        if code >= 400:  # noqa: PLR2004
+        if code >= 400:  # noqa: PLR2004 - HTTP errors
             self.fail(str(code), f"HTTP {code}")
 
     def rename(self, name: str) -> None:
         """Give it a name that was not known at its beginning."""
 
-    def begin(self, name: str, attributes: Attributes) -> "Span":  # noqa: ARG002
+    def begin(self, name: str, attributes: Attributes) -> "Span":  # noqa: ARG002 - others use them
         """Begin a part of it, beside whatever else it has; the part lasts until its `end`."""
         return NOTHING
 

@@ -57,12 +57,12 @@ class _Secret(msgspec.Struct):
 
 
 class _Client(msgspec.Struct):
-    caBundle: str = ""  # noqa: N815
+    caBundle: str = ""  # noqa: N815 - Kubernetes spells it so
 
 
 class _Hook(msgspec.Struct):
     name: str
-    clientConfig: _Client  # noqa: N815
+    clientConfig: _Client  # noqa: N815 - Kubernetes spells it so
 
 
 class _Configuration(msgspec.Struct):

@@ -172,7 +172,7 @@ def test_who_may_only_look_may_only_look(cluster, models, url) -> None:  # noqa:
         assert client.post(MODELS, json={"name": "a", "tag": "b"}).status_code == 403
 
 
-def test_metrics_are_for_their_readers(cluster, operator, metrics) -> None:  # noqa: ARG001
+def test_metrics_are_for_their_readers(cluster, operator, metrics) -> None:  # noqa: ARG001 - it runs
     """Who is bound to the role may read them, and nobody else."""
     headers = client_of(cluster, "prometheus")
     assert httpx.get(metrics, headers=headers, trust_env=False).status_code == 403
@@ -185,12 +185,12 @@ def test_metrics_are_for_their_readers(cluster, operator, metrics) -> None:  # n
 # --- and what it asked for meanwhile: these read what the tests above made it do
 
 
-def test_nothing_was_denied(audit: AuditLog, operator: Operator) -> None:  # noqa: ARG001
+def test_nothing_was_denied(audit: AuditLog, operator: Operator) -> None:  # noqa: ARG001 - it runs
     """Not one request, however little it mattered."""
     assert audit.asked(USER, "forbid") == {}
 
 
-def test_what_is_granted_is_what_was_used(audit: AuditLog, operator: Operator) -> None:  # noqa: ARG001
+def test_what_is_granted_is_what_was_used(audit: AuditLog, operator: Operator) -> None:  # noqa: ARG001 - it runs
     """Not counting what Kubernetes lets everybody do."""
     granted = set().union(*granted_to(ACCOUNT, rendered("rbac")).values())
     allowed = audit.asked(USER, "allow")
