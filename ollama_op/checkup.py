@@ -5,8 +5,9 @@ give away the password in an address.
 """
 
 import re
+import ssl
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import httpx
@@ -21,12 +22,13 @@ from ollama_op.kube import request
 from ollama_op.ollama import OllamaClient
 from ollama_op.report import formatted_size
 from ollama_op.rights import Right, rights
-from ollama_op.settings import Settings, wants_tracing
+from ollama_op.settings import BadSetting, Settings, wants_tracing
 
 OLDEST_OLLAMA = (0, 6, 5)  # what the tests run on
 APPLY_CRD = "kubectl apply -k config/crd"
 TRACES = "/v1/traces"
 DEFAULT_ENDPOINT = "http://localhost:4318"  # as OpenTelemetry has it
+OTLP_ANSWERS = ("application/x-protobuf", "application/json")
 DENIED = (401, 403)
 
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
@@ -133,7 +135,7 @@ async def check_rights(api: Api, settings: Settings) -> list[Finding]:
     hook = settings.webhook
     needed = rights(
         rest_api=rest.enabled,
-        kubernetes_auth=rest.kubernetes_auth,
+        reviews=settings.reviews_tokens,
         webhook=hook.named_service().namespace if hook.makes_certificates else None,
         lease_in=settings.lease_namespace if settings.leader_elect else None,
     )
@@ -222,8 +224,10 @@ async def check_ollama(client: OllamaClient) -> list[Finding]:
     return [*found, well("disk", f"{what}; Ollama does not tell how much room is left")]
 
 
-async def check_tracing(http: httpx.AsyncClient, environ: Mapping[str, str]) -> list[Finding]:
-    """Send an empty export to where traces are to go, if that is anywhere.
+async def check_tracing(
+    web: Callable[..., httpx.AsyncClient], environ: Mapping[str, str]
+) -> list[Finding]:
+    """Send an empty export to where traces are to go, if that is anywhere; `web` makes a client.
 
     Raises: BadSetting.
     """
@@ -231,7 +235,31 @@ async def check_tracing(http: httpx.AsyncClient, environ: Mapping[str, str]) -> 
         return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
     base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
     text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or base.rstrip("/") + TRACES
-    return [await _send_no_traces(http, httpx.URL(text), environ)]
+    async with web(verify=_trust(environ)) as http:
+        return [await _send_no_traces(http, httpx.URL(text), environ)]
+
+
+def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Read the certificates by which a collector is known, and we by it.
+
+    Raises: BadSetting.
+    """
+    names = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    authority, certificate, key = (
+        environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}")
+        or environ.get(f"OTEL_EXPORTER_OTLP_{name}")
+        for name in names
+    )
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadSetting(
+            f"the certificates for the collector cannot be read: {error.strerror}",
+            f"see where {', '.join(f'OTEL_EXPORTER_OTLP_{name}' for name in names)} lead",
+        ) from None
+    return context
 
 
 async def _send_no_traces(
@@ -247,9 +275,11 @@ async def _send_no_traces(
     except httpx.HTTPError as error:
         message = f"no traces can be sent to {where}: {error or type(error).__name__}"
         return wrong("tracing", message, "start a collector there; OTLP over HTTP is port 4318")
-    if answer.is_success:
-        return well("tracing", f"{where} takes traces")
     hint = "see that this is OTLP over HTTP, port 4318, and not gRPC"
+    if answer.is_success:
+        if answer.headers.get("content-type", "").split(";")[0] in OTLP_ANSWERS:
+            return well("tracing", f"{where} takes traces")
+        return wrong("tracing", f"{where} answers, but not as a collector does", hint)
     if answer.status_code in DENIED:
         hint = "set OTEL_EXPORTER_OTLP_HEADERS to what it asks for"
     return wrong("tracing", f"{where} answers HTTP {answer.status_code} to traces", hint)

@@ -112,6 +112,14 @@ KUBERNETES_AUTH = switch(
     "rest_kubernetes_auth",
     help="Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
 )
+METRICS_BIND_ADDRESS = flag(
+    "--metrics-bind-address", type=ADDRESS, default=OFF, help="Where /metrics is; 0 is off."
+)
+METRICS_KUBERNETES_AUTH = switch(
+    "--metrics-kubernetes-auth",
+    "metrics_kubernetes_auth",
+    help="Let only those read them whose bearer token Kubernetes lets get /metrics.",
+)
 LEADER_ELECT = switch(
     "--leader-elect", "leader_elect", help="Let one of several replicas act, elected by a Lease."
 )
@@ -253,18 +261,14 @@ def cli() -> None:
     help="auto is text on a terminal, JSON elsewhere.",
 )
 @rest_flags
-@flag("--metrics-bind-address", type=ADDRESS, default=OFF, help="Where /metrics is; 0 is off.")
+@METRICS_BIND_ADDRESS
 @switch(
     "--metrics-per-model",
     "metrics_per_model",
     default="true",
     help="Have series for each single model among the metrics.",
 )
-@switch(
-    "--metrics-kubernetes-auth",
-    "metrics_kubernetes_auth",
-    help="Let only those read them whose bearer token Kubernetes lets get /metrics.",
-)
+@METRICS_KUBERNETES_AUTH
 @webhook_flags
 @ALLOWED_REGISTRIES
 @LEADER_ELECT
@@ -295,6 +299,8 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
 @NAMESPACE
 @ENABLE_API_SERVER
 @KUBERNETES_AUTH
+@METRICS_BIND_ADDRESS
+@METRICS_KUBERNETES_AUTH
 @webhook_flags
 @LEADER_ELECT
 @LEADER_ELECT_NAMESPACE

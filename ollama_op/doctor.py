@@ -62,12 +62,12 @@ def run(settings: Settings, output: Output) -> int:
 
 
 async def _run(settings: Settings) -> list[Finding]:
-    async with http_client(settings.ollama_api_url) as ollama, httpx.AsyncClient() as web:
+    async with http_client(settings.ollama_api_url) as ollama:
         return await examine(
             settings,
             log_in=partial(login, settings.kubeconfig),
             ollama=ollama,
-            web=web,
+            web=httpx.AsyncClient,
             environ=os.environ,
         )
 
@@ -77,7 +77,7 @@ async def examine(
     *,
     log_in: LogIn,
     ollama: httpx.AsyncClient,
-    web: httpx.AsyncClient,
+    web: Callable[..., httpx.AsyncClient],
     environ: Mapping[str, str],
 ) -> list[Finding]:
     """Make all checks, those that do not need each other at the same time."""

@@ -50,18 +50,21 @@ WEBHOOK = (
 def rights(
     *,
     rest_api: bool = False,
-    kubernetes_auth: bool = False,
+    reviews: bool = False,
     webhook: str | None = None,
     lease_in: str | None = None,
 ) -> tuple[Right, ...]:
-    """List what is needed with the REST API or without it, whose tokens may be Kubernetes'.
+    """List what is needed with the REST API or without it.
 
-    `webhook` is the namespace in which a webhook keeps certificates of its own, if one does;
-    `lease_in` that of the lease by which several replicas elect a leader.
+    `reviews` is for whoever asks Kubernetes about bearer tokens; `webhook` is the namespace in
+    which a webhook keeps certificates of its own, if one does; `lease_in` that of the lease by
+    which several replicas elect a leader.
     """
     needed: tuple[Right, ...] = ENGINE
     if rest_api:
-        needed += (*REST_API, *(REVIEWS if kubernetes_auth else ()))
+        needed += REST_API
+    if reviews:
+        needed += REVIEWS
     if webhook is not None:
         needed += tuple(
             replace(right, namespace=webhook) if right.namespaced else right for right in WEBHOOK

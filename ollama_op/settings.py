@@ -383,6 +383,12 @@ class Settings:
     webhook: WebhookSettings = field(default_factory=WebhookSettings)
 
     @property
+    def reviews_tokens(self) -> bool:
+        """Whether Kubernetes is asked about bearer tokens."""
+        rest = self.rest.enabled and self.rest.kubernetes_auth
+        return rest or (self.metrics_bind_address is not None and self.metrics_kubernetes_auth)
+
+    @property
     def lease_namespace(self) -> str:
         """Where the lease is by which replicas elect a leader: by default where they run."""
         return self.leader_elect_namespace or pod_namespace() or self.namespace or "default"

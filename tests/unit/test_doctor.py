@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import Address, RestSettings, Service, Settings, WebhookSettings
+from support.certificate import write_certificate
 from support.unruly import Wire
 
 CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
@@ -80,6 +82,7 @@ class Practice:
         lease_in: str | None = None,
         *,
         webhook: WebhookSettings = WebhookSettings(),  # noqa: B008 - it is frozen
+        metrics: bool = False,
         **rest: bool,
     ) -> list[Finding]:
         """Make all checks."""
@@ -88,14 +91,15 @@ class Practice:
             namespace=namespace,
             leader_elect=lease_in is not None,
             leader_elect_namespace=lease_in,
+            metrics_bind_address=Address("", 8080),
+            metrics_kubernetes_auth=metrics,
             rest=RestSettings(**rest),
             webhook=webhook,
         )
-        transport = httpx.MockTransport(self.collector)
-        async with httpx.AsyncClient(transport=transport) as web:
-            return await examine(
-                settings, log_in=self.log_in, ollama=self.http, web=web, environ=self.environ
-            )
+        web = partial(httpx.AsyncClient, transport=httpx.MockTransport(self.collector))
+        return await examine(
+            settings, log_in=self.log_in, ollama=self.http, web=web, environ=self.environ
+        )
 
     async def find(self, check: str, **settings: Any) -> Finding:
         """Make all checks; return the only finding of this one."""
@@ -111,7 +115,11 @@ async def practice(tmp_path) -> AsyncGenerator[Practice]:
     config.write_text(KUBECONFIG)
     async with AppTransport(api) as to_kube, AppTransport(ollama) as to_ollama:
         http = httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434")
-        yield Practice(config, api, to_kube, ollama, http, lambda _: httpx.Response(200))
+        yield Practice(config, api, to_kube, ollama, http, takes_traces)
+
+
+def takes_traces(_: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, headers={"content-type": "application/x-protobuf"})
 
 
 def refuse(request: httpx.Request) -> httpx.Response:
@@ -268,13 +276,15 @@ def test_a_crd_without_the_status_subresource_is_wrong():
         {"kubernetes_auth": True},
         {"enabled": True},
         {"enabled": True, "kubernetes_auth": True},
+        {"metrics": True},
     ],
 )
 async def test_what_is_asked_is_what_is_needed(practice, rest, namespace):
     """Where it is needed: reviews have no namespace."""
     await practice.examine(namespace, **rest)
     wanted = rights(
-        rest_api=rest.get("enabled", False), kubernetes_auth=rest.get("kubernetes_auth", False)
+        rest_api=rest.get("enabled", False),
+        reviews=rest in ({"enabled": True, "kubernetes_auth": True}, {"metrics": True}),
     )
     assert len(practice.api.asked) == len(wanted) == len(set(wanted))
     for asked, right in zip(practice.api.asked, wanted, strict=True):
@@ -389,7 +399,7 @@ async def test_an_empty_export_goes_where_traces_will_go(practice):
 
     def collect(request: httpx.Request) -> httpx.Response:
         requests.append(request)
-        return httpx.Response(200)
+        return takes_traces(request)
 
     practice.collector = collect
     practice.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://otel:4318/"
@@ -416,6 +426,7 @@ async def test_an_empty_export_goes_where_traces_will_go(practice):
         (f"http://otel:4318/{SECRET}", refuse, "to http://otel:4318: refused"),
         ("http://otel:4317", lambda _: httpx.Response(404), "answers HTTP 404 to traces"),
         ("http://otel:4318", lambda _: httpx.Response(401), "answers HTTP 401 to traces"),
+        ("http://ollama:11434", lambda _: httpx.Response(200), "but not as a collector does"),
         (f"me:{SECRET}@otel:4318", refuse, "is no plain http:// or https:// address"),
         (f"http://me:{SECRET}/x@otel", refuse, "is no plain http:// or https:// address"),
     ],
@@ -428,6 +439,24 @@ async def test_a_collector_that_takes_no_traces_is_told(practice, url, collect, 
     assert found.level == "fail"
     assert says in found.message
     assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize("of", ["OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"])
+async def test_a_collector_is_known_by_its_own_authority(practice, tmp_path, of):
+    """As the operator knows it; a file that holds none is named as the trouble that it is."""
+    practice.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "https://otel:4318"
+    certificate = tmp_path / "certificate.pem"
+    practice.environ[f"{of}CERTIFICATE"] = str(certificate)
+    assert "cannot be read: No such file" in (await practice.find("tracing")).message
+    certificate.write_text("nothing")
+    found = await practice.find("tracing")
+    assert (found.level, "OTEL_EXPORTER_OTLP_CERTIFICATE" in found.hint) == ("fail", True)
+    _, key = write_certificate(tmp_path, ("otel",))
+    assert (await practice.find("tracing")).level == "ok"
+    practice.environ[f"{of}CLIENT_CERTIFICATE"] = str(certificate)
+    assert (await practice.find("tracing")).level == "fail"  # its key is elsewhere
+    practice.environ[f"{of}CLIENT_KEY"] = str(key)
+    assert (await practice.find("tracing")).level == "ok"
 
 
 # --- what is printed
