@@ -84,7 +84,12 @@ class Meter:
             self._marks.popleft()
 
     def _speed(self, now: float) -> int | None:
-        """Bytes a second between the oldest mark in the window and now."""
+        """Bytes a second between the oldest mark in the window and now; None when none came since.
+
+        It does not fade while nothing comes: each new figure would be a write.
+        """
+        if now - self._marks[-1][0] > SPEED_WINDOW_S:
+            return None
         since, then = self._marks[0]
         gained = self.completed_bytes - then
         return int(gained / (now - since)) if gained > 0 and now > since else None

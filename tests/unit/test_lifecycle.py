@@ -202,6 +202,7 @@ async def test_a_stalled_pull_is_given_up_and_tried_again(w: World) -> None:
     await w.apply("slow", "slow:1")
     status = await w.until("slow", lambda s: s.get("state") == "Failed", within_s=400)
     assert reason(status) == "PullStalled"
+    assert len(w.writes("slow")) < 10  # and none while nothing changes
     assert 300 < anyio.current_time() < 320
     await w.ready("slow")
     assert w.ollama.calls["POST /api/pull"] == 2

@@ -122,10 +122,13 @@ def test_a_resumed_part_came_at_no_speed():
     assert meter.progress(11).bytes_per_second == 1_000
 
 
-def test_the_speed_falls_while_nothing_comes():
-    """A stalled download does not show the speed that it once had."""
+def test_a_stalled_download_has_no_speed():
+    """Nor a time at which it ends; and what is told of it does not change from then on."""
     meter = Meter(0)
     for second in range(1, 6):
         meter.take(layer(second * 1000, of=GB), float(second))
     assert meter.progress(5).bytes_per_second == 1000
-    assert meter.progress(85).bytes_per_second == 4000 // 84
+    assert meter.progress(15).bytes_per_second == 4000 // 14
+    stalled = meter.progress(16)
+    assert (stalled.bytes_per_second, stalled.eta_seconds) == (None, None)
+    assert meter.progress(85) == stalled
