@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -52,6 +53,8 @@ CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for ever
 DRAIN_S = 1.0  # what a stream gets to end after its last line
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
 BAD_REQUEST, NOT_FOUND = 400, 404
+SAME_TIME = timedelta(seconds=3)  # a difference between clocks that makes no difference
+FAR_AHEAD = datetime(9000, 1, 1, tzinfo=UTC)  # Ollama's "for ever" is before it
 UNSET_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before it is Go's zero, and means nothing
 
 
@@ -88,11 +91,18 @@ class OllamaClient:
     """Calls to one Ollama server, through a client whose base URL is that server's.
 
     What changes something there is begun only if `fence` lets it, which may raise NotLeading. Once
-    begun it has reached the server, or failed, after SEND_LIMIT_S.
+    begun it has reached the server, or failed, after SEND_LIMIT_S. `now` is the clock by which the
+    times of answers are told.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, fence: Fence = no_fence) -> None:
-        self._http, self._fence = http, fence
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        fence: Fence = no_fence,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._http, self._fence, self._now = http, fence, now
         self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
         self.where = _without_secrets(http.base_url)
         self._server: dict[str, Value] = {"server.address": http.base_url.host}
@@ -112,14 +122,16 @@ class OllamaClient:
     async def running(self) -> dict[ModelName, Loaded]:
         """List the models that are loaded into memory.
 
-        A model that has two names is listed under the one by which it was loaded first.
+        A model that has two names is listed under the one by which it was loaded first. Times are
+        those of our clock, however wrong that of the server goes.
 
         Raises: OllamaUnreachable, ProtocolError.
         """
         answer = await self._call("GET", "/api/ps")
         models = _decode(_running, answer.content).models or ()
+        skew = _skew(answer, self._now())
         return {
-            name: Loaded(max(model.expires_at, UNSET_TIME), model.digest)
+            name: Loaded(min(max(model.expires_at, UNSET_TIME), FAR_AHEAD) + skew, model.digest)
             for model in models
             if (name := _parse(model.name))
         }
@@ -277,6 +289,15 @@ class OllamaClient:
             case _:
                 what = "broke the connection"
         return OllamaUnreachable(f"{self.where} {what}")
+
+
+def _skew(answer: httpx.Response, now: datetime) -> timedelta:
+    """Tell how far our clock is ahead of the server's; HTTP's date has whole seconds."""
+    try:
+        skew = now - parsedate_to_datetime(answer.headers.get("date", ""))
+    except (TypeError, ValueError):  # no date, or none with a time zone
+        return timedelta()
+    return skew if abs(skew) > SAME_TIME else timedelta()
 
 
 def _joining(span: Span) -> dict[str, str]:

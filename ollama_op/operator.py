@@ -132,7 +132,7 @@ async def operate(
             now=now,
         )
     fence = leadership.check if leadership else no_fence
-    ollama = OllamaClient(http, fence=fence)
+    ollama = OllamaClient(http, fence=fence, now=now)
     survey = Survey(
         ollama, interval_s=settings.health_interval_s, ask_version=observer.wants_version
     )

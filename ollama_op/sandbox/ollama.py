@@ -12,6 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import anyio
@@ -97,6 +98,7 @@ class OllamaSandbox:
         self.room = 100  # models in memory at a time; one more pushes out the one loaded first
         self.insecure: set[str] = set()  # pulls that were asked for so
         self.plain_hosts: set[str] = set()  # registries without TLS
+        self.clock_skew = timedelta()  # how far its clock is ahead of everybody else's
         self.is_down = False  # every connection is refused
         self.overhear: Callable[[Request], None] = lambda _request: None  # called for each one
         self.calls: Counter[str] = Counter()
@@ -201,7 +203,8 @@ class OllamaSandbox:
             await self._pull(_body(request), receive, send)
             return
         status, body = self._answer(route, request)
-        await answer(send, status, body)
+        headers = {"date": format_datetime(self._clock(), usegmt=True)} if self.clock_skew else {}
+        await answer(send, status, body, headers)
 
     def _answer(self, route: str, request: Request) -> tuple[int, Any]:
         match route:
@@ -248,7 +251,7 @@ class OllamaSandbox:
             return 200, {"done": True, "done_reason": "unload"}
         if self.no_memory:
             return 500, {"error": "model requires more system memory than is available"}
-        self._loaded[name] = self._now() + (
+        self._loaded[name] = self._clock() + (
             FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s)
         )
         while len(self._loaded) > self.room:
@@ -258,8 +261,11 @@ class OllamaSandbox:
     def _has_layers(self, manifest: Manifest) -> bool:
         return all(self._disk.blobs[layer.digest] >= layer.size for layer in manifest.layers)
 
+    def _clock(self) -> datetime:
+        return self._now() + self.clock_skew
+
     def _expire(self) -> None:
-        now = self._now()
+        now = self._clock()
         self._loaded = {name: until for name, until in self._loaded.items() if now < until}
 
     def _in_memory(self, name: ModelName) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The optional half of a spec at work: how a model is cared for while it is there."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
@@ -389,6 +389,18 @@ async def test_a_model_is_kept_loaded(w: World, wish: str, expires: bool) -> Non
         await anyio.sleep(60)
         assert w.ollama.loaded == {"m:1"}
     assert len(w.writes("m")) <= 5 + (60 / 9 + 1 if expires else 0)  # not one for every look
+
+
+@pytest.mark.parametrize("minutes", [-60, -5, 5, 60])
+async def test_the_clock_of_ollama_may_be_wrong(w: World, minutes: int) -> None:
+    """Of its times only how far they are ahead counts: no load too many, and none too late."""
+    w.ollama.clock_skew = timedelta(minutes=minutes)
+    await brought(w, {"keepAlive": "10m"})
+    await w.until("m", lambda s: s.get("loaded") is True, within_s=5)
+    for _ in range(60):
+        await anyio.sleep(60)
+        assert w.ollama.loaded == {"m:1"}
+    assert 6 <= w.ollama.calls["POST /api/generate"] <= 8
 
 
 async def test_a_model_that_was_pushed_out_is_loaded_again(w: World) -> None:
