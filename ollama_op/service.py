@@ -171,8 +171,10 @@ async def _main(settings: Settings, ready: _Ready) -> int:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_operate, settings, ready)
         if ready.probes is not None:
+            log.info("serving health probes", address=str(settings.health_probe_bind_address))
             tasks.start_soon(_probe, ready.probes, ready.health)
         if ready.metrics is not None:
+            log.info("serving metrics", address=str(settings.metrics_bind_address))
             tasks.start_soon(_export, *ready.metrics)
         if ready.webhook is not None:
             tasks.start_soon(_admit, settings, ready.health, *ready.webhook)
