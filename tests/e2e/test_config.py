@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import click
 import pytest
 
-from ollama_op.cli import _read, cli
+from ollama_op.cli import cli
+from ollama_op.flags import read as read_flags
 from ollama_op.rights import WEBHOOK
 from ollama_op.settings import Settings
 from support.controlplane import ControlPlane, KubectlError
@@ -179,7 +180,7 @@ def read(container: Object, settings: dict[str, str], monkeypatch) -> Settings:
         monkeypatch.setenv(name, value)
     context = run_command().make_context("run", [flag for flag in flags if flag not in later])
     logs = {"log_level", "log_format"}
-    return _read({name: value for name, value in context.params.items() if name not in logs})
+    return read_flags({name: value for name, value in context.params.items() if name not in logs})
 
 
 def is_hidden(param: click.Parameter) -> bool:

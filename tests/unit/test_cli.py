@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from ollama_op import cli
-from ollama_op.settings import ENV_PREFIX
+from ollama_op.settings import ENV_PREFIX, Address
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def test_a_busy_port_is_told(ollama_op, tmp_path):
     """With the flag that helps."""
     config = tmp_path / "config"
     config.write_text(KUBECONFIG)
-    with cli.Address("127.0.0.1", 0).bind() as sock:
+    with Address("127.0.0.1", 0).bind() as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
         ended = ollama_op(
             "run", "--kubeconfig", str(config), "--health-probe-bind-address", address
