@@ -30,7 +30,8 @@ from ollama_op.flags import (
     switch,
     webhook_flags,
 )
-from ollama_op.settings import LOG_FORMATS, LOG_LEVELS, BadSetting, Misuse
+from ollama_op.parsing import BadSetting
+from ollama_op.settings import LOG_FORMATS, LOG_LEVELS, Misuse
 
 EXIT_INTERRUPTED = 130
 

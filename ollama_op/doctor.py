@@ -30,8 +30,9 @@ from ollama_op.errors import KubeError, OllamaError
 from ollama_op.kubeconfig import check_kubeconfig
 from ollama_op.ollama import OllamaClient
 from ollama_op.operator import login
+from ollama_op.parsing import BadSetting
 from ollama_op.service import check_proxy, http_client
-from ollama_op.settings import BadSetting, Settings
+from ollama_op.settings import Settings
 
 Output = Literal["text", "json"]
 Check = Callable[[], Awaitable[list[Finding]]]

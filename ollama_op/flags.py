@@ -9,15 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
-from ollama_op.settings import (
-    ENV_PREFIX,
+from ollama_op.parsing import (
     OFF,
     Address,
     BadSetting,
-    RestSettings,
     Service,
-    Settings,
-    WebhookSettings,
     parse_duration,
     parse_name,
     parse_networks,
@@ -27,6 +23,7 @@ from ollama_op.settings import (
     parse_trace_url,
     parse_url,
 )
+from ollama_op.settings import ENV_PREFIX, RestSettings, Settings, WebhookSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ollama_op.settings import BadSetting
+from ollama_op.parsing import BadSetting
 
 POD_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 

@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ollama_op import tracing
 from ollama_op.errors import OllamaError, OperatorError, sanitise
-from ollama_op.settings import BadSetting
+from ollama_op.parsing import BadSetting
 from ollama_op.tracing import NO_ATTRIBUTES, NOTHING, Attributes
 
 NAME: Final = "ollama-op"

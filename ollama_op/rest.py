@@ -16,8 +16,9 @@ from api.front import Observe
 from api.keyfile import InvalidKeyFileError, follow, load
 from ollama_op import tracing
 from ollama_op.gateway import Gateway
+from ollama_op.parsing import BadSetting
 from ollama_op.serve import serve
-from ollama_op.settings import BadSetting, RestSettings, Settings
+from ollama_op.settings import RestSettings, Settings
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,8 @@ import structlog
 from ollama_op.kubeconfig import check_kubeconfig
 from ollama_op.observer import NOBODY
 from ollama_op.operator import Health, Serve, connect, operate
-from ollama_op.settings import Address, BadSetting, Settings, wants_tracing
+from ollama_op.parsing import Address, BadSetting
+from ollama_op.settings import Settings, wants_tracing
 
 if TYPE_CHECKING:  # imported where it is wanted
     from ollama_op.exporter import Exporter

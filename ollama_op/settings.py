@@ -1,202 +1,21 @@
-"""What can be set, and how it is written.
+"""What can be set.
 
 Imports next to nothing: `ollama-op --help` reads this module, and nobody waits for help.
 """
 
-import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from crd.durations import InvalidDurationError, parse_seconds
+from ollama_op.parsing import Address, BadSetting, Service, parse_url
 
 ENV_PREFIX = "OLLAMA_OP_"
-OFF = "0"  # instead of an address, as Kubernetes' own components have it
-LAST_PORT = 65535
-LONGEST_NAME = 253
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
-_TRACE_URL = re.compile(r"https?://[^\s<>\"{}/@]+(/[^\s<>\"{}]*)?")
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 OTLP = "http/protobuf"  # the one way in which spans are sent
-_ORIGIN = re.compile(r"https?://[^/\s]+")
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_PRINTABLE = re.compile(r"[!-~]+")
-_SERVICE = re.compile(
-    r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
-)
-_REGISTRY = re.compile(r"[a-z0-9_][a-z0-9_.:-]*")
 WEBHOOK_SERVICE = "ollama-op-webhook"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "json", "text")
-
-
-class BadSetting(ValueError):
-    """A value that cannot be meant. The message says what is wrong; `hint`, what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; an empty host means every interface, port 0 any free port."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Address | None":
-        """Read `host:port` or `:port`; None for `0`, which means not to listen at all.
-
-        Raises: BadSetting.
-        """
-        if text == OFF:
-            return None
-        match = _ADDRESS.fullmatch(text)
-        if match is None or int(match["port"]) > LAST_PORT:
-            raise BadSetting(f"{text!r} is no address", "write :8081, 127.0.0.1:8081, or 0 for off")
-        return cls(match["host"].strip("[]"), int(match["port"]))
-
-    def bind(self) -> socket.socket:
-        """Listen.
-
-        Raises: OSError.
-        """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server((self.host, self.port), family=family)
-
-    def is_loopback(self) -> bool:
-        """Tell whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-def parse_switch(text: str) -> bool:
-    """Read a boolean in any of Go's spellings.
-
-    Raises: BadSetting.
-    """
-    if text.lower() in ("1", "t", "true"):
-        return True
-    if text.lower() in ("", "0", "f", "false"):
-        return False
-    raise BadSetting(f"{text!r} is neither true nor false", "write true or false")
-
-
-def parse_list(text: str) -> tuple[str, ...]:
-    """Read texts that are parted by commas."""
-    return tuple(part for part in (part.strip() for part in text.split(",")) if part)
-
-
-def parse_origins(text: str) -> tuple[str, ...]:
-    """Read the origins that browsers may come from.
-
-    Raises: BadSetting.
-    """
-    origins = parse_list(text)
-    for origin in origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise BadSetting(f"{origin!r} is no origin", "write https://models.example, or *")
-    return origins
-
-
-def parse_networks(text: str) -> tuple[str, ...]:
-    """Read addresses or networks.
-
-    Raises: BadSetting.
-    """
-    networks = parse_list(text)
-    for network in networks:
-        try:
-            ip_network(network)
-        except ValueError:
-            raise BadSetting(f"{network!r} is no address", "write 10.0.0.7 or 10.0.0.0/8") from None
-    return networks
-
-
-def parse_registries(text: str) -> tuple[str, ...]:
-    """Read the hosts of registries, in lower case.
-
-    Raises: BadSetting.
-    """
-    registries = parse_list(text.lower())
-    for registry in registries:
-        if not _REGISTRY.fullmatch(registry):
-            raise BadSetting(f"{registry!r} is no registry", "write registry.ollama.ai,hf.co")
-    return registries
-
-
-def parse_duration(text: str) -> float:
-    """Read a duration as Go writes it, `90s` or `1h30m`, into seconds.
-
-    Raises: BadSetting.
-    """
-    try:
-        return parse_seconds(text)
-    except InvalidDurationError as error:
-        what, _, hint = str(error).partition("; ")
-        raise BadSetting(what, hint) from None
-
-
-def parse_url(text: str) -> str:
-    """Check the address of an Ollama server; an `http://` that is missing is put before it.
-
-    Raises: BadSetting. Its message never repeats what could be a password.
-    """
-    url = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(url if _PRINTABLE.fullmatch(url) else "")
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError:
-        parts, port_is_fine = urlsplit(""), False
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
-        raise BadSetting(
-            "the Ollama URL is no http:// or https:// address", "write http://ollama:11434"
-        )
-    if parts.query or parts.fragment:
-        raise BadSetting("the Ollama URL has a query or a fragment", "write http://ollama:11434")
-    if parts.username or parts.password:
-        raise BadSetting(
-            "the Ollama URL carries credentials, which would end up in process lists and manifests",
-            "put a proxy that adds them before Ollama, and give the proxy's address here",
-        )
-    return url.rstrip("/")
-
-
-def parse_trace_url(text: str) -> str:
-    """Read the address of a trace, with `{trace_id}` in the place of its id.
-
-    Raises: BadSetting.
-    """
-    plain = text.replace("{trace_id}", "")
-    if text and (plain == text or not _TRACE_URL.fullmatch(plain)):
-        raise BadSetting(
-            "that is no address of a trace", "write https://jaeger.example/trace/{trace_id}"
-        )
-    return text
-
-
-def parse_name(text: str) -> str:
-    """Check the name of an object of Kubernetes.
-
-    Raises: BadSetting.
-    """
-    if not _NAME.fullmatch(text) or len(text) > LONGEST_NAME:
-        raise BadSetting(f"{text!r} cannot be a name", "write a-z, 0-9, - and . as in ollama-op")
-    return text
 
 
 def pod_namespace() -> str | None:
@@ -292,31 +111,6 @@ class RestSettings:
             "give it a key with --api-server-key-file or --api-server-key, or listen on"
             " --api-server-bind-address=127.0.0.1:8082; --api-server-insecure goes without",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The Kubernetes Service at which something of ours is found."""
-
-    name: str
-    namespace: str
-
-    @classmethod
-    def parse(cls, text: str) -> "Service":
-        """Read `name.namespace`.
-
-        Raises: BadSetting.
-        """
-        match = _SERVICE.fullmatch(text)
-        if match is None:
-            raise BadSetting(f"{text!r} is no Service", "write ollama-op-webhook.my-namespace")
-        return cls(*match.groups())
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Its names in DNS; and this machine's own, for an operator outside the cluster."""
-        base = f"{self.name}.{self.namespace}"
-        return (f"{base}.svc", f"{base}.svc.cluster.local", base, "localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

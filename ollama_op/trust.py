@@ -18,8 +18,8 @@ from crd.v1alpha1 import UNREADABLE
 from ollama_op.certificates import Held, expires_at, renewed
 from ollama_op.errors import Conflict, KubeError, NotFound, NotPermitted, Rejected
 from ollama_op.kube import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.parsing import Service
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.settings import Service
 
 log = structlog.get_logger(__name__)
 

@@ -24,8 +24,9 @@ from ollama_op.admission import Sharers, mutate, validate
 from ollama_op.admissionreview import Answer, Request, Response, Review
 from ollama_op.errors import KubeError
 from ollama_op.operator import CONNECT_RETRY_S, login
+from ollama_op.parsing import BadSetting
 from ollama_op.serve import serve
-from ollama_op.settings import BadSetting, Settings
+from ollama_op.settings import Settings
 
 log = structlog.get_logger(__name__)
 

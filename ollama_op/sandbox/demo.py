@@ -25,6 +25,7 @@ from crd.v1alpha1 import REFRESH, decode
 from ollama_op.errors import OllamaError
 from ollama_op.ollama import OllamaClient
 from ollama_op.operator import Health, Serve, connect, operate
+from ollama_op.parsing import BadSetting, parse_url
 from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
 from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
 from ollama_op.sandbox.recording import Recording
@@ -33,7 +34,7 @@ from ollama_op.sandbox.story import PATH, BrokenPromise, Cast, Story, object_nam
 from ollama_op.sandbox.tree import drawn
 from ollama_op.serve import App, serve
 from ollama_op.service import http_client, unwrapped
-from ollama_op.settings import BadSetting, Settings, parse_url
+from ollama_op.settings import Settings
 from ollama_op.telemetry import set_up_logging
 
 MB = 1_000_000

@@ -7,15 +7,8 @@ import sys
 import pytest
 
 from ollama_op import cli
-from ollama_op.settings import (
-    Address,
-    BadSetting,
-    Misuse,
-    RestSettings,
-    parse_networks,
-    parse_origins,
-    parse_switch,
-)
+from ollama_op.parsing import Address, BadSetting, parse_networks, parse_origins, parse_switch
+from ollama_op.settings import Misuse, RestSettings
 
 KUBECONFIG = """
 current-context: here

@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from ollama_op import cli
-from ollama_op.settings import ENV_PREFIX, Address
+from ollama_op.parsing import Address
+from ollama_op.settings import ENV_PREFIX
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from crd.render import crd
 from crd.v1alpha1 import GROUP, PLURAL
 from ollama_op.checkup import Finding, compare
 from ollama_op.doctor import LIMIT_S, examine, show
+from ollama_op.parsing import Address, Service
 from ollama_op.rights import rights
 from ollama_op.sandbox.discovery import ACCESS_REVIEW_PATH
 from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.settings import Address, RestSettings, Service, Settings, WebhookSettings
+from ollama_op.settings import RestSettings, Settings, WebhookSettings
 from support.certificate import write_certificate
 from support.unruly import Wire
 

@@ -13,9 +13,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from crd.v1alpha1 import REFRESH, TRACEPARENT
 from ollama_op import otel, rest
+from ollama_op.parsing import BadSetting
 from ollama_op.sandbox.ollama import Trouble
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.settings import BadSetting, wants_tracing
+from ollama_op.settings import wants_tracing
 from support.rest import rest_world
 from support.world import MB, World, reason
 

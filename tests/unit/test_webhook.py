@@ -18,15 +18,9 @@ import yaml
 from crd.v1alpha1 import GROUP, PLURAL
 from ollama_op import cli, webhook
 from ollama_op.admission import LONGEST_WARNING
+from ollama_op.parsing import BadSetting, Service, parse_registries
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.settings import (
-    BadSetting,
-    Misuse,
-    Service,
-    Settings,
-    WebhookSettings,
-    parse_registries,
-)
+from ollama_op.settings import Misuse, Settings, WebhookSettings
 from ollama_op.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
 from support.certificate import write_certificate
 
