@@ -12,6 +12,7 @@ from ollama_op import report
 from ollama_op.decide import Pull, concerns
 from ollama_op.errors import KubeError, NotLeading, OllamaError, UnexpectedDigest
 from ollama_op.instance import Download, Instance
+from ollama_op.occasions import Occasion
 from ollama_op.reading import Verdict, refresh_wish, wishes
 from ollama_op.subject import Subject
 from ollama_op.wire import Entry
@@ -77,7 +78,7 @@ class Bringer:
         await download.begun.wait()
         await anyio.sleep(BRIEF_S)
         if pull.why is Reason.PULLING and not subject.model.status.attempts:
-            subject.event("Normal", "Pulling", f"Pulling {pull.name}.")
+            subject.event(Occasion.PULLING, model=pull.name)
         if not download.queued:
             await anyio.sleep(self._progress_interval_s - BRIEF_S)
         while True:
@@ -169,9 +170,9 @@ def _tell_why(subject: Subject, pull: Pull) -> None:
         return
     match pull.why:
         case Reason.MODEL_LOST:
-            subject.event("Warning", "ModelLost", f"{pull.name} vanished from Ollama.")
+            subject.event(Occasion.MODEL_LOST, model=pull.name)
         case Reason.REFRESHING:
-            subject.event("Normal", "RefreshStarted", f"Asking for a newer {pull.name}.")
+            subject.event(Occasion.REFRESH_STARTED, model=pull.name)
         case _:
             pass
 
@@ -181,9 +182,9 @@ def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> N
     subject.log.info(
         "pull completed", model=str(pull.name), size_bytes=entry.size, duration_s=took_s
     )
-    subject.event("Normal", "Pulled", f"Pulled {pull.name}, {size} in {took_s:g} s.")
+    subject.event(Occasion.PULLED, model=pull.name, size=size, seconds=took_s)
     if pull.why in (Reason.MODEL_LOST, Reason.MODEL_BROKEN):
-        subject.event("Normal", "ModelRestored", f"{pull.name} is back.")
+        subject.event(Occasion.MODEL_RESTORED, model=pull.name)
 
 
 async def _finish_refresh(subject: Subject, wish: str | None, entry: Entry) -> None:
@@ -191,6 +192,6 @@ async def _finish_refresh(subject: Subject, wish: str | None, entry: Entry) -> N
     # A token that came meanwhile is another wish, and not written over.
     if wish == ANY_REFRESH and refresh_wish(subject.model) == wish:
         await subject.annotate(REFRESH, f"{REFRESHED}{subject.now:%Y-%m-%dT%H:%M:%SZ}")
-    what = f"changed from {old} to {new}" if old != new else f"is still {new}"
-    subject.event("Normal", "RefreshCompleted", f"Digest {what}.")
+    occasion = Occasion.REFRESHED if old != new else Occasion.NOTHING_NEWER
+    subject.event(occasion, old=old, new=new)
     subject.log.info("refresh completed", digest_before=old, digest=new)

@@ -20,6 +20,7 @@ from ollama_op import tracing
 from ollama_op.errors import KubeError, NotFound, NotLeading
 from ollama_op.fence import Fence, no_fence
 from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.occasions import Occasion
 from ollama_op.telemetry import about
 
 log = structlog.get_logger(__name__)
@@ -60,13 +61,13 @@ class Events:
         ](WAITING)
         self._sent: dict[_Moment, tuple[str, int]] = {}  # name of the event, and its count
 
-    def tell(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
-        """Tell about a moment in the object's life; `kind` is Normal or Warning. Never waits."""
+    def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
+        """Tell about a moment in the object's life. Never waits."""
+        moment = _Moment(model.metadata.uid, occasion.kind, occasion.reason, message)
         try:
-            moment = _Moment(model.metadata.uid, kind, reason, message)
             self._in.send_nowait((model, moment, tracing.current().traceparent))
         except (anyio.WouldBlock, anyio.ClosedResourceError):
-            log.debug("event dropped", reason=reason, **about(model))
+            log.debug("event dropped", reason=occasion.reason, **about(model))
 
     async def run(self) -> None:
         """Send events for ever, behind what else is written."""

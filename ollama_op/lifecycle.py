@@ -44,6 +44,7 @@ from ollama_op.errors import (
 )
 from ollama_op.instance import Instance
 from ollama_op.observer import NOBODY, Observer
+from ollama_op.occasions import Occasion
 from ollama_op.reading import (
     Verdict,
     is_said_ready,
@@ -64,10 +65,20 @@ LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it in
 
 # Which verdicts are moments that an event tells of, when they are new.
 _TOLD = {
-    Reason.SUSPENDED: "Normal",
-    Reason.INVALID_NAME: "Warning",
-    Reason.INVALID_SPEC: "Warning",
-    Reason.DELETION_BLOCKED: "Warning",
+    Reason.SUSPENDED: Occasion.SUSPENDED,
+    Reason.INVALID_NAME: Occasion.INVALID_NAME,
+    Reason.INVALID_SPEC: Occasion.INVALID_SPEC,
+    Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
+}
+# Which failures have an event of their own; the others are those of a pull.
+_FAILURES = {
+    Reason.REFRESH_FAILED: Occasion.REFRESH_FAILED,
+    Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
+    Reason.OLLAMA_UNREACHABLE: Occasion.OLLAMA_UNREACHABLE,
+    Reason.PROTOCOL_ERROR: Occasion.PROTOCOL_ERROR,
+    Reason.MODEL_BROKEN: Occasion.MODEL_BROKEN,
+    Reason.UNEXPECTED_DIGEST: Occasion.UNEXPECTED_DIGEST,
+    Reason.LOAD_FAILED: Occasion.LOAD_FAILED,
 }
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
@@ -117,7 +128,7 @@ class Lifecycle:
     async def _step(self, subject: Subject) -> None:
         action = self._decide(subject)
         if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
-            subject.event("Normal", "Resumed", "No longer paused; the model is checked again.")
+            subject.event(Occasion.RESUMED)
         with subject.trace.chapter(subject.model, action) as span:
             try:
                 with self._observer.acting(type(action).__name__):
@@ -174,8 +185,8 @@ class Lifecycle:
         else:
             memory = report.in_memory(model, action.memory, subject.now)
             await subject.say(report.report(model, verdict, subject.now, **memory))
-            if ready_reason(model) != verdict.reason and (kind := _TOLD.get(verdict.reason)):
-                subject.event(kind, verdict.reason, verdict.message)
+            if ready_reason(model) != verdict.reason and (told := _TOLD.get(verdict.reason)):
+                subject.event(told, problem=verdict.message)
         await subject.news(until=action.until)
 
     async def _load(self, subject: Subject, load: Load) -> None:
@@ -215,7 +226,7 @@ class Lifecycle:
             attempt = status.attempts or 0
             tracing.current().event("will retry", {"attempt": attempt, "next": due})
         await subject.say(status, failed=True)
-        subject.event("Warning", _event(action, reason), str(error))
+        subject.event(_occasion(action, reason), problem=error)
 
     async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
         wait_s = KUBE_RETRY_S[min(troubles, len(KUBE_RETRY_S) - 1)] * (1 + self._chance())
@@ -255,12 +266,12 @@ def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
             return error.reason
 
 
-def _event(action: Action, reason: Reason) -> str:
+def _occasion(action: Action, reason: Reason) -> Occasion:
     """Name the event of a failure after what failed; the message has the cause."""
     match action:
         case Pull() if reason is not Reason.REFRESH_FAILED:
-            return "PullFailed"
+            return Occasion.PULL_FAILED
         case Discard() | Unload():
-            return "CleanupFailed"
+            return Occasion.CLEANUP_FAILED
         case _:
-            return reason
+            return _FAILURES.get(reason, Occasion.PULL_FAILED)

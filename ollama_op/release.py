@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from ollama_op.decide import Discard, Leave
 from ollama_op.instance import Instance
+from ollama_op.occasions import Occasion
 from ollama_op.reading import owned, with_wanted
 from ollama_op.subject import Subject
 
@@ -28,8 +29,8 @@ class Releaser:
             await self._remove(subject, name)
         kept = tuple(str(each) for each in owned(subject.model) if each not in action.names)
         await subject.say(replace(subject.model.status, owned_models=kept))
-        verb = "Kept" if action.retained else "Let go of"
-        subject.event("Normal", "Discarded", f"{verb} {_join(action.names)}; the spec moved on.")
+        occasion = Occasion.KEPT_BEHIND if action.retained else Occasion.DISCARDED
+        subject.event(occasion, models=_join(action.names))
 
     async def leave(self, subject: Subject, action: Leave) -> None:
         """Let go of all that the object stands for, then of the object itself.
@@ -37,7 +38,7 @@ class Releaser:
         Raises: OllamaError, KubeError.
         """
         if action.names and not subject.model.status.attempts:
-            subject.event("Normal", "Deleting", f"Removing {_join(action.names)} from Ollama.")
+            subject.event(Occasion.DELETING, models=_join(action.names))
         removed = [name for name in action.names if await self._remove(subject, name)]
         await subject.release()
         _tell_left(subject, action, removed)
@@ -56,16 +57,13 @@ def _tell_left(subject: Subject, action: Leave, removed: list[ModelName]) -> Non
     subject.log.info("released", removed=[*map(str, removed)], kept=[*map(str, kept)])
     match action.event:
         case "ForcedDelete":
-            message = f"Let go by annotation; {_join(kept)} may still be on Ollama."
-            subject.event("Warning", action.event, message)
+            subject.event(Occasion.FORCED, models=_join(kept))
         case "Retained":
-            message = f"{_join(kept)} stays on Ollama, as spec.deletionPolicy says."
-            subject.event("Normal", action.event, message)
+            subject.event(Occasion.RETAINED, models=_join(kept))
         case _ if removed:
-            subject.event("Normal", "Deleted", f"{_join(removed)} is gone from Ollama.")
+            subject.event(Occasion.DELETED, models=_join(removed))
         case _ if kept:
-            message = f"{_join(kept)} stays on Ollama: another OllamaModel names it."
-            subject.event("Normal", "Deleted", message)
+            subject.event(Occasion.SHARED, models=_join(kept))
         case _:
             pass  # it never named a model
 

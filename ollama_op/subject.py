@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus, Reason
 from ollama_op.lifetrace import LifeTrace
+from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
 from ollama_op.telemetry import about
@@ -45,7 +46,7 @@ class Writer(Protocol):
 class Teller(Protocol):
     """Who tells of moments."""
 
-    def tell(self, model: OllamaModel, kind: str, reason: str, message: str) -> None:
+    def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
         """Tell about a moment; never waits."""
 
 
@@ -162,9 +163,9 @@ class Subject:
         """Set an annotation."""
         self._objects.put(await self._kube.annotate(self.model, name, value))
 
-    def event(self, kind: str, reason: str, message: str) -> None:
-        """Send a Kubernetes event, Normal or Warning. Never waits, never fails."""
-        self._events.tell(self.model, kind, reason, message)
+    def event(self, occasion: Occasion, **values: object) -> None:
+        """Send a Kubernetes event with these values in its message. Never waits, never fails."""
+        self._events.tell(self.model, occasion, occasion.message.format(**values))
 
 
 def _reason(status: OllamaModelStatus) -> str | None:

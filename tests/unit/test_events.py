@@ -12,6 +12,7 @@ import pytest
 from crd.v1alpha1 import OllamaModel, decode
 from ollama_op import events
 from ollama_op.events import WAITING, Events
+from ollama_op.occasions import Occasion
 from ollama_op.sandbox.http import Request
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
@@ -34,9 +35,11 @@ class Bench:
     model: OllamaModel
     busy: bool = False
 
-    async def tell(self, reason: str = "Pulled", message: str = "Pulled llama3.2:1b.") -> None:
+    async def tell(
+        self, occasion: Occasion = Occasion.PULLED, message: str = "Pulled llama3.2:1b."
+    ) -> None:
         """Tell, and give it time to arrive."""
-        self.events.tell(self.model, "Normal", reason, message)
+        self.events.tell(self.model, occasion, message)
         await anyio.sleep(1)
 
     async def told(self) -> list[dict[str, Any]]:
@@ -94,9 +97,9 @@ async def test_an_event_tells_of_its_object(b: Bench):
 async def test_what_happens_again_is_counted(b: Bench):
     """One event says how often and when last; another message is another event."""
     for _ in range(3):
-        await b.tell("PullFailed", "No space left.")
+        await b.tell(Occasion.PULL_FAILED, "No space left.")
         await anyio.sleep(300)
-    await b.tell("PullFailed", "No such host.")
+    await b.tell(Occasion.PULL_FAILED, "No such host.")
     events = {e["message"]: e for e in await b.told()}
     again = events["No space left."]
     assert (len(events), again["count"]) == (2, 3)
@@ -139,16 +142,16 @@ async def test_events_never_stand_in_the_way(b: Bench):
     b.on("POST", Fault(delay_s=math.inf))
     began = anyio.current_time()
     for number in range(WAITING + 100):
-        b.events.tell(b.model, "Normal", "Pulled", f"Number {number}.")
+        b.events.tell(b.model, Occasion.PULLED, f"Number {number}.")
     assert anyio.current_time() == began
 
 
 async def test_an_event_that_is_denied_is_dropped(b: Bench):
     """The next one is tried all the same."""
     b.on("POST", Fault(code=403, reason="Forbidden"))
-    await b.tell("Lost", "Nobody sees this.")
+    await b.tell(Occasion.MODEL_LOST, "Nobody sees this.")
     b.on("POST", Fault(code=0))
-    await b.tell("Lost", "Nor this.")
+    await b.tell(Occasion.MODEL_LOST, "Nor this.")
     b.server.intercept = lambda _request: None
     await b.tell()
     assert [event["reason"] for event in await b.told()] == ["Pulled"]
@@ -158,4 +161,4 @@ async def test_an_event_after_the_end_is_no_error():
     """At shutdown, tasks may still have something to tell."""
     async with bench() as b:
         pass
-    b.events.tell(b.model, "Normal", "Pulled", "Too late.")
+    b.events.tell(b.model, Occasion.PULLED, "Too late.")
