@@ -168,7 +168,7 @@ crd: venv
 dashboard: venv
     {{ bin }}/python config/prometheus/dashboard.py
 
-# Render the reference of flags and fields into docs/reference.md
+# Render the reference of flags, fields, reasons, events and metrics into docs/reference.md
 reference: venv
     {{ bin }}/python -m ollama_op.reference
 

@@ -337,9 +337,37 @@ class OllamaModelStatus(
 class Annotations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The annotations that mean something to the operator; the rest is not even kept."""
 
-    refresh: str | UnsetType = msgspec.field(default=UNSET, name=REFRESH)
-    force_delete: str | UnsetType = msgspec.field(default=UNSET, name=FORCE_DELETE)
-    traceparent: str | UnsetType = msgspec.field(default=UNSET, name=TRACEPARENT)
+    refresh: (
+        Annotated[
+            str,
+            Meta(
+                description="Set by you: ask the registry for a newer version. `true` becomes"
+                " `completed-<time>` when served; any other value is a token, which stays and is"
+                " echoed in status.lastHandledRefresh."
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name=REFRESH)
+    force_delete: (
+        Annotated[
+            str,
+            Meta(
+                description="Set by you: `true` lets an object that is being deleted go, without a"
+                " look at Ollama; its model may stay there."
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name=FORCE_DELETE)
+    traceparent: (
+        Annotated[
+            str,
+            Meta(
+                description="Set by the operator, or by you before it: where the trace of the"
+                " object's life is joined (W3C Trace Context)."
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name=TRACEPARENT)
 
 
 class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

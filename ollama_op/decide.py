@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from crd.names import ModelName
 from crd.options import Options
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
+from ollama_op.occasions import Occasion
 from ollama_op.reading import (
     Verdict,
     is_broken,
@@ -115,7 +116,7 @@ class Rest:
 Action = Claim | Pull | Verify | Load | Unload | Discard | Leave | Rest
 
 AVAILABLE = Verdict(Reason.AVAILABLE, "Model is present and answers.")
-SUSPENDED = Verdict(Reason.SUSPENDED, "Paused by spec.suspend; not being checked.")
+SUSPENDED = Verdict(Reason.SUSPENDED, Occasion.SUSPENDED.message)
 
 
 def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:

@@ -58,13 +58,15 @@ def look(engine: Engine, now: datetime) -> Scene:
 def families(scene: Scene, *, per_model: bool) -> Iterator[Metric]:
     """Write a scene down, with or without the series that each model has of its own."""
     yield from _of_server(scene)
-    yield _gauge("watch_up", "Whether news of OllamaModels arrives.", scene.watch_up)
+    yield _gauge("watch_up", "1 if news of OllamaModels arrives.", scene.watch_up)
     yield _gauge("tasks", "Running tasks, one for each OllamaModel.", scene.tasks)
     yield _gauge(
         "pulls_waiting", "Downloads that wait for a slot.", scene.pulls_waiting, server=True
     )
     states = Counter(map(state_of, scene.models))
-    models = _family("models", "OllamaModels by what they are doing.", ("server", "state"))
+    models = _family(
+        "models", "OllamaModels by what they are doing; the sum is all.", ("server", "state")
+    )
     for state in STATES:
         models.add_metric((SERVER, state), states[state])
     yield models
@@ -87,7 +89,7 @@ def state_of(model: OllamaModel) -> str:
 def _of_server(scene: Scene) -> Iterator[Metric]:
     server = scene.server
     up = scene.looked_at is not None and server.outage is None
-    yield _gauge("server_up", "Whether Ollama answered the last look.", up, server=True)
+    yield _gauge("server_up", "1 if Ollama answered the last look.", up, server=True)
     if scene.looked_at is not None:
         when = scene.looked_at.timestamp()
         text = "When Ollama was last looked at, whether it answered or not."
@@ -121,9 +123,9 @@ def _last_pull(model: OllamaModel) -> float | None:
 
 
 _PER_MODEL: Final[Mapping[str, tuple[str, Callable[[OllamaModel], float | None]]]] = {
-    "ready": ("Whether the model can be used.", is_said_ready),
+    "ready": ("1 if the model can be used.", is_said_ready),
     "size_bytes": ("Size of the model on the server.", lambda m: m.status.size),
-    "loaded": ("Whether the model is in memory; only with keepAlive.", lambda m: m.status.loaded),
+    "loaded": ("1 if the model is in memory; only with keepAlive.", lambda m: m.status.loaded),
     "last_pull_timestamp_seconds": ("When the model was last pulled.", _last_pull),
 }
 

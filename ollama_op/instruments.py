@@ -43,7 +43,11 @@ class Instruments:
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
         call = ("server", "endpoint", "code")
-        self.calls = count("ollama_op_ollama_requests", "Calls of Ollama.", *call)
+        self.calls = count(
+            "ollama_op_ollama_requests",
+            "Calls of Ollama; the code is error where no answer came.",
+            *call,
+        )
         self.call_s = time(
             "ollama_op_ollama_request_duration_seconds",
             "How long calls of Ollama took; a pull only until its answer began.",
@@ -51,16 +55,23 @@ class Instruments:
             *call,
         )
         pull = ("server", "result")
-        self.pulls = count("ollama_op_pulls", "Downloads that have ended, by how.", *pull)
+        self.pulls = count(
+            "ollama_op_pulls",
+            "Downloads that have ended: success, cancelled, or the reason.",
+            *pull,
+        )
         self.pull_s = time(
             "ollama_op_pull_duration_seconds", "How long downloads took.", _PULL_S, *pull
         )
         self.failures = count(
-            "ollama_op_failures", "What did not work for a model, by cause.", "server", "reason"
+            "ollama_op_failures", "What did not work for a model, by reason.", "server", "reason"
         )
         self.crashes = count("ollama_op_task_crashes", "Bugs met, and tasks started again.")
         self.watches = count(
-            "ollama_op_watch_restarts", "Ends of the watch of OllamaModels, by cause.", "cause"
+            "ollama_op_watch_restarts",
+            "Ends of the watch of OllamaModels: closed by the API server, as it does every few"
+            " minutes; expired; broken.",
+            "cause",
         )
         self.writes = count(
             "ollama_op_status_writes", "Statuses written to Kubernetes, by result.", "result"

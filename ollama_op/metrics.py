@@ -52,19 +52,23 @@ class Metrics(Observer):
 
     def scrape(self) -> Callable[[], bytes]:
         """Take in how things are now; what is returned writes that down, in any thread."""
-        parts: list[Iterable[Metric]] = [
+        parts = self.counted()
+        if (engine := self.engine()) is not None:
+            parts.append(families(look(engine, self._now()), per_model=self._per_model))
+        return partial(generate_latest, _Joined(parts))
+
+    def counted(self) -> list[Iterable[Metric]]:
+        """Return all but how the models and the server are, which `gauges` looks up."""
+        return [
             self._registry.collect(),
             self._leader(),
             self._downloads(),
             self.served.families(),
         ]
-        if (engine := self.engine()) is not None:
-            parts.append(families(look(engine, self._now()), per_model=self._per_model))
-        return partial(generate_latest, _Joined(parts))
 
     def _leader(self) -> Iterable[Metric]:
         engine = self.engine()
-        leader = GaugeMetricFamily("ollama_op_leader", "Whether this replica is the one that acts.")
+        leader = GaugeMetricFamily("ollama_op_leader", "1 if this replica is the one that acts.")
         leader.add_metric([], engine is not None and engine.is_leading())
         return [leader]
 
@@ -75,7 +79,9 @@ class Metrics(Observer):
         )
         count.add_metric([SERVER], len(self._pulls))
         size = CounterMetricFamily(
-            "ollama_op_pulled_bytes", "Bytes that were seen to arrive.", labels=["server"]
+            "ollama_op_pulled_bytes",
+            "Bytes that were seen to arrive; not what was there before a pull.",
+            labels=["server"],
         )
         size.add_metric([SERVER], self._pulled_bytes + running)
         return [count, size]

@@ -90,7 +90,12 @@ class Occasion(Enum):
         "Ollama's answer made no sense while the model was looked at or loaded",
         "{problem}",
     )
-    SUSPENDED = ("Suspended", NORMAL, "`spec.suspend` was turned on", "{problem}")
+    SUSPENDED = (
+        "Suspended",
+        NORMAL,
+        "`spec.suspend` was turned on",
+        "Paused by spec.suspend; not being checked.",
+    )
     RESUMED = (
         "Resumed",
         NORMAL,

@@ -4,9 +4,10 @@ Pure, as the decisions are. The conditions follow kstatus: Ready always, Reconci
 operator works or will try again, Stalled while a person must act; never both of these.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
@@ -42,36 +43,39 @@ JITTER = 0.2  # part of a delay that chance may add, so that failures do not com
 Truth = Literal["True", "False", "Unknown"]
 
 
-class _Mode(Enum):
+class Mode(Enum):
+    """Which condition stands beside Ready."""
+
     SETTLED = None
     WORKING = "Reconciling"
     STALLED = "Stalled"
 
 
-_WORDS: dict[Reason, tuple[Truth, _Mode, State]] = {
-    Reason.AVAILABLE: ("True", _Mode.SETTLED, State.READY),
-    Reason.QUEUED: ("Unknown", _Mode.WORKING, State.PENDING),
-    Reason.PULLING: ("Unknown", _Mode.WORKING, State.PULLING),
-    Reason.REFRESHING: ("True", _Mode.WORKING, State.READY),
-    Reason.REFRESH_FAILED: ("True", _Mode.WORKING, State.READY),
-    Reason.MODEL_LOST: ("False", _Mode.WORKING, State.PULLING),
-    Reason.MODEL_BROKEN: ("False", _Mode.WORKING, State.PULLING),
-    Reason.OLLAMA_UNREACHABLE: ("Unknown", _Mode.WORKING, State.PENDING),
-    Reason.INVALID_SPEC: ("False", _Mode.STALLED, State.FAILED),
-    Reason.INVALID_NAME: ("False", _Mode.STALLED, State.FAILED),
-    Reason.MODEL_UNKNOWN: ("False", _Mode.STALLED, State.FAILED),
-    Reason.SERVER_TOO_OLD: ("False", _Mode.STALLED, State.FAILED),
-    Reason.PROTOCOL_ERROR: ("False", _Mode.WORKING, State.FAILED),
-    Reason.AUTHENTICATION_FAILED: ("False", _Mode.WORKING, State.FAILED),
-    Reason.INSUFFICIENT_STORAGE: ("False", _Mode.WORKING, State.FAILED),
-    Reason.REGISTRY_UNAVAILABLE: ("False", _Mode.WORKING, State.FAILED),
-    Reason.DIGEST_MISMATCH: ("False", _Mode.WORKING, State.FAILED),
-    Reason.UNEXPECTED_DIGEST: ("False", _Mode.STALLED, State.FAILED),
-    Reason.LOAD_FAILED: ("True", _Mode.WORKING, State.READY),
-    Reason.PULL_TIMED_OUT: ("False", _Mode.WORKING, State.FAILED),
-    Reason.PULL_STALLED: ("False", _Mode.WORKING, State.FAILED),
-    Reason.PULL_FAILED: ("False", _Mode.WORKING, State.FAILED),
-    Reason.DELETION_BLOCKED: ("False", _Mode.WORKING, State.FAILED),
+# Ready's status, what stands beside it, and `state`; being suspended changes none of them.
+WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
+    Reason.AVAILABLE: ("True", Mode.SETTLED, State.READY),
+    Reason.QUEUED: ("Unknown", Mode.WORKING, State.PENDING),
+    Reason.PULLING: ("Unknown", Mode.WORKING, State.PULLING),
+    Reason.REFRESHING: ("True", Mode.WORKING, State.READY),
+    Reason.REFRESH_FAILED: ("True", Mode.WORKING, State.READY),
+    Reason.MODEL_LOST: ("False", Mode.WORKING, State.PULLING),
+    Reason.MODEL_BROKEN: ("False", Mode.WORKING, State.PULLING),
+    Reason.OLLAMA_UNREACHABLE: ("Unknown", Mode.WORKING, State.PENDING),
+    Reason.INVALID_SPEC: ("False", Mode.STALLED, State.FAILED),
+    Reason.INVALID_NAME: ("False", Mode.STALLED, State.FAILED),
+    Reason.MODEL_UNKNOWN: ("False", Mode.STALLED, State.FAILED),
+    Reason.SERVER_TOO_OLD: ("False", Mode.STALLED, State.FAILED),
+    Reason.PROTOCOL_ERROR: ("False", Mode.WORKING, State.FAILED),
+    Reason.AUTHENTICATION_FAILED: ("False", Mode.WORKING, State.FAILED),
+    Reason.INSUFFICIENT_STORAGE: ("False", Mode.WORKING, State.FAILED),
+    Reason.REGISTRY_UNAVAILABLE: ("False", Mode.WORKING, State.FAILED),
+    Reason.DIGEST_MISMATCH: ("False", Mode.WORKING, State.FAILED),
+    Reason.UNEXPECTED_DIGEST: ("False", Mode.STALLED, State.FAILED),
+    Reason.LOAD_FAILED: ("True", Mode.WORKING, State.READY),
+    Reason.PULL_TIMED_OUT: ("False", Mode.WORKING, State.FAILED),
+    Reason.PULL_STALLED: ("False", Mode.WORKING, State.FAILED),
+    Reason.PULL_FAILED: ("False", Mode.WORKING, State.FAILED),
+    Reason.DELETION_BLOCKED: ("False", Mode.WORKING, State.FAILED),
 }
 
 _BY_TRUTH: dict[Truth, State] = {
@@ -79,7 +83,10 @@ _BY_TRUTH: dict[Truth, State] = {
     "False": State.FAILED,
     "Unknown": State.PENDING,
 }
-_FINE = {Reason.SUSPENDED, Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
+# With these nothing is wrong.
+FINE: Final = frozenset(
+    {Reason.SUSPENDED, Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
+)
 
 
 def report(
@@ -97,8 +104,8 @@ def report(
     nobody has to act, whatever the reason.
     """
     ready, mode, state = _words(model, verdict.reason)
-    if mode is _Mode.STALLED and will_retry:
-        mode = _Mode.WORKING
+    if mode is Mode.STALLED and will_retry:
+        mode = Mode.WORKING
     if verdict.reason is Reason.AVAILABLE:
         trouble = ("error", "attempts", "next_retry_time", "progress", "server_version")
         changes = dict.fromkeys(trouble) | changes
@@ -106,7 +113,7 @@ def report(
     elif verdict.reason is Reason.SUSPENDED:
         moot = ("attempts", "next_retry_time", "next_refresh_time", "progress")
         changes = dict.fromkeys(moot) | changes
-    elif verdict.reason not in _FINE:
+    elif verdict.reason not in FINE:
         changes.setdefault("error", verdict.message)
     if verdict.reason is Reason.OLLAMA_UNREACHABLE:
         changes.setdefault("next_retry_time", None)  # not a time is waited for, but a server
@@ -126,15 +133,15 @@ def report(
     )
 
 
-def _words(model: OllamaModel, reason: Reason) -> tuple[Truth, _Mode, State]:
+def _words(model: OllamaModel, reason: Reason) -> tuple[Truth, Mode, State]:
     if reason is not Reason.SUSPENDED:
-        return _WORDS[reason]
+        return WORDS[reason]
     # What was true stays true, and what was not cannot become so: waiting for it would be in vain.
     truth: Truth = "True" if _is_still_ready(model) else "Unknown"
     old = model.status.condition("Ready")
     if old is not None and old.status == "False":
         truth = "False"
-    mode = _Mode.SETTLED if truth == "True" else _Mode.STALLED
+    mode = Mode.SETTLED if truth == "True" else Mode.STALLED
     return truth, mode, _BY_TRUTH[truth]
 
 

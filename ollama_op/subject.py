@@ -16,12 +16,11 @@ from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus, Reason
 from ollama_op.lifetrace import LifeTrace
 from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
+from ollama_op.report import FINE
 from ollama_op.supervise import Latest
 from ollama_op.telemetry import about
 
 log = structlog.get_logger("ollama_op.lifecycle")
-
-_FINE = {Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING, Reason.SUSPENDED}
 
 
 class Writer(Protocol):
@@ -138,9 +137,9 @@ class Subject:
             say("failed, will retry" if due else "failed, a person must act", **facts)
         elif reason == before:
             pass
-        elif Reason.OLLAMA_UNREACHABLE in (reason, before if reason in _FINE else None):
+        elif Reason.OLLAMA_UNREACHABLE in (reason, before if reason in FINE else None):
             self.log.debug("reason changed", **facts)  # an outage, or its end: as above
-        elif reason in _FINE:
+        elif reason in FINE:
             self.log.info("reason changed", **facts)
         else:
             self.log.warning("reason changed", **facts, problem=status.error)

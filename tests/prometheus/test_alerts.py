@@ -20,7 +20,7 @@ CONFIG = ROOT / "config/prometheus"
 CASES = Path(__file__).with_name("rules_test.yaml")
 GROUPS = yaml.safe_load((CONFIG / "rules.yaml").read_text())["spec"]["groups"]
 RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for g in GROUPS for rule in g["rules"]}
-METRICS = (ROOT / "docs/metrics.md").read_text()
+REFERENCE = (ROOT / "docs/reference.md").read_text()
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
 
 
@@ -64,14 +64,19 @@ async def test_what_is_shown_and_warned_of_is_exported(exposition):
 
 
 async def test_every_metric_is_explained(exposition):
-    """docs/metrics.md has a row for each, with its labels, and for nothing else."""
-    rows = re.findall(r"^\| `(ollama_\w+)`(?: †)? \|.*\| ([\w, ]*) ?\|$", METRICS, re.MULTILINE)
-    said = {name: {label for label in labels.strip().split(", ") if label} for name, labels in rows}
-    found: dict[str, set[str]] = {}
+    """The reference, which is made without an operator, has a row for each and for nothing else.
+
+    With its type and its labels.
+    """
+    rows = re.findall(
+        r"^\| `(ollama_\w+)`(?: †)? \| (\w+) \|.*?\| (.*?) \|", REFERENCE, re.MULTILINE
+    )
+    said = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    found: dict[str, tuple[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition):
         name = family.name + "_total" * (family.type == "counter")
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        found |= {name: labels} if name.startswith("ollama_") else {}
+        found |= {name: (family.type, labels)} if name.startswith("ollama_") else {}
     assert found == said
 
 
