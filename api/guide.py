@@ -1,14 +1,18 @@
 """Pages of text for the browser; `just guide` renders docs/reasons.md as one.
 
 The page is part of the package, since a "What to do" link must work where there is no internet.
-Only what that file uses of Markdown is known here: headings, paragraphs, code and links.
+It is served without any other, so its links stay within it.
 """
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 SOURCES: Final = Path(__file__).parents[1] / "docs"
 PAGES: Final = Path(__file__).parent / "page"
@@ -58,20 +62,30 @@ def frame(title: str, contents: Iterable[str], article: Iterable[str]) -> str:
 
 
 def render(markdown: str) -> str:
-    """Make a page of a Markdown text. Headings of the third level are its anchors."""
-    blocks = [block.strip() for block in re.split(r"\n\s*\n|(?<=\n)(?=#)", markdown)]
-    article: list[str] = []
+    """Make a page of a Markdown text: its headings are anchors, those below the title contents."""
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - only who renders needs it
+
+    parser = MarkdownIt("commonmark", {"html": False})
+    tokens = parser.parse(markdown)
+    headings = [
+        (token, text.content)
+        for token, text in pairwise(tokens)
+        if token.type == "heading_open" and text.content
+    ]
     contents: list[str] = []
-    title = ""
-    for level, text in (part for block in blocks if block for part in _parts(block)):
-        article.append(_element(level, text))
-        if level == 1:
-            title = text
-        elif level == 2:  # noqa: PLR2004
-            contents.append(f"<p>{inline(text)}</p>")
-        elif level:
-            contents.append(f'<a href="#{html.escape(text)}">{html.escape(text)}</a>')
-    return frame(title, contents, article)
+    for token, text in headings[1:]:
+        token.attrSet("id", _anchor(text))
+        link = f'<a href="#{_anchor(text)}">{inline(text)}</a>'
+        contents.append(f"<p>{link}</p>" if token.tag == "h2" else link)
+    anchors = {_anchor(text).lower(): _anchor(text) for _, text in headings}
+    for token in tokens:
+        if token.children:
+            token.children = [*_led(token.children, anchors)]
+    # What is wider than a narrow screen is scrolled, by the keyboard too.
+    article = parser.renderer.render(tokens, parser.options, {}).replace(
+        "<pre>", '<pre tabindex="0">'
+    )
+    return frame(headings[0][1], contents, [article.strip()])
 
 
 def main() -> None:
@@ -81,20 +95,24 @@ def main() -> None:
         (PAGES / f"{name}.html").write_text(render(source), encoding="utf-8")
 
 
-def _parts(block: str) -> list[tuple[int, str]]:
-    """Split a block into its heading, if any, and the text under it, which has level 0."""
-    heading = re.match(r"(#{1,3}) (.+)\n?", block)
-    if not heading:
-        return [(0, block)]
-    rest = block[heading.end() :].strip()
-    return [(len(heading[1]), heading[2].strip()), *([(0, rest)] if rest else [])]
+def _anchor(heading: str) -> str:
+    """Name a heading: a reason by itself, anything else as GitHub does."""
+    if heading.isalnum():
+        return heading
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
-def _element(level: int, text: str) -> str:
-    if not level:
-        return f"<p>{inline(text)}</p>"
-    anchor = f' id="{html.escape(text)}"' if level == 3 else ""  # noqa: PLR2004
-    return f"<h{level}{anchor}>{inline(text)}</h{level}>"
+def _led(tokens: Iterable["Token"], anchors: Mapping[str, str]) -> Iterator["Token"]:
+    """Lead links to where they lead here: a page that is not served stays as its name alone."""
+    is_away = False
+    for token in tokens:
+        if token.type == "link_open":
+            href = str(token.attrs["href"])
+            is_away = not href.startswith("#")
+            if not is_away:
+                token.attrSet("href", f"#{anchors[href[1:]]}")
+        if not (is_away and token.type.startswith("link_")):
+            yield token
 
 
 def inline(text: str) -> str:

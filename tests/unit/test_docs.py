@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from crd.v1alpha1 import Reason
+from ollama_op.report import FINE, WORDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -29,6 +30,14 @@ def test_every_reason_is_explained() -> None:
     assert sorted(re.findall(r"^### (\w+)$", text, re.MULTILINE)) == sorted(
         reason.value for reason in Reason
     )
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - FINE))
+def test_trouble_is_found_by_what_is_seen(reason: Reason) -> None:
+    """Its section begins with what `kubectl get om` shows: STATE, READY and REASON."""
+    text = (ROOT / "docs/reasons.md").read_text(encoding="utf-8")
+    ready, _, state = WORDS[reason]
+    assert f"### {reason}\n**Seen:** `{state}  {ready}  {reason}" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
