@@ -172,6 +172,10 @@ dashboard: venv
 reference: venv
     {{ bin }}/python -m ollama_op.reference
 
+# Draw docs/demo.svg, a moment of the demo, for the README
+picture: venv
+    {{ bin }}/python docs/picture.py
+
 # Render the page /docs/reasons from docs/reasons.md
 guide: venv
     {{ bin }}/python -m api.guide

@@ -60,7 +60,9 @@ spec:
 """
 TRACED = "How one of them went, as Jaeger shows it with OTEL_EXPORTER_OTLP_ENDPOINT set:"
 REGISTRY_DOWN = "EOF"
+SPEED = 400e6  # bytes a second: quick enough to watch, slow enough to see
 LOOK_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
+SETTINGS = Settings(health_interval_s=1, progress_interval_s=0.5)
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFAULT_PORT, PAGE_PORT = 11434, 8082
@@ -94,10 +96,9 @@ async def _run(keep: bool, folder: Path, recording: Recording) -> int:  # noqa: 
         tasks.start_soon(_end_by_signal, tasks.cancel_scope, ended)
         page = _page_socket() if keep else None
         scene = await _set_scene(tasks, stack, folder, page)
-        title = f"ollama-op demo · {scene.where}"
-        with Screen(title, prologue=YAML) as screen:
-            tasks.start_soon(_keep_showing, scene.kube, screen)
-            code = await _play(scene, screen, keep=keep)
+        with Screen(scene.title, prologue=YAML) as screen:
+            tasks.start_soon(keep_showing, scene.kube, screen)
+            code = await play(scene, screen, keep=keep)
             await anyio.sleep(LAST_LOOK_S)
         if code == 0:
             screen.print(TRACED, drawn(recording.life_of(object_name(scene.cast.troubled))))
@@ -132,11 +133,11 @@ class Scene:
         return SCRIPTED if self.sandbox else REAL
 
     @property
-    def where(self) -> str:
+    def title(self) -> str:
         """Say what is real."""
         if self.sandbox is None:
-            return f"sandboxed cluster, the real Ollama at {self.ollama.where}"
-        return "embedded sandbox, nothing leaves this machine"
+            return f"ollama-op demo · sandboxed cluster, the real Ollama at {self.ollama.where}"
+        return "ollama-op demo · embedded sandbox, nothing leaves this machine"
 
 
 async def _set_scene(
@@ -146,11 +147,8 @@ async def _set_scene(
     if url:
         url = _ollama_url(url)
     else:
-        # About a gigabyte every two seconds: quick enough to watch, slow enough to see.
-        sandbox = OllamaSandbox(bytes_per_second=400e6)
-        for name, sizes in SIZES.items():
-            sandbox.publish(name, *sizes)
-        sandbox.trouble(SCRIPTED.troubled, Trouble(error=REGISTRY_DOWN, after_bytes=300 * MB))
+        sandbox = OllamaSandbox(bytes_per_second=SPEED)
+        publish(sandbox)
         url = await _listen(tasks, sandbox)
     cluster = KubeSandbox()
     stack.callback(cluster.hang_up)  # or its watches would hold up the server's end
@@ -164,6 +162,13 @@ async def _set_scene(
         await _see_that_nothing_is_lost(scene)
     tasks.start_soon(_operate, path, http, page)
     return scene
+
+
+def publish(sandbox: OllamaSandbox) -> None:
+    """Have the models of the story upstream, one of which cannot be had at first."""
+    for name, sizes in SIZES.items():
+        sandbox.publish(name, *sizes)
+    sandbox.trouble(SCRIPTED.troubled, Trouble(error=REGISTRY_DOWN, after_bytes=300 * MB))
 
 
 async def _listen(tasks: TaskGroup, app: App) -> str:
@@ -185,15 +190,14 @@ def _url(sock: socket.socket | None) -> str:
 
 
 async def _operate(path: Path, http: httpx.AsyncClient, page: socket.socket | None) -> None:
-    settings = Settings(health_interval_s=1, progress_interval_s=0.5)
     rest: Serve | None = None
     if page is not None:
         from api.access import Keys  # noqa: PLC0415 - half a second of import
         from ollama_op.rest import serve_rest  # noqa: PLC0415 - likewise
 
-        rest = partial(serve_rest, settings, Keys(), page)
+        rest = partial(serve_rest, SETTINGS, Keys(), page)
     cluster = await connect(path, rest=rest is not None)
-    await operate(settings, cluster, http, health=Health(), serve=rest)
+    await operate(SETTINGS, cluster, http, health=Health(), serve=rest)
 
 
 def _ollama_url(host: str) -> str:
@@ -223,7 +227,8 @@ async def _see_that_nothing_is_lost(scene: Scene) -> None:
 # --- playing
 
 
-async def _play(scene: Scene, screen: Screen, *, keep: bool) -> int:
+async def play(scene: Scene, screen: Screen, *, keep: bool) -> int:
+    """Play the story; return 0 if every promise held."""
     story = Story(
         kube=scene.kube,
         ollama=scene.ollama,
@@ -258,7 +263,8 @@ class _Fate:
         return True
 
 
-async def _keep_showing(kube: httpx.AsyncClient, screen: Screen) -> None:
+async def keep_showing(kube: httpx.AsyncClient, screen: Screen) -> None:
+    """Show how the models are, for ever."""
     while True:
         items = msgspec.json.decode((await kube.get(PATH)).content, type=_List).items
         screen.show([decode(raw) for raw in items])

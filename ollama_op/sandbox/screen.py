@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -40,28 +41,39 @@ def clock(seconds: float) -> str:
 class Screen:
     """Shows the models and what happens to them. On a terminal it is redrawn as a whole."""
 
-    def __init__(self, title: str, prologue: str = "") -> None:
-        self._title, self._prologue = title, prologue
-        self._began = time.monotonic()
+    def __init__(
+        self,
+        title: str,
+        prologue: str = "",
+        *,
+        console: Console | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._title, self._prologue, self._now = title, prologue, now
+        self._began = now()
         self._models: list[OllamaModel] = []
         self._lines: list[Line] = []
         self._said: dict[str, str] = {}
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # not every terminal has a tick
-        self.console = Console(highlight=False)
+        self.console = console or Console(highlight=False)
         self._is_live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._live = Live(
-            get_renderable=self._draw, console=self.console, refresh_per_second=8, transient=False
+            get_renderable=self.draw, console=self.console, refresh_per_second=8, transient=False
         )
 
     def __enter__(self) -> Self:
-        if self._prologue:
-            self.console.print(self._prologue, style="dim", markup=False)
+        self.open()
         if self._is_live:
             self._live.start()
         else:
             self._print(self._title)
         return self
+
+    def open(self) -> None:
+        """Show what stands above all that happens."""
+        if self._prologue:
+            self.console.print(self._prologue, style="dim", markup=False)
 
     def __exit__(self, *_: object) -> None:
         if self._is_live:
@@ -70,7 +82,7 @@ class Screen:
     @property
     def elapsed_s(self) -> float:
         """Seconds since the curtain rose."""
-        return time.monotonic() - self._began
+        return self._now() - self._began
 
     def say(self, mark: str, text: str) -> None:
         """Tell what happened."""
@@ -95,10 +107,8 @@ class Screen:
         for part in ("", *parts):
             self.console.print(part, markup=False)
 
-    def _print(self, text: str) -> None:
-        print(text, file=sys.stdout, flush=True)  # noqa: T201 - stdout is what a demo is for
-
-    def _draw(self) -> Group:
+    def draw(self) -> Group:
+        """Draw how things are now, to fit the terminal."""
         head = Table.grid(expand=True)
         head.add_column()
         head.add_column(justify="right")
@@ -113,6 +123,9 @@ class Screen:
         happened = [_coloured(line) for line in self._lines[-room:]]
         rule = Rule("what just happened", style="dim", align="left")
         return Group(head, body, rule, *happened)
+
+    def _print(self, text: str) -> None:
+        print(text, file=sys.stdout, flush=True)  # noqa: T201 - stdout is what a demo is for
 
 
 def _row(model: OllamaModel) -> tuple[Any, ...]:
@@ -156,6 +169,7 @@ def _plain(model: OllamaModel) -> str:
 
 
 def _coloured(line: Line) -> Text:
-    text = Text(f" {clock(line.at_s)} ", style="dim", no_wrap=True, overflow="ellipsis")
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f" {clock(line.at_s)} ", style="dim")
     text.append(f"{line.mark} ", style=MARKS.get(line.mark, ""))
-    return text.append(line.text, style="default")
+    return text.append(line.text)
