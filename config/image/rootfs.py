@@ -28,6 +28,8 @@ UNREAD = frozenset({"__pycache__", "test", "tests"})
 SOURCES = frozenset({".c", ".h", ".pxd", ".pyi", ".pyx"})
 LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+DPKG = Path("/var/lib/dpkg")
+MADE_BY = {CERTIFICATES: "ca-certificates"}  # at its installation: dpkg does not list them
 START = """\
 #!{python}
 from ollama_op.cli import main
@@ -51,6 +53,8 @@ def main(app: Path, out: Path) -> None:
     for library in sorted(_libraries(out)):
         _copy(library, out)
     _copy(CERTIFICATES, out)
+    _copy(Path("/etc/os-release"), out)
+    _note_packages(out)
     _write(out / "etc/passwd", f"nonroot:x:{USER}:{USER}::/:/nologin\n")
     _write(out / "etc/group", f"nonroot:x:{USER}:\n")
     _write(out / "etc/nsswitch.conf", "hosts: files dns\n")
@@ -83,6 +87,25 @@ def _libraries(out: Path) -> Iterator[Path]:
         yield from (Path(found) for found in LIBRARY.findall(listed.stdout))
 
 
+def _note_packages(out: Path) -> None:
+    """Say whose files were copied, where scanners look for it in images that have no dpkg."""
+    copied = {_unmerged(Path("/", path.relative_to(out))) for path in out.rglob("*")}
+    owners = {name for path, name in MADE_BY.items() if _unmerged(path) in copied}
+    for listed in DPKG.glob("info/*.list"):
+        files = (Path(line) for line in listed.read_text().splitlines())
+        if any(_unmerged(path) in copied for path in files if not path.is_dir()):
+            owners.add(listed.stem.partition(":")[0])
+    for paragraph in (DPKG / "status").read_text().split("\n\n") if owners else ():
+        name = paragraph.partition("\n")[0].removeprefix("Package: ")
+        if name in owners:
+            _write(out / f"var/lib/dpkg/status.d/{name}", paragraph + "\n")
+
+
+def _unmerged(path: Path) -> str:
+    """Return a path as it is whether /lib is a link to /usr/lib or not."""
+    return str(path).removeprefix("/usr")
+
+
 def _is_elf(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
@@ -112,8 +135,8 @@ def _write(path: Path, text: str) -> None:
 def _unwanted(app: Path) -> Callable[[str, list[str]], set[str]]:
     def ignore(folder: str, names: list[str]) -> set[str]:
         found = {name for name in names if name in UNREAD or Path(name).suffix in SOURCES}
-        if Path(folder) == app:
-            found |= UNREACHED.intersection(names)
+        if Path(folder) == app:  # with what says that it is installed
+            found |= {name for name in names if name.partition("-")[0].lower() in UNREACHED}
         if Path(folder) == app / "box":  # its Python is there as well, and a tenth of the size
             found |= {name for name in names if name.endswith(".so")}
         return found
