@@ -102,6 +102,7 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
       ollama-op run --ollama-api-url http://ollama:11434
       ollama-op run --namespace ai --log-level debug
     """
+    _do_without(*UNUSED_BY_RUN)
     from ollama_op import service, telemetry  # noqa: PLC0415
 
     telemetry.set_up_logging(log_level, log_format)
@@ -170,12 +171,12 @@ def demo(*, keep: bool) -> None:
 
 # What libraries import if it is there and a process on asyncio never uses: a third of the start.
 UNUSED = ("trio", "httpx._main")
+UNUSED_BY_RUN = ("rich",)  # for tracebacks of structlog, which ours are not
 
 
 def main() -> None:
     """Run the command line; every expected error becomes two lines and an exit code."""
-    for name in UNUSED:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # makes its import fail
+    _do_without(*UNUSED)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -189,6 +190,11 @@ def main() -> None:
     except click.ClickException as error:
         _say(*_explain(error))
         sys.exit(error.exit_code)
+
+
+def _do_without(*names: str) -> None:
+    for name in names:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # makes its import fail
 
 
 def _explain(error: click.ClickException) -> tuple[str, str]:

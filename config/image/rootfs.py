@@ -10,29 +10,46 @@ import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
 USER = 65532
 LDD = "/usr/bin/ldd"
-UNUSED = (  # of the standard library
+UNUSED = (  # of the standard library; some of it brings libraries that nothing else needs
     *("__pycache__", "config-*", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
-    *("dist-packages", "sqlite3", "test", "tkinter", "turtle.py", "turtledemo", "venv"),
+    *("dist-packages", "distutils", "test", "tkinter", "turtle.py", "turtledemo", "venv"),
+    *("_test*", "_xxtest*", "_ctypes_test*", "xxlimited*", "ossaudiodev*", "audioop*"),
+    *("sqlite3", "_sqlite3*", "dbm", "_dbm*", "_gdbm*", "curses", "_curses*", "readline*"),
+    *("nis.*", "_tkinter*", "crypt.py", "_crypt.*"),
 )
-# Of the packages: what no import of the operator reaches, what is read by compilers, and tests.
-UNREACHED = frozenset({"bin", "faker", "polyfactory"})
-UNREAD = frozenset({"__pycache__", "test", "tests"})
-SOURCES = frozenset({".c", ".h", ".pxd", ".pyi", ".pyx"})
+UNREACHED = frozenset(  # distributions that others demand, and no import of the operator reaches
+    {
+        *("beautifulsoup4", "faker", "googleapis-common-protos", "litestar-htmx", "markdown-it-py"),
+        *("mdurl", "polyfactory", "pycparser", "rich-click", "soupsieve"),
+    }
+)
+UNREAD = (  # of the others: what only compilers, tests and developers' tools read
+    *("bin", "**/__pycache__", "**/test", "**/tests", "**/_tests", "litestar/**/testing"),
+    *("**/*.c", "**/*.h", "**/*.proto", "**/*.pxd", "**/*.pyi", "**/*.pyx", "**/*.map"),
+    *("multidict/_testcapi.*", "pygments/lexers/[!_]*.py", "**/swagger-ui-standalone-*"),
+    "box/*.so",  # its Python is there as well, and a tenth of the size
+)
+ELF = b"\x7fELF"
+HEADER = struct.Struct("<16s2HI3QI6H")
+PHOFF, SHOFF, PHENTSIZE, PHNUM, SHNUM, SHSTRNDX = 5, 6, 9, 10, 12, 13  # places in it
+SEGMENT = struct.Struct("<2I6Q")
 LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 DPKG = Path("/var/lib/dpkg")
 MADE_BY = {CERTIFICATES: "ca-certificates"}  # at its installation: dpkg does not list them
 START = """\
 #!{python}
-from ollama_op.cli import main
+from ollama_op.__main__ import main
 
 main()
 """
@@ -49,7 +66,10 @@ def main(app: Path, out: Path) -> None:
     if link != python:
         _inside(out, link).symlink_to(python.name)
     shutil.copytree(stdlib, _inside(out, stdlib), ignore=shutil.ignore_patterns(*UNUSED))
-    shutil.copytree(app, out / "app", ignore=_unwanted(app))
+    shutil.copytree(app, out / "app")
+    _trim(out / "app")
+    for library in filter(_is_elf, out.glob("app/**/*.so*")):
+        _cut(library)
     for library in sorted(_libraries(out)):
         _copy(library, out)
     _copy(CERTIFICATES, out)
@@ -66,6 +86,45 @@ def main(app: Path, out: Path) -> None:
     mode = PycInvalidationMode.UNCHECKED_HASH
     for folder in (_inside(out, stdlib), out / "app"):
         compileall.compile_dir(folder, quiet=2, stripdir=out, invalidation_mode=mode, workers=1)
+
+
+def _trim(app: Path) -> None:
+    """Remove what nobody will miss, with whatever says that it is installed."""
+    for found in [each for each in distributions(path=[str(app)]) if _is_unreached(each.name)]:
+        for file in found.files or ():
+            if ".." not in file.parts:  # programs, which are in bin here
+                Path(found.locate_file(file)).unlink(missing_ok=True)
+    for path in [path for pattern in UNREAD for path in app.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for folder in sorted((path for path in app.rglob("*") if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _is_unreached(name: str) -> bool:
+    return re.sub(r"[-_.]+", "-", name).lower() in UNREACHED
+
+
+def _cut(library: Path) -> None:
+    """Take off its end: symbols and line numbers that only debuggers read, two thirds of uvloop.
+
+    What a program loads are its segments; past the last one are sections that are not loaded, and
+    the table of all sections. As `strip` does it, but on any base, and with the same bytes.
+    Source: elf(5).
+    """
+    data = library.read_bytes()
+    if data[:6] != ELF + b"\x02\x01":  # 64 bits, the lowest byte first
+        return
+    header = [*HEADER.unpack_from(data)]
+    at, size, number = (header[field] for field in (PHOFF, PHENTSIZE, PHNUM))
+    segments = (SEGMENT.unpack_from(data, at + size * each) for each in range(number))
+    end = max(offset + length for _, _, offset, _, _, length, _, _ in segments)
+    for field in (SHOFF, SHNUM, SHSTRNDX):
+        header[field] = 0
+    library.write_bytes(HEADER.pack(*header) + data[HEADER.size : max(end, at + size * number)])
 
 
 def _copy_links(out: Path) -> None:
@@ -110,7 +169,7 @@ def _is_elf(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(4) == b"\x7fELF"
+        return file.read(len(ELF)) == ELF
 
 
 def _copy(source: Path, out: Path) -> None:
@@ -130,18 +189,6 @@ def _inside(out: Path, path: Path) -> Path:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-
-
-def _unwanted(app: Path) -> Callable[[str, list[str]], set[str]]:
-    def ignore(folder: str, names: list[str]) -> set[str]:
-        found = {name for name in names if name in UNREAD or Path(name).suffix in SOURCES}
-        if Path(folder) == app:  # with what says that it is installed
-            found |= {name for name in names if name.partition("-")[0].lower() in UNREACHED}
-        if Path(folder) == app / "box":  # its Python is there as well, and a tenth of the size
-            found |= {name for name in names if name.endswith(".so")}
-        return found
-
-    return ignore
 
 
 if __name__ == "__main__":

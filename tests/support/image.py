@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 BASE = "localhost/ollama-op-base:bookworm"
 IMAGE = "localhost/ollama-op:0.1.0"
 CERTIFICATES = Path("/etc/ssl/certs")
-PASSED_ON = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "HTTPS_PROXY")
 WITHIN_S = 900
 
 
@@ -46,13 +45,22 @@ def base() -> str:
 
 def build(name: str = IMAGE, *flags: str) -> str:
     """Build the image; return its id."""
-    # As on any machine behind a proxy of its own: its certificates and what it tells pip.
+    # As on any machine behind a proxy of its own: its certificates and what it tells pip. Mounted,
+    # as the image would keep an environment.
     more = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.is_dir() else []
-    more += [
-        f"--env={key}" for key in os.environ if key.startswith("PIP_") and key != "PIP_FIND_LINKS"
-    ]
-    args = ["--timestamp=0", f"--build-arg=BASE={base()}", f"--tag={name}", *more, *flags]
-    return buildah("bud", "--quiet", *args, ROOT).splitlines()[-1]
+    with tempfile.NamedTemporaryFile("w", prefix="pip-", suffix=".conf") as file:
+        file.write("[global]\n" + "".join(f"{key} = {told}\n" for key, told in _told_pip()))
+        file.flush()
+        more.append(f"--volume={file.name}:/etc/pip.conf:ro")
+        args = ["--timestamp=0", f"--build-arg=BASE={base()}", f"--tag={name}", *more, *flags]
+        return buildah("bud", "--quiet", *args, ROOT).splitlines()[-1]
+
+
+def _told_pip() -> Iterator[tuple[str, str]]:
+    """Give what the environment tells pip as its configuration file has it."""
+    for key, told in os.environ.items():
+        if key.startswith("PIP_") and key != "PIP_FIND_LINKS":
+            yield key.removeprefix("PIP_").replace("_", "-").lower(), told
 
 
 @contextmanager

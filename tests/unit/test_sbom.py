@@ -71,12 +71,38 @@ def test_it_is_a_bill_of_the_operator(bill: dict[str, Any]) -> None:
 
 
 def test_it_says_what_needs_what(bill: dict[str, Any]) -> None:
-    """Whatever is listed is needed by something that is, through an extra as well."""
+    """Whatever is listed is needed by something that is."""
     needs = {each["ref"]: set(each.get("dependsOn", ())) for each in bill["dependencies"]}
     assert set.union(*needs.values()) == {part["purl"] for part in bill["components"]}
     names = {name.partition("@")[0] for name in needs[OPERATOR]}
     assert {"pkg:pypi/kr8s", "pkg:pypi/litestar", "pkg:pypi/uvloop"} <= names
     assert "pkg:pypi/httpcore" not in names
+
+
+def install(folder: Path, name: str, *needs: str) -> None:
+    lines = [f"Name: {name}", "Version: 1", *(f"Requires-Dist: {each}" for each in needs)]
+    (folder / f"{name}-1.dist-info").mkdir(parents=True)
+    (folder / f"{name}-1.dist-info/METADATA").write_text("\n".join(lines) + "\n")
+
+
+def test_extras_are_followed(tmp_path: Path) -> None:
+    """What a distribution needs only with an extra is listed where the extra is asked for."""
+    install(tmp_path, "ollama_op", "Some.Thing[more]", "nowhere; sys_platform == 'win32'")
+    install(tmp_path, "some_thing", "extra-of-it; extra == 'more'", "other; extra == 'else'")
+    for name in ("extra_of_it", "other", "nowhere"):
+        install(tmp_path, name)
+    lock = tmp_path / "lock.txt"
+    hashed = f" \\\n    --hash=sha256:{64 * '0'}\n"
+    lock.write_text(f"extra-of-it==1{hashed}some-thing==1 ; sys_platform != 'x'{hashed}")
+    bill = json.loads(write(lock, tmp_path))
+    assert {each["ref"]: each.get("dependsOn", []) for each in bill["dependencies"]} == {
+        "pkg:generic/ollama-op@1": ["pkg:pypi/some-thing@1"],
+        "pkg:pypi/some-thing@1": ["pkg:pypi/extra-of-it@1"],
+        "pkg:pypi/extra-of-it@1": [],
+    }
+    lock.write_text(f"some-thing==1{hashed}")
+    with pytest.raises(subprocess.CalledProcessError):
+        write(lock, tmp_path)
 
 
 def test_every_licence_is_known(bill: dict[str, Any]) -> None:
