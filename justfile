@@ -188,6 +188,10 @@ assets: venv
 image *flags: venv assets image-install
     {{ bin }}/pytest tests/image {{ flags }}
 
+# Print the bill of materials of what is locked, in CycloneDX; the image has its own, see docs/image.md
+sbom: venv
+    @{{ bin }}/python config/image/sbom.py requirements.txt
+
 # Install Debian's buildah and debootstrap, unless they are there
 image-install:
     #!/usr/bin/env bash

@@ -1,7 +1,7 @@
-"""Writes the bill of materials of the image: `sbom.py LOCK PACKAGES [ROOT]`.
+"""Writes the bill of materials of the image: `sbom.py LOCK [PACKAGES [ROOT]]`.
 
 CycloneDX 1.6 in JSON, to standard output: the operator, which is what the bill is of; whatever it
-needs of the folder PACKAGES, with the hashes that LOCK demands; and of the folder ROOT, which
+needs of the folder PACKAGES, or else of what runs this, with the hashes that LOCK demands; and of the folder ROOT, which
 rootfs.py has filled, the system and those packages of it that files were copied from. The same
 input gives the same bytes: there is no serial number, and no time but that of SOURCE_DATE_EPOCH.
 """
@@ -11,6 +11,7 @@ import platform
 import re
 import shlex
 import sys
+import sysconfig
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_string
@@ -28,6 +29,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = "ollama-op"
+HERE = Path(sysconfig.get_path("purelib"))
 LIBRARY = "cyclonedx-python-lib"
 ENTRY = r"^(?P<name>[\w.-]+)==(?P<version>[^\s;]+).*(?P<hashes>(?:\n +--hash=.*)+)"
 LOCKED = re.compile(ENTRY, re.MULTILINE)
@@ -37,7 +39,7 @@ OSI = "License :: OSI Approved :: "
 Hashes = dict[tuple[str, str], list[HashType]]
 
 
-def main(lock: Path, packages: Path, root: Path | None = None) -> None:
+def main(lock: Path, packages: Path = HERE, root: Path | None = None) -> None:
     """Print the bill.
 
     Raises: KeyError for a package that the lock does not have.

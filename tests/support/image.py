@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/ollama-op-base:bookworm"
 IMAGE = "localhost/ollama-op:0.1.0"
+DRIVER = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}  # what works as root anywhere
 CERTIFICATES = Path("/etc/ssl/certs")
 WITHIN_S = 900
 
@@ -20,8 +21,8 @@ def buildah(*arguments: str | Path) -> str:
 
     Raises: subprocess.CalledProcessError.
     """
-    env = os.environ | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
     command = ["buildah", *map(str, arguments)]
+    env = os.environ | DRIVER
     done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, timeout=WITHIN_S)
     return done.stdout.decode().strip()
 
@@ -45,15 +46,24 @@ def base() -> str:
 
 def build(name: str = IMAGE, *flags: str) -> str:
     """Build the image; return its id."""
-    # As on any machine behind a proxy of its own: its certificates and what it tells pip. Mounted,
-    # as the image would keep an environment.
-    more = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.is_dir() else []
+    with here() as more:
+        args = ["--timestamp=0", f"--tag={name}", *more, *flags]
+        return buildah("bud", "--quiet", *args, ROOT).splitlines()[-1]
+
+
+@contextmanager
+def here() -> Iterator[list[str]]:
+    """Hand out the flags for this machine: a base, and what its pip is told of proxies and such.
+
+    That is mounted, as the image would keep an environment.
+    """
+    flags = [f"--build-arg=BASE={base()}"]
+    if CERTIFICATES.is_dir():
+        flags.append(f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
     with tempfile.NamedTemporaryFile("w", prefix="pip-", suffix=".conf") as file:
         file.write("[global]\n" + "".join(f"{key} = {told}\n" for key, told in _told_pip()))
         file.flush()
-        more.append(f"--volume={file.name}:/etc/pip.conf:ro")
-        args = ["--timestamp=0", f"--build-arg=BASE={base()}", f"--tag={name}", *more, *flags]
-        return buildah("bud", "--quiet", *args, ROOT).splitlines()[-1]
+        yield [*flags, f"--volume={file.name}:/etc/pip.conf:ro"]
 
 
 def _told_pip() -> Iterator[tuple[str, str]]:
@@ -76,5 +86,29 @@ def container(name: str = IMAGE) -> Iterator[tuple[str, Path]]:
 def command(made: str, *arguments: str, volumes: Sequence[Path] = ()) -> list[str]:
     """Return what runs `ollama-op` with these arguments in a container."""
     shared = [f"--volume={path}:{path}:ro" for path in volumes]
-    where = ["env", "STORAGE_DRIVER=vfs", "BUILDAH_ISOLATION=chroot", str(shutil.which("buildah"))]
+    driver = [f"{key}={value}" for key, value in DRIVER.items()]
+    where = ["env", *driver, str(shutil.which("buildah"))]
     return [*where, "run", *shared, made, "--", "/usr/bin/ollama-op", *arguments]
+
+
+def confined(root: Path, *arguments: str, shared: Path) -> list[str]:
+    """Return what runs `ollama-op` on a container's files as a kubelet has it run.
+
+    It is the first process of its own namespace, as nobody, and can write to no file at all;
+    `shared` is a folder that it may read, at the same place. What is started is its parent.
+    """
+    (root / shared.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    names = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    return [*names, "sh", "-euc", _CONFINED, "sh", str(root), str(shared), *arguments]
+
+
+_CONFINED = """
+root=$1 shared=$2
+shift 2
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+mount --bind "$shared" "$root$shared"
+mount -o remount,bind,ro "$root$shared"
+export PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+exec chroot --userspec=65532:65532 "$root" /usr/bin/ollama-op "$@"
+"""
