@@ -1,9 +1,10 @@
 """Writes the bill of materials of the image: `sbom.py LOCK [PACKAGES [ROOT]]`.
 
 CycloneDX 1.6 in JSON, to standard output: the operator, which is what the bill is of; whatever it
-needs of the folder PACKAGES, or else of what runs this, with the hashes that LOCK demands; and of the folder ROOT, which
-rootfs.py has filled, the system and those packages of it that files were copied from. The same
-input gives the same bytes: there is no serial number, and no time but that of SOURCE_DATE_EPOCH.
+needs of the folder PACKAGES, or else of what runs this, with the hashes that LOCK demands; and of
+the folder ROOT, which rootfs.py has filled, the system and those packages of it that files were
+copied from. The same input gives the same bytes: there is no serial number, and no time but that of
+SOURCE_DATE_EPOCH.
 """
 
 import os
