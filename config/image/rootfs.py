@@ -148,13 +148,15 @@ def _libraries(out: Path) -> Iterator[Path]:
 
 def _note_packages(out: Path) -> None:
     """Say whose files were copied, where scanners look for it in images that have no dpkg."""
+    if not DPKG.is_dir():
+        return
     copied = {_unmerged(Path("/", path.relative_to(out))) for path in out.rglob("*")}
     owners = {name for path, name in MADE_BY.items() if _unmerged(path) in copied}
     for listed in DPKG.glob("info/*.list"):
         files = (Path(line) for line in listed.read_text().splitlines())
         if any(_unmerged(path) in copied for path in files if not path.is_dir()):
             owners.add(listed.stem.partition(":")[0])
-    for paragraph in (DPKG / "status").read_text().split("\n\n") if owners else ():
+    for paragraph in (DPKG / "status").read_text().split("\n\n"):
         name = paragraph.partition("\n")[0].removeprefix("Package: ")
         if name in owners:
             _write(out / f"var/lib/dpkg/status.d/{name}", paragraph + "\n")

@@ -2,9 +2,6 @@
 
 import json
 import os
-import re
-import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +18,7 @@ from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
 from support.controlplane import ControlPlane, controlplane
-from support.image import DRIVER, ROOT, base, build, buildah, command, confined, container, here
+from support.image import ROOT, base, buildah, command, confined
 from support.ollama import OllamaServer
 from support.operator import Models, apply_crd
 from support.processes import free_port
@@ -30,43 +27,22 @@ from support.registry import Registry
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module")
-def image() -> str:
-    return build()
+def test_the_same_sources_give_the_same_image(image: str) -> None:
+    """A second build has the same digest: files, configuration and manifest."""
+    again = image.replace(":0.1.0", ":again")
+    digests = {
+        json.loads(buildah("inspect", "--type=image", each))["FromImageDigest"]
+        for each in (image, again)
+    }
+    assert len(digests) == 1
+    print(*digests)  # noqa: T201 - `pytest -rP` shows it
 
 
-@pytest.fixture(scope="module")
-def made(image: str) -> Iterator[tuple[str, Path]]:
-    with container(image) as it:
-        yield it
-
-
-@pytest.mark.usefixtures("image")
-def test_the_manual_is_true(tmp_path: Path) -> None:
-    """Its commands work; the last one builds again without a cache, and finds the same digest."""
-    manual = (ROOT / "docs/image.md").read_text()
-    fences = re.findall(r"^```sh image\n(.*?)^```$", manual, re.MULTILINE | re.DOTALL)
-    with here() as flags:
-        program = tmp_path / "buildah"
-        program.write_text(BUILDAH.format(flags=shlex.join(flags), buildah=shutil.which("buildah")))
-        program.chmod(0o755)
-        env = (
-            os.environ
-            | DRIVER
-            | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
-        )
-        script = "set -euxo pipefail\n" + "".join(fences)
-        subprocess.run(["bash", "-c", script], cwd=ROOT, env=env, check=True)
-    assert (tmp_path / "ollama-op.cdx.json").is_file()
-
-
-BUILDAH = """\
-#!/bin/sh
-command=$1
-shift
-[ "$command" != bud ] || set -- {flags} "$@"
-exec {buildah} "$command" "$@"
-"""
+def test_the_manual_takes_the_bill_out(folder: Path, made: tuple[str, Path]) -> None:
+    """What a scanner is given is the file in the image."""
+    _, root = made
+    taken = (folder / "ollama-op.cdx.json").read_bytes()
+    assert taken == (root / "usr/share/sbom/ollama-op.cdx.json").read_bytes()
 
 
 def test_there_is_no_shell_and_no_package_manager(made: tuple[str, Path]) -> None:
@@ -137,6 +113,17 @@ def test_the_bill_of_materials_lists_what_is_in_it(made: tuple[str, Path]) -> No
         buildah("rm", name)
     assert {"libc6", "libssl3", "python3.11-minimal"} <= set(debian)
     assert not {"bash", "coreutils", "dpkg", "perl-base"} & set(debian)
+
+
+def test_nobody_else_installs_our_packages(made: tuple[str, Path]) -> None:
+    """`api` and `crd` are names that any distribution could take."""
+    _, root = made
+    owners: dict[str, set[str]] = {}
+    for record in root.glob("app/*.dist-info/RECORD"):
+        for line in record.read_text().splitlines():
+            owners.setdefault(line.partition("/")[0], set()).add(record.parent.name)
+    for package in ("api", "crd", "ollama_op"):
+        assert {name.partition("-")[0] for name in owners[package]} == {"ollama_op"}
 
 
 def test_all_of_the_operator_can_be_imported(made: tuple[str, Path]) -> None:
