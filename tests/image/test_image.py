@@ -187,15 +187,22 @@ def test_it_runs_where_nothing_can_be_written(
     run = subprocess.Popen(confined(root, "run", *flags, shared=folder))
     try:
         wait_until_ready(run, address)
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        [first] = map(int, children)
-        assert Path(f"/proc/{first}/status").read_text().count("65532") == 8
+        first = only_child(run)
+        uids = 4 * "\t65532"  # real, effective, saved, and that of the file system
+        assert f"\nUid:{uids}\nGid:{uids}\n" in Path(f"/proc/{first}/status").read_text()
         with pytest.raises(OSError, match="Read-only file system"):
             Path(f"/proc/{first}/root/tmp/file").write_text("")
         os.kill(first, signal.SIGTERM)
         assert run.wait(20) == 0
     finally:
-        run.kill()
+        if run.poll() is None:
+            os.kill(only_child(run), signal.SIGKILL)
+            run.wait(20)
+
+
+def only_child(run: subprocess.Popen[bytes]) -> int:
+    [child] = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    return int(child)
 
 
 def readable(cluster: ControlPlane) -> Path:

@@ -98,7 +98,7 @@ def confined(root: Path, *arguments: str, shared: Path) -> list[str]:
     `shared` is a folder that it may read, at the same place. What is started is its parent.
     """
     (root / shared.relative_to("/")).mkdir(parents=True, exist_ok=True)
-    names = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    names = ["unshare", "--mount", "--pid", "--fork"]
     return [*names, "sh", "-euc", _CONFINED, "sh", str(root), str(shared), *arguments]
 
 
