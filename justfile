@@ -121,7 +121,7 @@ uninstall *flags:
     echo "hint: let one run, or see docs/install.md for how to go without" >&2
     exit 1
 
-# Put CRD and operator into the current cluster; overlay is default or with-ollama
+# Put CRD and operator into the current cluster; overlay is default, with-ollama or with-webhook
 deploy overlay="default" image="ollama-op:0.1.0":
     #!/usr/bin/env bash
     set -euo pipefail
@@ -142,7 +142,7 @@ undeploy *flags:
         echo "hint: kubectl --namespace=ollama-op-system delete ollamamodels --all" >&2
         exit 1
     fi
-    "$kubectl" delete namespace,clusterrole,clusterrolebinding,validatingwebhookconfiguration,mutatingwebhookconfiguration --selector=app.kubernetes.io/part-of=ollama-op {{ flags }}
+    "$kubectl" delete namespace,clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding,validatingwebhookconfiguration,mutatingwebhookconfiguration --selector=app.kubernetes.io/part-of=ollama-op {{ flags }}
 
 # Print the path of kubectl: the PATH's, or else the one that is built
 _kubectl:

@@ -6,6 +6,7 @@ Questions about tokens have slots apart from those: whoever sends tokens that no
 hold back those who write.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -285,9 +286,11 @@ class Gateway:
         return answer
 
 
-# How the API server says 403 about an object, and not about our account: a webhook, a quota, a
-# namespace that is being deleted.
-ADMISSION: Final = ("denied the request", "exceeded quota", "being terminated")
+# How the API server says 403 about an object, not about our account: a webhook, a policy, a quota,
+# a namespace that is being deleted.
+ADMISSION: Final = ("denied the request", "denied request: ", "exceeded quota", "being terminated")
+# A policy has no field to name the field in; those of config/policy begin their words with it.
+BY_POLICY: Final = re.compile(r" denied request: (spec\.[\w.]+): (.+)")
 
 
 def _as_write_error(error: KubeError) -> WriteError:
@@ -304,9 +307,17 @@ def _as_write_error(error: KubeError) -> WriteError:
         case Conflict():
             return Changed(text)
         case _:
-            causes = (refusal.details.causes if refusal.details else None) or ()
-            fields = [(c.field.removeprefix("spec."), sanitise(c.message)) for c in causes]
-            return Refused(text, [field for field in fields if field[0]])
+            return Refused(text, _fields(refusal))
+
+
+def _fields(refusal: _Refusal) -> list[tuple[str, str]]:
+    """Return which fields are refused, and in which words."""
+    causes = (refusal.details.causes if refusal.details else None) or ()
+    named = [(cause.field, cause.message) for cause in causes if cause.field]
+    return [
+        (field.removeprefix("spec."), sanitise(message))
+        for field, message in named or BY_POLICY.findall(refusal.message)
+    ]
 
 
 def _refusal(error: KubeError) -> _Refusal:

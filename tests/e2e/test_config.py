@@ -28,7 +28,16 @@ WHOLE = ["default", "with-ollama"]
 WORKLOADS = ("Deployment", "StatefulSet")
 PART_OF = "app.kubernetes.io/part-of"
 NAME = "app.kubernetes.io/name"
-CLUSTERWIDE = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+CLUSTERWIDE = {
+    "Namespace",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+}
 APPLY = ("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-f", "-")
 
 

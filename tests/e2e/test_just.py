@@ -72,6 +72,8 @@ def test_what_is_deployed_is_undeployed_and_uninstalled(
     done = just(cluster, "undeploy", "--wait=false")
     assert (done.returncode, done.stderr) == (0, "")
     assert not exists(cluster, "/apis/rbac.authorization.k8s.io/v1/clusterroles/ollama-op")
+    kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings"
+    assert cluster.kubectl("get", kinds, "--output=name") == ""
     assert "deletionTimestamp" in cluster.get(f"/api/v1/namespaces/{NAMESPACE}")["metadata"]
 
 

@@ -9,8 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -24,56 +22,17 @@ from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, Right, right
 from ollama_op.trust import ADMISSION, KINDS
 from support.certificate import write_certificate
 from support.controlplane import ControlPlane, KubectlError, controlplane
-from support.operator import (
-    COMMAND,
-    RESOURCE,
-    Models,
-    Operator,
-    apply_crd,
-    bare,
-    manifest,
-    wait_until,
-)
+from support.door import BAD, ONLY_THE_WEBHOOK_KNOWS, body, create, hooks_at, put
+from support.manifests import CONFIG, NAMESPACE, rendered
+from support.operator import COMMAND, RESOURCE, Models, Operator, apply_crd, bare, wait_until
 from support.processes import free_port
 
 pytestmark = pytest.mark.real
 
-CONFIG = Path(__file__).parents[2] / "config"
 NOWHERE = "http://127.0.0.1:9"  # an Ollama that is never there: none of this needs one
-NAMESPACE = "ollama-op-system"
 SERVICE = f"ollama-op-webhook.{NAMESPACE}"
 AT_ONCE_S = 3.0
 DUE_IN_S = 25  # long enough for an operator to start and take what there is for good
-
-BAD = [
-    ({"name": "a b"}, "spec.name", "which Ollama does not take there"),
-    ({"name": "https://hf.co/x/y"}, "spec.name", "the scheme"),
-    ({"name": "llama3.2:1b", "tag": "3b"}, "spec.name", "put it into the tag field"),
-    ({"tag": "a/b"}, "spec.tag", "which Ollama does not take there"),
-    ({"name": "evil.example/x/y"}, "spec.name", "evil.example are not allowed here"),
-    ({"interval": "1ms"}, "spec.interval", "at least 1s"),
-    ({"refreshInterval": "30s"}, "spec.refreshInterval", "at least 60s"),
-    ({"timeout": "100000h"}, "spec.timeout", "at most 87600h"),
-    ({"keepAlive": "1s"}, "spec.keepAlive", "at least 10s"),
-    (
-        {"refreshWindow": {"schedule": "0 2 * * 6", "duration": "4h"}},
-        "spec.refreshWindow",
-        "needs a refreshInterval",
-    ),
-    (
-        {"refreshInterval": "24h", "refreshWindow": {"schedule": "0 2 * *", "duration": "4h"}},
-        "spec.refreshWindow.schedule",
-        "0 2 * * 6",
-    ),
-]
-ONLY_THE_WEBHOOK_KNOWS = (
-    {
-        "refreshInterval": "24h",
-        "refreshWindow": {"schedule": "0 2 * * 6", "duration": "4h", "timeZone": "Mars/Utopia"},
-    },
-    "spec.refreshWindow.timeZone",
-    "Europe/Berlin",
-)
 
 
 class Hooked:
@@ -91,12 +50,7 @@ class Hooked:
 
     def apply(self) -> None:
         """Apply config/webhook, but for where it is."""
-        text = self.cluster.kubectl("kustomize", CONFIG / "webhook")
-        objects = [each for each in yaml.safe_load_all(text) if each["kind"] != "Service"]
-        for hook in [hook for each in objects for hook in each.get("webhooks", ())]:
-            path = hook["clientConfig"].pop("service")["path"]
-            hook["clientConfig"]["url"] = f"https://127.0.0.1:{self.port}{path}"
-        self.cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(objects))
+        put(self.cluster, hooks_at(self.port, rendered("webhook")))
 
     def operator(self, *flags: str, port: int | None = None) -> Operator:
         """Make an operator with no other rights than it asks for."""
@@ -157,19 +111,6 @@ def running(operator: Operator) -> Iterator[Operator]:
         yield operator
         assert operator.bugs() == []
         assert operator.stop() == 0
-
-
-def body(name: str, /, **spec: Any) -> str:
-    """Write an object; None leaves a field out."""
-    made = manifest(name, "llama3.2", "1b")
-    made["spec"] |= spec
-    made["spec"] = {key: value for key, value in made["spec"].items() if value is not None}
-    return json.dumps(made)
-
-
-def create(models: Models, name: str, /, *flags: str, **spec: Any) -> str:
-    """Create an object; return all that kubectl says, with its warnings."""
-    return models.kubectl("create", "-f", "-", *flags, input=body(name, **spec), check=False)
 
 
 def served(port: int) -> bytes:

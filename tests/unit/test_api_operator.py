@@ -255,3 +255,22 @@ async def test_who_is_refused_is_told_apart(message, code):
         fault = Fault(code=403, reason="Forbidden", message=message)
         w.kube.intercept = lambda request: fault if request.method == "POST" else None
         assert (await client.post(MODELS, json=NEW)).status_code == code
+
+
+async def test_a_policy_says_which_field_it_is():
+    """As those of config/policy begin their words with it; other policies may refuse with 403."""
+    async with rest_world() as (w, client):
+        words = "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: "
+        message = f'ollamamodels "a" is invalid: : {words}spec.refreshWindow.duration: at least 1m'
+        w.kube.intercept = lambda request: (
+            Fault(code=422, reason="Invalid", message=message) if request.method == "POST" else None
+        )
+        problem = (await client.post(MODELS, json=NEW)).json()
+        assert problem["errors"] == [{"field": "refreshWindow.duration", "message": "at least 1m"}]
+        message = f'ollamamodels "a" is forbidden: {words}not on a Friday'
+        w.kube.intercept = lambda request: (
+            Fault(code=403, reason="Forbidden", message=message)
+            if request.method == "POST"
+            else None
+        )
+        assert (await client.post(MODELS, json=NEW)).status_code == 422

@@ -1,0 +1,172 @@
+"""`kubectl apply -k config/default`: from then on nothing gets in that cannot be meant.
+
+The policies that come with it are kept by a real kube-apiserver; no operator needs to run.
+"""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from crd.v1alpha1 import FINALIZER
+from support.controlplane import ControlPlane, controlplane
+from support.door import BAD, create
+from support.manifests import CONFIG
+from support.ollama import OllamaServer
+from support.operator import RESOURCE, Models, Operator, reason, wait_until
+from support.processes import free_port
+
+pytestmark = pytest.mark.real
+
+DEFAULT = ("apply", "--warnings-as-errors", "-k", CONFIG / "default")
+BINDING = "validatingadmissionpolicybinding/ollama-op-models"
+MERGE = ("--type=merge", "--patch")
+EVERY_FIELD = {
+    "suspend": True,
+    "deletionPolicy": "Retain",
+    "interval": "1m30s",
+    "refreshInterval": "24h",
+    "refreshWindow": {"schedule": "0 2 * * 6", "duration": "4h", "timeZone": "Europe/Berlin"},
+    "timeout": "2.5h",
+    "insecure": True,
+    "expectedDigest": "sha256:" + "a" * 64,
+    "keepAlive": "10m",
+}
+OVERFLOWS = [  # more than CEL can hold
+    ({"interval": "9999999h"}, "spec.interval: at least 1s, at most 87600h"),
+    ({"keepAlive": "999999999999s"}, "spec.keepAlive: at least 10s, at most 87600h"),
+    ({"timeout": "200000000m"}, "spec.timeout: at least 1s, at most 87600h"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ControlPlane]:
+    """Run a Kubernetes API that knows nothing of ours until the one command, given twice."""
+    with controlplane() as plane:
+        for _ in range(2):
+            plane.kubectl(*DEFAULT)
+        wait_until_refused(Models(plane))
+        yield plane
+
+
+def wait_until_refused(models: Models) -> None:
+    wait_until(
+        lambda: "denied request" in create(models, "probe", "--dry-run=server", tag="a/b"),
+        lambda: "the policy is not in force",
+    )
+
+
+def is_allowed(spec: dict[str, object]) -> bool:
+    """Tell whether it takes a list of registries to refuse it."""
+    return str(spec.get("name")).startswith("evil.example")
+
+
+def test_what_cannot_be_meant_is_refused_with_a_word_for_the_field(cluster) -> None:
+    """For every mistake that CEL can see, and in our words: CEL's own say what no user wrote."""
+    models = Models(cluster, "refused")
+    seen = [(spec, field) for spec, field, _ in BAD if not is_allowed(spec)]
+    for spec, field in [*seen, *OVERFLOWS]:
+        said = create(models, "bad", **spec)
+        assert f"denied request: {field}" in said, said
+    assert not models.exists("bad")
+
+
+def test_what_can_be_meant_gets_in_without_a_word(cluster) -> None:
+    """With every field of the spec, and with none but those that have to be there."""
+    models = Models(cluster, "taken")
+    for name, spec in (("plain", {}), ("whole", EVERY_FIELD)):
+        said = create(models, name, **spec)
+        assert said == f"ollamamodel.ollama.smithforge.dev/{name} created\n"
+    for field, value in EVERY_FIELD.items():
+        more = {"refreshInterval": "24h"} if field == "refreshWindow" else {}
+        said = create(models, "one", "--dry-run=server", **{field: value}, **more)
+        assert said == "ollamamodel.ollama.smithforge.dev/one created (server dry run)\n"
+
+
+def test_a_tag_that_moves_gets_in_with_one_warning(cluster) -> None:
+    """Which is no error, and says what would be better."""
+    said = create(Models(cluster, "taken"), "moving", tag="latest")
+    assert said.count("Warning: ") == 1
+    assert "spec.tag: latest moves; expectedDigest would pin it" in said
+    assert said.startswith("ollamamodel.ollama.smithforge.dev/moving created\n")
+
+
+def test_what_was_there_before_can_be_told_released_and_deleted(
+    cluster: ControlPlane, ollama: OllamaServer
+) -> None:
+    """Status, finalizer, labels and deletion pass, though the spec is wrong; its change does not.
+
+    The operator has said in the status of one what is wrong with it, and let it go.
+    """
+    models = Models(cluster, "before")
+    cluster.kubectl("delete", BINDING)
+    wait_until(
+        lambda: "created" in create(models, "probe", "--dry-run=server", tag="a/b"),
+        lambda: "the policy is still in force",
+    )
+    for name in ("one", "other"):
+        create(models, name, tag="a/b", interval="1ms")
+    cluster.kubectl(*DEFAULT)
+    wait_until_refused(models)
+
+    models.kubectl("label", RESOURCE, "one", "a=b")
+    models.kubectl("annotate", RESOURCE, "one", "a=b")
+    hold = json.dumps({"metadata": {"finalizers": [FINALIZER]}})
+    models.kubectl("patch", RESOURCE, "one", *MERGE, hold)
+    status = json.dumps({"status": {"error": "told"}})
+    models.kubectl("patch", RESOURCE, "one", "--subresource=status", *MERGE, status)
+    assert models.get("one")["status"]["error"] == "told"
+    suspend = json.dumps({"spec": {"suspend": True}})
+    said = models.kubectl("patch", RESOURCE, "one", *MERGE, suspend, check=False)
+    assert "denied request: spec.tag: is no tag" in said
+    mended = json.dumps({"spec": {"tag": "1b", "interval": None}})
+    models.kubectl("patch", RESOURCE, "other", "--dry-run=server", *MERGE, mended)
+    models.delete("one")
+    models.kubectl("patch", RESOURCE, "one", *MERGE, suspend)  # nor when it is about to go
+    models.kubectl("patch", RESOURCE, "one", *MERGE, json.dumps({"metadata": {"finalizers": []}}))
+    assert not models.exists("one")
+
+    with Operator(cluster.kubeconfig, ollama.url) as operator:
+        assert reason(models.until("other", reason)) == "InvalidName"
+        assert models.get("other")["metadata"]["finalizers"] == [FINALIZER]
+        models.delete("other")
+        models.gone("other")
+        assert operator.bugs() == []
+
+
+def test_the_rest_api_says_which_field_it_is(cluster: ControlPlane, ollama: OllamaServer) -> None:
+    """Also of what only the cluster's own policy knows: here, which registries are allowed."""
+    allowed = [
+        {"op": "replace", "path": "/spec/variables/0/expression", "value": "['registry.ollama.ai']"}
+    ]
+    policy = "validatingadmissionpolicy/ollama-op-models"
+    cluster.kubectl("patch", policy, "--type=json", "--patch", json.dumps(allowed))
+    wait_until(
+        lambda: (
+            "are not allowed" in create(Models(cluster), "x", "--dry-run=server", name="b.c/d/e")
+        ),
+        lambda: "the registries are not in force",
+    )
+    address = f"127.0.0.1:{free_port()}"
+    flags = ("--enable-api-server", f"--api-server-bind-address={address}")
+    with Operator(cluster.kubeconfig, ollama.url, *flags):
+        answer = httpx.post(
+            f"http://{address}/api/v1/models",
+            json={"name": "evil.example/x/y", "tag": "1b"},
+            trust_env=False,
+        )
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "name"
+    assert error["message"].startswith("models of the registry evil.example are not allowed here")
+    cluster.kubectl(*DEFAULT)
+
+
+def test_one_command_takes_it_all_away_again(cluster: ControlPlane) -> None:
+    """Nothing that refuses is left behind."""
+    for namespace in ("refused", "taken", "before", "default"):
+        cluster.kubectl("-n", namespace, "delete", RESOURCE, "--all", "--timeout=10s")
+    cluster.kubectl("delete", "-k", CONFIG / "default", "--wait=false")
+    kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,crd,clusterroles"
+    assert "ollama" not in cluster.kubectl("get", kinds, "-o", "name")
