@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 import pytest
+import yaml
 
 from ollama_op.cli import cli
 from ollama_op.flags import read as read_flags
@@ -24,7 +25,8 @@ from support.registry import Registry
 pytestmark = pytest.mark.real
 
 INSTALL = CONFIG.parent / "docs" / "install.md"
-WHOLE = ["default", "with-ollama"]
+WHOLE = ["default", "with-ollama", "with-webhook", "with-webhook-cert-manager"]
+FOREIGN = "cert-manager.io/"  # whose kinds the API server of the tests does not know
 WORKLOADS = ("Deployment", "StatefulSet")
 PART_OF = "app.kubernetes.io/part-of"
 NAME = "app.kubernetes.io/name"
@@ -93,8 +95,9 @@ def test_each_folder_renders(folder) -> None:
 @pytest.mark.parametrize("folder", WHOLE)
 def test_the_api_server_takes_all_of_it_without_a_warning(cluster: ControlPlane, folder) -> None:
     """Not one field that it does not know, and nothing that the namespace's pod security minds."""
-    said = cluster.kubectl(*APPLY, input=text_of(CONFIG / folder))
-    assert len(said.splitlines()) == len(rendered(folder))
+    objects = [each for each in rendered(folder) if not each["apiVersion"].startswith(FOREIGN)]
+    said = cluster.kubectl(*APPLY, input=yaml.safe_dump_all(objects))
+    assert len(said.splitlines()) == len(objects)
 
 
 @pytest.mark.parametrize("folder", WHOLE)
@@ -146,21 +149,31 @@ def test_the_overlay_of_the_manual_works(cluster: ControlPlane, tmp_path: Path) 
     }
 
 
-def test_the_webhook_is_one_component_away(cluster: ControlPlane, tmp_path, monkeypatch) -> None:
-    """Its port is open, the operator serves it, and may do what its rights are to be."""
-    up = os.path.relpath(CONFIG, tmp_path.resolve())
-    overlay = {"resources": [f"{up}/default"], "components": [f"{up}/components/webhook"]}
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
-    cluster.kubectl(*APPLY, input=text_of(tmp_path))
-    objects = rendered(tmp_path)
-    address = read(manager(objects), settings_of(objects), monkeypatch).webhook.bind_address
+@pytest.mark.parametrize("folder", ["with-webhook", "with-webhook-cert-manager"])
+def test_the_webhook_can_be_asked(folder, monkeypatch) -> None:
+    """Its Service leads to a port that is open, and that the operator serves."""
+    objects = rendered(folder)
+    wanted = read(manager(objects), settings_of(objects), monkeypatch).webhook
     service = named(objects, "Service", "ollama-op-webhook")["spec"]
     assert found(templates(objects), service["selector"], ["webhook"])
-    ports = {each["name"]: each["containerPort"] for each in manager(objects)["ports"]}
-    assert address is not None
-    assert (address.port, service["ports"][0]["targetPort"]) == (ports["webhook"], "webhook")
+    assert service["ports"][0]["targetPort"] == "webhook"
     let_in = named(objects, "NetworkPolicy", "ollama-op-webhook")["spec"]["ingress"]
     assert let_in == [{"ports": [{"port": "webhook"}]}]
+    for hook in hooks(objects):
+        asked = hook["clientConfig"]["service"]
+        assert (asked["name"], asked["namespace"]) == ("ollama-op-webhook", NAMESPACE)
+        assert asked["port"] == service["ports"][0]["port"]
+    assert (wanted.cert_dir is None) is (folder == "with-webhook")
+
+
+def hooks(objects: list[Object]) -> list[Object]:
+    kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+    return [hook for each in of_kind(objects, *kinds) for hook in each["webhooks"]]
+
+
+def test_a_webhook_that_makes_its_certificates_may_keep_them() -> None:
+    """Those that it is given, it needs no rights for, and no Secret to fill."""
+    objects = rendered("with-webhook")
     roles = [named(objects, kind, "ollama-op-webhook") for kind in ("Role", "ClusterRole")]
     granted = {
         (verb, resource, name)
@@ -170,6 +183,37 @@ def test_the_webhook_is_one_component_away(cluster: ControlPlane, tmp_path, monk
         for name in rule["resourceNames"]
     }
     assert granted == {(right.verb, right.resource, right.name) for right in WEBHOOK}
+    given = rendered("with-webhook-cert-manager")
+    kinds = ("Secret", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    assert [*of_kind(given, *kinds)] == [*of_kind(rendered("default"), *kinds)]
+
+
+def test_a_certificate_of_cert_manager_is_where_it_is_looked_for(monkeypatch) -> None:
+    """For the Service's names, in a Secret that is mounted, and trusted by who calls."""
+    objects = rendered("with-webhook-cert-manager")
+    certificate = named(objects, "Certificate", "ollama-op-webhook")["spec"]
+    cert_dir = read(manager(objects), settings_of(objects), monkeypatch).webhook.cert_dir
+    (template,) = templates(objects)
+    (volume,) = template["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == certificate["secretName"]
+    mount = {"name": volume["name"], "mountPath": str(cert_dir), "readOnly": True}
+    assert manager(objects)["volumeMounts"] == [mount]
+    assert f"ollama-op-webhook.{NAMESPACE}.svc" in certificate["dnsNames"]
+    kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+    for each in of_kind(objects, *kinds):
+        source = each["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+        assert source == f"{NAMESPACE}/ollama-op-webhook"
+
+
+@pytest.mark.parametrize(
+    ("folder", "models", "advice"),
+    [("default", "Deny", "Warn"), ("with-webhook", "Audit", "Audit")],
+)
+def test_a_mistake_is_told_once(folder, models, advice) -> None:
+    """By the policies, or by the webhook where there is one: it knows more, and they come first."""
+    bindings = of_kind(rendered(folder), "ValidatingAdmissionPolicyBinding")
+    actions = {each["spec"]["policyName"]: each["spec"]["validationActions"] for each in bindings}
+    assert actions == {"ollama-op-models": [models], "ollama-op-advice": [advice]}
 
 
 # --- the command line
@@ -214,6 +258,7 @@ def test_the_operator_can_be_run_as_it_is_set(folder, monkeypatch) -> None:
         "probes": read_as.health_probe_bind_address,
         "rest": read_as.rest.address,
         "metrics": read_as.metrics_bind_address,
+        "webhook": read_as.webhook.bind_address,
     }
     assert {name: address.port for name, address in bound.items() if address} == ports
     assert {address.host for address in bound.values() if address} == {""}
