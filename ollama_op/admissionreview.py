@@ -9,6 +9,9 @@ from crd.v1alpha1 import GROUP, KIND
 
 VERSION: Final = "admission.k8s.io/v1"
 UNPROCESSABLE: Final = 422
+INVALID: Final = "Invalid"  # as Kubernetes calls what breaks its own rules
+# What can come of a question; the last is for those that are no question.
+ALLOWED, REWRITTEN, REFUSED, ERROR = "allowed", "rewritten", "refused", "error"
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -37,6 +40,7 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     """What the API server asks about."""
 
     uid: str
+    namespace: str = ""
     operation: str = ""
     resource: Kind = Kind()
     sub_resource: str = ""
@@ -74,7 +78,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
     message: str
     details: Details
-    reason: str = "Invalid"
+    reason: str = INVALID
     code: int = UNPROCESSABLE
     status: str = "Failure"
 
@@ -88,6 +92,13 @@ class Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, 
     warnings: tuple[str, ...] = ()
     patch: bytes | UnsetType = UNSET  # in base64, as msgspec writes bytes
     patch_type: Literal["JSONPatch"] | UnsetType = UNSET
+
+    @property
+    def result(self) -> str:
+        """What came of it, in one word."""
+        if not self.allowed:
+            return REFUSED
+        return ALLOWED if self.patch is UNSET else REWRITTEN
 
 
 class Answer(msgspec.Struct, frozen=True, rename="camel"):

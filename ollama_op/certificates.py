@@ -1,6 +1,6 @@
 """Makes the certificates of the admission webhook, and knows when others are due. Pure.
 
-Only an operator that makes certificates imports this. (kr8s imports the library as well, so what
+Only an operator that serves the webhook imports this. (kr8s imports the library as well, so what
 that saves is small.)
 """
 
@@ -78,6 +78,12 @@ def renewed(held: Held | None, hosts: Sequence[str], now: datetime) -> Held:
 def expires_at(held: Held) -> datetime:
     """Return when the certificate of these ends."""
     return x509.load_pem_x509_certificate(held.certificate).not_valid_after_utc
+
+
+def end_of(certificate: bytes) -> datetime | None:
+    """Return when the first certificate of a PEM ends, if that can be read."""
+    found = _certificates(certificate)
+    return found[0].not_valid_after_utc if found else None
 
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:

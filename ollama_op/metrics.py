@@ -22,7 +22,7 @@ from ollama_op.errors import Conflict, KubeError, OllamaError
 from ollama_op.gauges import SERVER, families, look
 from ollama_op.instruments import CANCELLED, CONFLICT, FAILURE, SUCCESS, Instruments
 from ollama_op.observer import Observer
-from ollama_op.served import OTHER, Served
+from ollama_op.served import OTHER, Admitted, Served
 
 ENDPOINTS: Final = frozenset(
     f"/api/{name}"
@@ -49,6 +49,7 @@ class Metrics(Observer):
         self._pulls: dict[Callable[[], int], int] = {}  # under way; bytes at their beginning
         self._pulled_bytes = 0  # by those that have ended
         self.served = Served()
+        self.admitted: Admitted | None = None  # where there is a webhook
 
     def scrape(self) -> Callable[[], bytes]:
         """Take in how things are now; what is returned writes that down, in any thread."""
@@ -59,12 +60,13 @@ class Metrics(Observer):
 
     def counted(self) -> list[Iterable[Metric]]:
         """Return all but how the models and the server are, which `gauges` looks up."""
-        return [
+        parts = [
             self._registry.collect(),
             self._leader(),
             self._downloads(),
             self.served.families(),
         ]
+        return parts if self.admitted is None else [*parts, self.admitted.families()]
 
     def _leader(self) -> Iterable[Metric]:
         engine = self.engine()

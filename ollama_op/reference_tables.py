@@ -19,6 +19,7 @@ from ollama_op.gauges import Scene, families
 from ollama_op.metrics import Metrics
 from ollama_op.occasions import Occasion
 from ollama_op.report import FINE, WORDS, Mode
+from ollama_op.served import Admitted
 from ollama_op.survey import Snapshot
 from ollama_op.wire import Details, Entry
 
@@ -159,6 +160,7 @@ async def _counted() -> list[Any]:
     measured = Metrics()
     measured.called("/api/tags", "200", 0.1)
     measured.served.note("/api/v1/models", "GET", 200, 0.1)
+    measured.admitted = Admitted(lambda: NOW)
     with measured.acting("Claim"), measured.pulling(lambda: 0):
         pass
     return [family for part in measured.counted() for family in part]

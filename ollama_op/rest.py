@@ -123,8 +123,7 @@ def traced(app: App) -> App:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        sent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-        parent = sent if sent and tracing.is_valid(sent) else None
+        parent = tracing.sent(scope["headers"])
         if parent is None and scope["method"] in READS and not reads.take():
             await app(scope, receive, send)
             return

@@ -1,52 +1,109 @@
-"""Requests to the REST API, counted and timed.
+"""Requests to the REST API and to the webhook, counted and timed.
 
 Not with prometheus_client's own instruments: their locks, for threads that are not here, cost a
 request 4 µs of the 62 that it takes.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from ollama_op.admissionreview import ALLOWED, REFUSED, REWRITTEN
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"  # a client can make up any method
-LABELS: Final = ("method", "route", "code")
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 BOUNDS: Final = (*map(str, BUCKETS_S), "+Inf")
 
+WEBHOOKS: Final = {"/validate": "validate", "/mutate": "mutate"}
+OPERATIONS: Final = ("CREATE", "UPDATE")  # that it is asked about
+RESULTS: Final = {"validate": (ALLOWED, REFUSED), "mutate": (ALLOWED, REWRITTEN)}
 
-class Served:
-    """What was served, by route template, method and status."""
+Key = tuple[str | int, ...]
 
-    def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, int], list[int]] = {}  # one more than buckets
-        self._sums_s: dict[tuple[str, str, int], float] = {}
 
-    def note(self, route: str, method: str, code: int, duration_s: float) -> None:
-        """Take in one request. It is an `api.front.Observe`, and quick."""
-        key = (route, method, code)
+class Timed:
+    """How many requests there were with the same labels, and how long they took."""
+
+    def __init__(self, name: str, what: str, labels: tuple[str, ...]) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self._counts: dict[Key, list[int]] = {}  # one more than buckets
+        self._sums_s: dict[Key, float] = {}
+
+    def begin_at_zero(self, key: Key) -> None:
+        """Have a number before the first request: else no alert would see that one."""
+        self._counts.setdefault(key, [0] * len(BOUNDS))
+        self._sums_s.setdefault(key, 0)
+
+    def add(self, key: Key, duration_s: float) -> None:
+        """Take in one request."""
         if key not in self._counts:
-            key = (route, method if method in METHODS else OTHER, code)
-            self._counts.setdefault(key, [0] * len(BOUNDS))
+            self.begin_at_zero(key)
         self._counts[key][bisect_left(BUCKETS_S, duration_s)] += 1
-        self._sums_s[key] = self._sums_s.get(key, 0) + duration_s
+        self._sums_s[key] += duration_s
 
     def families(self) -> Iterable[Metric]:
         """Return how it is now."""
         count = CounterMetricFamily(
-            "ollama_api_requests", "Requests to the REST API.", labels=LABELS
+            f"{self._name}_requests", f"Requests to {self._what}.", labels=self._labels
         )
         time = HistogramMetricFamily(
-            "ollama_api_request_duration_seconds",
-            "How long requests to the REST API took.",
-            labels=LABELS,
+            f"{self._name}_request_duration_seconds",
+            f"How long requests to {self._what} took.",
+            labels=self._labels,
         )
-        for (route, method, code), counts in self._counts.items():
-            labels, upto = (method, route, str(code)), [*accumulate(counts)]
+        for key, counts in self._counts.items():
+            labels, upto = [*map(str, key)], [*accumulate(counts)]
             count.add_metric(labels, upto[-1])
-            buckets = [*zip(BOUNDS, upto, strict=True)]
-            time.add_metric(labels, buckets, self._sums_s[route, method, code])
+            time.add_metric(labels, [*zip(BOUNDS, upto, strict=True)], self._sums_s[key])
         return [count, time]
+
+
+class Served(Timed):
+    """What the REST API served, by route template, method and status."""
+
+    def __init__(self) -> None:
+        super().__init__("ollama_api", "the REST API", ("method", "route", "code"))
+
+    def note(self, route: str, method: str, code: int, duration_s: float) -> None:
+        """Take in one request. It is an `api.front.Observe`, and quick."""
+        key = (method, route, code)
+        if key not in self._counts and method not in METHODS:
+            key = (OTHER, route, code)
+        self.add(key, duration_s)
+
+
+class Admitted(Timed):
+    """What the webhook was asked, and until when its certificate holds."""
+
+    def __init__(self, expires_at: Callable[[], datetime | None]) -> None:
+        super().__init__("ollama_op_webhook", "the webhook", ("webhook", "operation", "result"))
+        self._expires_at = expires_at
+        for webhook, results in RESULTS.items():
+            for operation in OPERATIONS:
+                for result in results:
+                    self.begin_at_zero((webhook, operation, result))
+
+    def note(self, path: str, operation: str, result: str, duration_s: float) -> None:
+        """Take in one request. It is an `asked.Observe`."""
+        webhook = WEBHOOKS.get(path, OTHER)
+        self.add((webhook, operation if operation in OPERATIONS else OTHER, result), duration_s)
+
+    def families(self) -> Iterable[Metric]:
+        """Return how it is now."""
+        expiry = GaugeMetricFamily(
+            "ollama_op_webhook_certificate_expiry_timestamp_seconds",
+            "When the certificate ends that the webhook serves with.",
+        )
+        if (expires_at := self._expires_at()) is not None:
+            expiry.add_metric([], expires_at.timestamp())
+        return [*super().families(), expiry]

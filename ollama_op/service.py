@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     health = Health()
     metrics = _get_metrics_ready(settings, health)
     serve_rest = _get_rest_ready(settings, metrics[0] if metrics else None)
-    webhook = _get_webhook_ready(settings, health)
+    webhook = _get_webhook_ready(settings, health, metrics[0] if metrics else None)
     address = settings.health_probe_bind_address
     flag = "--health-probe-bind-address"
     probes = None if address is None else listen(address, "health probes", flag)
@@ -114,7 +114,7 @@ def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> Serve | 
 
 
 def _get_webhook_ready(
-    settings: Settings, health: Health
+    settings: Settings, health: Health, exporter: "Exporter | None"
 ) -> "tuple[socket.socket, Certificate] | None":
     """Get ready to be asked about objects, if that is wanted.
 
@@ -129,6 +129,10 @@ def _get_webhook_ready(
     certificate = Certificate()
     if wanted.cert_dir is not None:
         certificate.install_from(wanted.cert_dir)
+    if exporter is not None:
+        from ollama_op.served import Admitted  # noqa: PLC0415 - as it measures
+
+        exporter.metrics.admitted = Admitted(lambda: certificate.expires_at)
     health.is_admitting = False
     return listen(wanted.bind_address, "the webhook", "--webhook-bind-address"), certificate
 
@@ -178,7 +182,7 @@ async def _main(settings: Settings, ready: _Ready) -> int:
             log.info("serving metrics", address=str(settings.metrics_bind_address))
             tasks.start_soon(_export, *ready.metrics)
         if ready.webhook is not None:
-            tasks.start_soon(_admit, settings, ready.health, *ready.webhook)
+            tasks.start_soon(_admit, settings, ready, *ready.webhook)
         # Left after the first signal: a second one then ends the process as it always does.
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             number = await anext(aiter(signals))
@@ -210,11 +214,19 @@ async def _export(exporter: "Exporter", sock: socket.socket) -> None:
 
 
 async def _admit(
-    settings: Settings, health: Health, sock: socket.socket, certificate: "Certificate"
+    settings: Settings, ready: _Ready, sock: socket.socket, certificate: "Certificate"
 ) -> None:
     from ollama_op.webhook import serve_webhook  # noqa: PLC0415 - as above
 
-    await serve_webhook(settings, sock, certificate, sharers=health.sharers, ready=health.admits)
+    admitted = ready.metrics[0].metrics.admitted if ready.metrics else None
+    await serve_webhook(
+        settings,
+        sock,
+        certificate,
+        sharers=ready.health.sharers,
+        ready=ready.health.admits,
+        observe=admitted.note if admitted else None,
+    )
 
 
 async def _probe(sock: socket.socket, health: Health) -> None:

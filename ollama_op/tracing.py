@@ -3,7 +3,7 @@
 The backend is one for the process, as OpenTelemetry's own is; `otel.py` is the real one.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -113,3 +113,9 @@ def is_valid(traceparent: object) -> bool:
     if _backend is None or not isinstance(traceparent, str):
         return False
     return _backend.is_valid(traceparent)
+
+
+def sent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the traceparent among the headers of a request, if somebody can join there."""
+    found = dict(headers).get(b"traceparent", b"").decode("latin-1")
+    return found if found and is_valid(found) else None

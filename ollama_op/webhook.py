@@ -8,6 +8,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from api.answers import Answer as HttpAnswer
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.admission import Sharers, mutate, validate
 from ollama_op.admissionreview import Answer, Request, Response, Review
+from ollama_op.asked import Asked, Observe, asked, nobody
 from ollama_op.errors import KubeError
 from ollama_op.operator import CONNECT_RETRY_S, login
 from ollama_op.parsing import BadSetting
@@ -48,7 +50,14 @@ class Webhook:
     who name a model.
     """
 
-    def __init__(self, *, registries: Collection[str] = (), sharers: Sharers) -> None:
+    def __init__(
+        self,
+        *,
+        registries: Collection[str] = (),
+        sharers: Sharers,
+        observe: Observe = nobody,
+    ) -> None:
+        self._observe = observe
         self._decisions: dict[str, Callable[[Request], Response]] = {
             "/validate": partial(validate, registries=frozenset(registries), sharers=sharers),
             "/mutate": mutate,
@@ -56,11 +65,13 @@ class Webhook:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = await self._answer(scope, receive)
-        if answer is not None:
-            await answer(scope, receive, send)
+        with asked(scope, self._observe) as question:
+            answer = await self._answer(scope, receive, question)
+            if answer is not None:
+                question.answered(answer.status)
+                await answer(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> HttpAnswer | None:
+    async def _answer(self, scope: Scope, receive: Receive, question: Asked) -> HttpAnswer | None:
         decide = self._decisions.get(scope["path"])
         if decide is None:
             return _told(404, "only /validate and /mutate are here")
@@ -75,12 +86,11 @@ class Webhook:
         if len(body) > MAX_BODY:
             return _told(413, f"a body has {MAX_BODY >> 20} MiB at most")
         try:
-            asked = _review.decode(body).request
-            response = decide(asked)
+            request = _review.decode(body).request
+            response = decide(request)
         except UNREADABLE:
             return _told(400, "the body is no AdmissionReview of admission.k8s.io/v1")
-        if response.status is not None:
-            log.info("object refused", problem=response.status.message)
+        question.decided(request, response)
         return HttpAnswer(200, msgspec.json.encode(Answer(response)), [JSON])
 
 
@@ -90,6 +100,7 @@ class Certificate:
     def __init__(self) -> None:
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.loaded = anyio.Event()
+        self.expires_at: datetime | None = None  # of what is served with
         self._current: tuple[bytes, bytes] | None = None
 
     def install(self, certificate: bytes, key: bytes) -> None:
@@ -108,7 +119,11 @@ class Certificate:
                 f"{CERTIFICATE} and {KEY} have to be PEM, and belong to each other",
             ) from None
         _load(self.context, certificate, key)
-        self._current = certificate, key
+        from ollama_op.certificates import end_of  # noqa: PLC0415 - where there is one
+
+        self._current, self.expires_at = (certificate, key), end_of(certificate)
+        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+            log.warning("webhook certificate has expired", expired_at=self.expires_at.isoformat())
         self.loaded.set()
 
     def install_from(self, folder: Path) -> None:
@@ -150,10 +165,12 @@ async def serve_webhook(
     *,
     sharers: Sharers,
     ready: Callable[[], None],
+    observe: Observe | None = None,
 ) -> None:
     """Serve until cancelled; `ready` is called once there is a certificate to serve with."""
     wanted = settings.webhook
-    webhook = Webhook(registries=wanted.allowed_registries, sharers=sharers)
+    registries = wanted.allowed_registries
+    webhook = Webhook(registries=registries, sharers=sharers, observe=observe or nobody)
     async with anyio.create_task_group() as tasks:
         if wanted.cert_dir is not None:
             tasks.start_soon(certificate.follow, wanted.cert_dir)

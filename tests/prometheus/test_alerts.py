@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from ollama_op.served import Admitted
 from support.measured import measured
 from support.world import MB
 
@@ -35,12 +36,13 @@ def promtool(*command: str, text: str = "") -> str:
 
 @pytest.fixture
 async def exposition() -> str:
-    """Scrape an operator that has pulled and loaded a model."""
+    """Scrape an operator that has pulled and loaded a model, and serves the webhook."""
     async with measured() as m:
         m.w.ollama.publish("m:1", MB)
         await m.w.apply("m", "m:1", spec={"keepAlive": "-1"})
         await m.w.until("m", lambda s: s.get("loaded") is True)
         m.metrics.served.note("/api/v1/models", "GET", 200, 0.001)
+        m.metrics.admitted = Admitted(m.w.now)
         return m.text()
 
 

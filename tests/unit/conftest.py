@@ -1,9 +1,10 @@
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 import structlog
 import trio.testing
 
+from support.spans import Spans, recording
 from support.world import World, world
 
 
@@ -29,3 +30,10 @@ async def w() -> AsyncGenerator[World]:
     async with world() as it:
         it.start()
         yield it
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    """Record, and hand out what was."""
+    with recording() as spans:
+        yield spans

@@ -2,14 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import anyio
 import httpx
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from crd.v1alpha1 import REFRESH, TRACEPARENT
 from ollama_op import otel, rest
@@ -18,41 +14,11 @@ from ollama_op.sandbox.ollama import Trouble
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import wants_tracing
 from support.rest import rest_world
+from support.spans import Spans
 from support.world import MB, World, reason
 
 MODELS = "/api/v1/models"
 JOINED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def spans() -> Iterator["Spans"]:
-    """Record, and hand out what was."""
-    exporter = InMemorySpanExporter()
-    stop = otel.start(SimpleSpanProcessor(exporter))
-    yield Spans(exporter)
-    stop()
-
-
-class Spans:
-    """The spans that have ended."""
-
-    def __init__(self, exporter: InMemorySpanExporter) -> None:
-        self._exporter = exporter
-
-    def all(self) -> list[ReadableSpan]:
-        return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
-
-    def of(self, trace_id: str) -> list[ReadableSpan]:
-        """Return those of one trace, by the id that the status shows."""
-        return [each for each in self.all() if f"{each.context.trace_id:032x}" == trace_id]
-
-    def named(self, name: str) -> list[ReadableSpan]:
-        return [each for each in self.all() if each.name == name]
-
-    def parts(self, whole: ReadableSpan) -> list[ReadableSpan]:
-        """Return the direct parts of a span."""
-        inside = whole.context.span_id
-        return [each for each in self.all() if each.parent and each.parent.span_id == inside]
 
 
 async def traced(w: World, name: str = "m") -> str:

@@ -4,13 +4,10 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import msgspec
 import pytest
 import yaml
@@ -23,6 +20,7 @@ from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.settings import Misuse, Settings, WebhookSettings
 from ollama_op.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
 from support.certificate import write_certificate
+from support.reviews import Object, alone, client, review
 
 CONFIG = Path(__file__).parents[2] / "config"
 KUBECONFIG = """
@@ -32,50 +30,6 @@ clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
 users: [{name: me, user: {}}]
 """
 GOOD = {"name": "llama3.2", "tag": "1b"}
-
-Object = dict[str, Any]
-
-
-def review(
-    spec: Any = None,
-    *,
-    old: Any = None,
-    operation: str = "CREATE",
-    deleting: bool = False,
-    **request: Any,
-) -> Object:
-    """Write an AdmissionReview as the API server does."""
-    meta: Object = {"name": "m", "namespace": "ai", "uid": "u-1", "labels": {"a": "b"}}
-    meta |= {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {}
-    asked: Object = {
-        "uid": "r-1",
-        "kind": {"group": GROUP, "version": "v1alpha1", "kind": "OllamaModel"},
-        "resource": {"group": GROUP, "version": "v1alpha1", "resource": PLURAL},
-        "operation": operation,
-        "userInfo": {"username": "bob"},
-        "object": None if spec is None else {"metadata": meta, "spec": spec},
-        "oldObject": None if old is None else {"metadata": meta, "spec": old},
-        "options": {},
-        "dryRun": False,
-    }
-    return {
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": asked | request,
-    }
-
-
-def alone(_name: object, _uid: str) -> int:
-    return 0
-
-
-@asynccontextmanager
-async def client(**how: Any) -> AsyncGenerator[httpx.AsyncClient]:
-    """Be the API server."""
-    app = Webhook(**{"sharers": alone} | how)
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="https://hook") as api_server:
-        yield api_server
 
 
 async def ask(path: str, body: Object, **how: Any) -> Object:
@@ -368,7 +322,7 @@ async def test_a_body_is_read_up_to_a_limit():
     async def send(message: Object) -> None:
         messages.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/validate"}
+    scope = {"type": "http", "method": "POST", "path": "/validate", "headers": []}
     await Webhook(sharers=alone)(scope, receive, send)
     assert messages[0]["status"] == 413
     assert sent <= MAX_BODY + (2 << 20)
@@ -381,7 +335,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for():
     async def send(message: Object) -> None:
         messages.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/validate"}
+    scope = {"type": "http", "method": "POST", "path": "/validate", "headers": []}
     begun = anyio.current_time()
     await Webhook(sharers=alone)(scope, anyio.sleep_forever, send)
     assert messages[0]["status"] == 408
@@ -397,7 +351,7 @@ async def test_nobody_is_answered_who_has_gone():
     async def send(message: Object) -> None:
         raise AssertionError(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/validate"}
+    scope = {"type": "http", "method": "POST", "path": "/validate", "headers": []}
     await Webhook(sharers=alone)(scope, receive, send)
 
 
