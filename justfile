@@ -53,6 +53,10 @@ contract *flags: venv assets
 e2e *flags: venv assets
     {{ bin }}/pytest tests/e2e {{ flags }}
 
+# What the operator may do and what it really asks for, as a table, on a real kube-apiserver
+permissions *flags: venv assets
+    {{ bin }}/pytest tests/e2e/test_permissions.py --quiet -rP {{ flags }}
+
 # The page in a real headless Chromium
 browser *flags: venv browser-install
     {{ bin }}/pytest tests/browser {{ flags }}

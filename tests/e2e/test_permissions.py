@@ -1,14 +1,17 @@
-"""What config/rbac permits is what the operator asks for: no less, and not one verb more."""
+"""What the manifests permit is what the operator asks for: no less, and not one verb more."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
+import yaml
 
-from ollama_op.rights import ENGINE, REST_API, REVIEWS, Right, rights
-from support.audit import AuditLog, Permission, granted_to
+from ollama_op.rights import ENGINE, REST_API, REVIEWS, WEBHOOK, Right, rights
+from support.audit import AuditLog, Permission, compared, granted_to, permissions_of
 from support.controlplane import ControlPlane, controlplane
-from support.manifests import CONFIG, NAMESPACE, rendered
+from support.door import hooks_at, put
+from support.manifests import CONFIG, NAMESPACE, of_kind, rendered
 from support.ollama import OllamaServer
 from support.operator import Models, Operator, apply_crd, reason, wait_until
 from support.processes import free_port
@@ -20,6 +23,11 @@ ACCOUNT = "ollama-op"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 KEY = "the-key-of-permissions"
 MODELS = "/api/v1/models"
+WHOLE = "with-webhook"  # all that the operator can do without cert-manager
+INSTALL = CONFIG.parent / "docs" / "install.md"
+RBAC = ("ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+HOOK_ROLE = "ollama-op-webhook"  # a Role and a ClusterRole
+HOOKS = ("Secret", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +37,11 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
 
 @pytest.fixture(scope="module")
 def cluster(audit: AuditLog) -> Iterator[ControlPlane]:
-    """Run a Kubernetes API that notes who asks for what, with config/rbac."""
+    """Run a Kubernetes API that notes who asks for what, with the rights of the manifests."""
     with controlplane(audit.flags) as plane:
         apply_crd(plane, CONFIG / "crd")
         plane.kubectl("create", "namespace", NAMESPACE)
-        plane.kubectl("apply", "-k", CONFIG / "rbac")
+        put(plane, of_kind(rendered(WHOLE), *RBAC))
         yield plane
 
 
@@ -58,7 +66,9 @@ def metrics() -> str:
 def operator(
     cluster: ControlPlane, mortal: OllamaServer, url: str, metrics: str
 ) -> Iterator[Operator]:
-    """Run the operator as the account that config/rbac makes, with all that it can do."""
+    """Run the operator as the account of the manifests, with all that it can do."""
+    port = free_port()
+    put(cluster, hooks_at(port, of_kind(rendered(WHOLE), *HOOKS)))
     kubeconfig = cluster.kubeconfig_for(ACCOUNT, token_of(cluster, ACCOUNT, NAMESPACE))
     flags = [
         "--enable-api-server",
@@ -69,6 +79,8 @@ def operator(
         "--metrics-kubernetes-auth",
         "--leader-elect",
         f"--leader-elect-namespace={NAMESPACE}",
+        f"--webhook-bind-address=127.0.0.1:{port}",
+        f"--webhook-service=ollama-op-webhook.{NAMESPACE}",
     ]
     with Operator(kubeconfig, mortal.url, *flags) as operator:
         wait_until(lambda: httpx.get(f"{url}/readiness").is_success, operator.tail)
@@ -95,7 +107,7 @@ def client_of(cluster: ControlPlane, name: str, *roles: str) -> dict[str, str]:
 
 
 def as_permissions(rights: tuple[Right, ...]) -> set[Permission]:
-    return {Permission(right.verb, right.resource, right.group) for right in rights}
+    return {Permission(right.verb, right.resource, right.group, right.name) for right in rights}
 
 
 # --- the life that it leads
@@ -191,22 +203,52 @@ def test_nothing_was_denied(audit: AuditLog, operator: Operator) -> None:  # noq
 
 
 def test_what_is_granted_is_what_was_used(audit: AuditLog, operator: Operator) -> None:  # noqa: ARG001 - it runs
-    """Not counting what Kubernetes lets everybody do."""
-    granted = set().union(*granted_to(ACCOUNT, rendered("rbac")).values())
-    allowed = audit.asked(USER, "allow")
+    """Not counting what Kubernetes lets everybody do. `just permissions` shows the table."""
+    granted = granted_to(ACCOUNT, rendered(WHOLE))
+    every = set().union(*granted.values())
+    allowed = audit.asked(USER, "allow", granted=every)
     used = {asked for asked, why in allowed.items() if '"system:' not in why}
-    assert sorted(granted) == sorted(used)
+    print(f"\n{compared(granted, used)}")  # noqa: T201 - shown where it fails, and if asked for
+    assert sorted(every) == sorted(used)
 
 
 def test_the_roles_are_the_parts_of_the_one_list() -> None:
     """Each that can be left out has what the doctor asks for with its flags, and no more."""
-    granted = granted_to(ACCOUNT, rendered("rbac"))
-    assert granted == {
+    granted = granted_to(ACCOUNT, rendered(WHOLE))
+    once = {role: permissions for role, permissions in granted.items() if role != HOOK_ROLE}
+    assert once == {
         "ollama-op": as_permissions(ENGINE),
         "ollama-op-rest-api": as_permissions(REST_API),
         "ollama-op-token-reviews": as_permissions(REVIEWS),
         "ollama-op-leader-election": as_permissions(rights(lease_in=NAMESPACE)[len(ENGINE) :]),
     }
+    assert granted[HOOK_ROLE] == as_permissions(WEBHOOK)
+    assert granted_to(ACCOUNT, rendered("default")) == once
+
+
+def test_the_manual_says_what_is_granted_and_by_which_file() -> None:
+    """The table of docs/install.md has a row for each kind of object, and a reason in each row."""
+    granted: dict[tuple[str, ...], set[str]] = {}
+    for path in [*CONFIG.glob("rbac/*.yaml"), *CONFIG.glob("components/*/rights.yaml")]:
+        for role in of_kind([*yaml.safe_load_all(path.read_text())], "Role", "ClusterRole"):
+            bound = role["metadata"]["name"] in granted_to(ACCOUNT, rendered(WHOLE))
+            for each in permissions_of(role) if bound else ():
+                where = NAMESPACE if role["kind"] == "Role" else ""
+                file = str(path.relative_to(CONFIG.parent))
+                key = (each.resource, each.group, each.name, where, file)
+                granted.setdefault(key, set()).add(each.verb)
+    rows = re.findall(
+        r"^\| ([a-z, ]+) \| `([\w/]+)(?:\.([\w.]+))?`(?: named `([\w-]+)`)?(?: in `([\w-]+)`)?"
+        r" \| (.+) \| `(config/[\w/.-]+)` \|$",
+        INSTALL.read_text(),
+        re.MULTILINE,
+    )
+    said = {
+        (resource, group, name, where, file): set(verbs.split(", "))
+        for verbs, resource, group, name, where, _, file in rows
+    }
+    assert said == granted
+    assert len(rows) == len(said)
 
 
 def test_the_roles_for_people_are_added_to_those_of_the_cluster() -> None:
