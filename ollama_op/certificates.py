@@ -75,6 +75,16 @@ def renewed(held: Held | None, hosts: Sequence[str], now: datetime) -> Held:
     )
 
 
+def is_broken(held: Held) -> bool:
+    """Tell whether these cannot be used at all, rather than only not for long or not by us."""
+    pairs = ((held.authorities, held.authority_key), (held.certificate, held.key))
+    for pem, secret in pairs:
+        certificates, key = _certificates(pem), _key(secret)
+        if key is None or not certificates or certificates[0].public_key() != key.public_key():
+            return True
+    return False
+
+
 def expires_at(held: Held) -> datetime:
     """Return when the certificate of these ends."""
     return x509.load_pem_x509_certificate(held.certificate).not_valid_after_utc

@@ -267,7 +267,7 @@ class Gateway:
     ) -> bytes:
         if slots.statistics().tasks_waiting >= WAITING:
             raise Unavailable("too many requests are waiting for Kubernetes", retry_after_s=1)
-        call = {
+        call: dict[str, Any] = {
             "version": version,
             "url": url,
             "namespace": namespace,

@@ -5,7 +5,7 @@ objects and watches do on a bad day is not what an operator needs.
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -33,6 +33,7 @@ from ollama_op.errors import (
     Rejected,
 )
 from ollama_op.fence import Fence, no_fence
+from ollama_op.lost import Lost
 from ollama_op.observer import NOBODY, Observer
 from ollama_op.tracing import Span, Value
 
@@ -50,8 +51,10 @@ JSON_PATCH = {"content-type": "application/json-patch+json"}
 TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
-async def request(api: Api, method: str, **call: Any) -> bytes:
-    """Make one call and return the body of the answer.
+async def request(
+    api: Api, method: str, *, warned: Callable[[list[str]], None] | None = None, **call: Any
+) -> bytes:
+    """Make one call and return the body of the answer; `warned` is told what the server warns of.
 
     Raises: KubeError.
     """
@@ -62,6 +65,8 @@ async def request(api: Api, method: str, **call: Any) -> bytes:
             except (httpx.HTTPError, OSError) as error:
                 raise as_kube_error(error) from error
             span.answered(answer.status_code, len(body))
+            if warned is not None:
+                warned(answer.headers.get_list("warning"))
             return body
 
 
@@ -162,6 +167,7 @@ class Kube:
         self._api, self._observer, self._fence = api, observer, fence
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
         self._is_down = False  # as far as the last write knows
+        self._lost = Lost()
 
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
         """Make `status` the object's status; return the object as it is then.
@@ -221,6 +227,7 @@ class Kube:
                     content=msgspec.json.encode(body),
                     headers=headers,
                     timeout=WRITE_LIMIT_S,
+                    warned=self._lost.mind,
                 )
         return decode(answer)
 

@@ -15,7 +15,7 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.certificates import Held, expires_at, renewed
+from ollama_op.certificates import Held, expires_at, is_broken, renewed
 from ollama_op.errors import Conflict, KubeError, NotFound, NotPermitted, Rejected
 from ollama_op.kube import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S, request
 from ollama_op.parsing import Service
@@ -32,6 +32,10 @@ TRIES: Final = 5
 ADMISSION: Final = "admissionregistration.k8s.io/v1"
 KINDS: Final = ("validatingwebhookconfigurations", "mutatingwebhookconfigurations")
 APPLY: Final = "kubectl apply -k config/webhook"
+GRANT: Final = (
+    f"{APPLY} has the Secret, config/components/webhook the rights; ollama-op doctor names what"
+    " is missing"
+)
 _KEYS: Final = {
     "ca.crt": "authorities",
     "ca.key": "authority_key",
@@ -127,6 +131,8 @@ class Trust:
                 await self._write(good, found)
             except Conflict:
                 continue  # another replica was faster; what it wrote will do
+            if found is not None and found.data and held is not None and is_broken(held):
+                log.warning("the Secret held no usable certificates", secret=WEBHOOK_SECRET)
             log.info("webhook certificates renewed", expires_at=expires_at(good).isoformat())
             return good
         raise Conflict(f"the Secret {WEBHOOK_SECRET} changes all the time")
@@ -204,7 +210,7 @@ class Trust:
         if (problem := str(error)) == self._problem:
             return
         self._problem = problem
-        hint = {"hint": APPLY} if isinstance(error, NotPermitted | NotFound) else {}
+        hint = {NotPermitted: {"hint": GRANT}, NotFound: {"hint": APPLY}}.get(type(error), {})
         log.warning("webhook certificates not kept, will retry", problem=problem, **hint)
 
 

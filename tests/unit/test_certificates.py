@@ -14,6 +14,7 @@ from ollama_op.certificates import (
     LEAF_SPARE,
     Held,
     expires_at,
+    is_broken,
     renewed,
 )
 
@@ -113,6 +114,7 @@ def test_an_expired_authority_is_trusted_no_more():
     """Nor is anything else of a set that was left alone for years."""
     held = renewed(None, HOSTS, NOW)
     after = renewed(held, HOSTS, NOW + timedelta(days=1000))
+    assert not is_broken(held)  # its time has come, that is all
     assert len(x509.load_pem_x509_certificates(after.authorities)) == 1
     assert after.authority_key != held.authority_key
 
@@ -123,6 +125,7 @@ def test_a_broken_authority_is_replaced(part, value):
     """So is one whose key is another's: what it signs nobody would accept."""
     held, other = renewed(None, HOSTS, NOW), renewed(None, HOSTS, NOW)
     broken = replace(held, **{part: getattr(other, part) if value == b"other" else value})
+    assert is_broken(broken)
     after = renewed(broken, HOSTS, NOW)
     assert after != broken
     assert is_trusted(after, NOW)
@@ -135,6 +138,7 @@ def test_a_broken_certificate_is_replaced(part, value):
     """The authority is not: it has done nothing wrong."""
     held, other = renewed(None, HOSTS, NOW), renewed(None, HOSTS, NOW)
     broken = replace(held, **{part: getattr(other, part) if value == b"other" else value})
+    assert is_broken(broken)
     after = renewed(broken, HOSTS, NOW)
     assert after.authorities == held.authorities
     assert after.key != broken.key

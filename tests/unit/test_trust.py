@@ -16,7 +16,7 @@ from ollama_op.parsing import Service
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.trust import LOOK_S, RETRY_S, SETTLE_S, Trust
+from ollama_op.trust import GRANT, LOOK_S, RETRY_S, SETTLE_S, Trust
 from support.unruly import Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -194,8 +194,14 @@ async def test_a_secret_that_changes_all_the_time_is_left_for_later(bench):
 async def test_what_is_no_certificate_is_replaced(bench, value):
     """Whoever wrote it."""
     bench.cluster.put(dict.fromkeys(("ca.crt", "ca.key", "tls.crt", "tls.key"), value))
-    await bench.trust().look()
+    with capture_logs() as lines:
+        await bench.trust().look()
     assert bench.served == [secret(bench)["tls.crt"]]
+    assert lines[0] == {
+        "event": "the Secret held no usable certificates",
+        "secret": WEBHOOK_SECRET,
+        "log_level": "warning",
+    }
 
 
 async def test_a_certificate_is_renewed_and_served_after_a_while(bench):
@@ -260,9 +266,7 @@ async def test_what_is_not_allowed_is_said_once_and_tried_again(bench):
         with capture_logs() as lines:
             tasks.start_soon(bench.trust().run)
             await anyio.sleep(RETRY_S * 3)
-        assert [(line["log_level"], line["hint"]) for line in lines] == [
-            ("warning", "kubectl apply -k config/webhook")
-        ]
+        assert [(line["log_level"], line["hint"]) for line in lines] == [("warning", GRANT)]
         assert bench.served == []
         bench.cluster.put({})
         await anyio.sleep(RETRY_S)
