@@ -134,7 +134,8 @@ def _is_good(held: Held, authority: _Authority, hosts: Sequence[str], now: datet
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
-    return leaf.not_valid_after_utc - now >= LEAF_SPARE and set(names) == set(_names(hosts))
+    # More names are those of another version; each would otherwise write its own, for ever.
+    return leaf.not_valid_after_utc - now >= LEAF_SPARE and set(names) >= set(_names(hosts))
 
 
 def _new_authority(now: datetime) -> _Authority:

@@ -161,3 +161,12 @@ def test_another_service_needs_another_certificate():
     assert after.authorities == held.authorities
     assert is_trusted(after, NOW, host="other.ai.svc")
     assert not is_trusted(after, NOW)
+
+
+def test_two_versions_do_not_take_turns():
+    """If one of them wants more names, its certificate is good for the other, too."""
+    older = renewed(None, HOSTS, NOW)
+    newer = renewed(older, (*HOSTS, "more.example"), NOW)
+    assert newer is not older
+    assert newer.authorities == older.authorities
+    assert renewed(newer, HOSTS, NOW) is newer
