@@ -64,6 +64,7 @@ class Instance:
         self._downloads: set[Download] = set()
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
+        self._is_closing = False
         self._loaded_at: dict[ModelName, float] = {}
         self._pushed_out: set[ModelName] = set()  # once, soon after they were loaded
 
@@ -160,6 +161,12 @@ class Instance:
         async with self._alone(name):
             return not unless() and await self._delete(name, unless)
 
+    async def close(self) -> None:
+        """Begin no more deletions, and wait for those under way: nobody is to do them again."""
+        self._is_closing = True
+        for ended in [*self._deletions]:
+            await ended.wait()
+
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have the model in memory, for so long after each use; infinite is for ever.
 
@@ -229,10 +236,16 @@ class Instance:
             raise PullStalled(f"No progress for {self._stall_timeout_s:g} s")
 
     async def _delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
+        if self._is_closing:
+            await anyio.sleep_forever()  # whoever comes next does it
         with self._deleting():
             await self._unload(name)  # once deleted, it could no longer be
+            if self.survey.find(name) is None:
+                await self.survey.look()  # deleted already, it seems, by whoever came before
             if unless():
                 return False
+            if self.survey.find(name) is None:
+                return True
             await self._client.delete(name)
         await self.survey.look()
         if self.survey.find(name):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # imported where it is wanted
 log = structlog.get_logger(__name__)
 
 EXIT_INTERRUPTED = 130
+CLOSE_LIMIT_S = 1.5  # what deletions under way get to end; who leads next is to wait 3 s at most
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,9 @@ async def _main(settings: Settings, ready: _Ready) -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             number = await anext(aiter(signals))
         log.info("stopping", signal=number.name)
+        if (engine := ready.health.engine) is not None:
+            with anyio.move_on_after(CLOSE_LIMIT_S):
+                await engine.instance.close()
         tasks.cancel_scope.cancel()
     return EXIT_INTERRUPTED if number is signal.SIGINT else 0
 

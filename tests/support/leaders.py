@@ -128,7 +128,7 @@ class Leaders:
             assert deleters, f"nobody deleted {name}"
             # Who was ended between the deletion and the word of it leaves both to the next one.
             if len(deleters) > 1:
-                assert kind in ("kill", "pause"), f"two replicas deleted {name}"
+                assert kind in ("kill", "pause"), f"two replicas deleted {name}: {kind}"
                 self.deleted_twice.append(name)
         for replica in self.replicas:
             for sent in replica.relay.sent:

@@ -544,6 +544,51 @@ async def test_a_model_deleted_while_the_operator_was_away_is_removed(w: World) 
     assert w.ollama.models == {}
 
 
+async def test_who_stops_ends_a_deletion_under_way_and_begins_no_other(w: World) -> None:
+    """So whoever comes next finds one model gone, and does not delete it once more."""
+    for name in ("m", "n"):
+        w.ollama.publish(f"{name}:1", MB)
+        await w.apply(name, f"{name}:1")
+        await w.ready(name)
+    w.ollama.delay_s["/api/delete"] = 1
+    await w.delete("m")
+    while not w.ollama.calls["DELETE /api/delete"]:  # noqa: ASYNC110 - a count has no event
+        await anyio.sleep(0.01)
+    assert w.health.engine is not None
+    began = anyio.current_time()
+    await w.delete("n")
+    await w.health.engine.instance.close()
+    assert (anyio.current_time() - began, set(w.ollama.models)) == (pytest.approx(1, 0.1), {"n:1"})
+    await w.stop()
+    assert await w.exists("m")  # nobody has said yet that its model is gone
+    w.start()
+    await w.gone("m")
+    await w.gone("n")
+    assert w.ollama.calls["DELETE /api/delete"] == 2
+    assert w.ollama.models == {}
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+async def test_what_is_gone_already_is_not_deleted(w: World, came_back: bool) -> None:  # noqa: FBT001
+    """But that is looked at anew: a model that came back since the last look is deleted."""
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1")
+    await w.ready("m")
+    await w.patch("m", {"spec": {"suspend": True}})
+    await w.rest()
+    await w.ollama_http.request("DELETE", "/api/delete", json={"model": "m:1"})
+    await w.stop()
+    w.start()
+    await anyio.sleep(5)
+    if came_back:
+        w.ollama.preload("m:1")
+    w.ollama.calls.clear()
+    await w.delete("m")
+    await w.gone("m", within_s=5)
+    assert w.ollama.models == {}
+    assert w.ollama.calls["DELETE /api/delete"] == came_back
+
+
 async def test_a_kubernetes_that_refuses_writes_is_asked_again(w: World) -> None:
     """Conflicts, throttling, server errors and lost answers delay the end, and change nothing."""
     faults = iter(
