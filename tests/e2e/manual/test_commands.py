@@ -1,0 +1,41 @@
+"""Every command of README.md and docs/*.md is run by some test."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from support.manual import ROOT, blocks, fences, pages
+
+TOLD = re.compile(r'Page\("(.+?)"')
+NEEDS_PODS = re.compile(r"kubectl .*\b(rollout status|exec|port-forward|logs)\b")
+ON_A_NODE = 4
+
+
+def test_each_page_with_commands_is_told() -> None:
+    """Here, once, by a story that fails if it leaves a command out."""
+    stories = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    told = [name for story in stories for name in TOLD.findall(story)]
+    assert sorted(told) == sorted(page for page in pages() if blocks(page))
+
+
+def test_each_fence_says_what_it_is() -> None:
+    """By words that are known here, so that none is passed over for how it is written."""
+    words = {fence.info for page in pages() for fence in fences(page)}
+    assert words <= {"", "sh", "sh node", "sh ci", "yaml"}
+
+
+def test_only_what_needs_pods_is_left_to_a_node() -> None:
+    """It is a handful of commands, of which none works without."""
+    left = [block for page in pages() for block in blocks(page, node=True)]
+    assert [line for b in left for line in b.text.splitlines() if not NEEDS_PODS.match(line)] == []
+    assert len(left) == ON_A_NODE
+    assert not [b for page in pages() for b in blocks(page) if NEEDS_PODS.search(b.text)]
+
+
+def test_the_command_for_all_tests_is_what_ci_evaluates() -> None:
+    """This is one of them, so .ci/run runs it, letter by letter, and not a story."""
+    (block,) = (fence for page in pages() for fence in fences(page) if fence.info == "sh ci")
+    shell = 'eval() { echo "evaluated: $1"; }; source "$0"'
+    command = ["bash", "-c", shell, ROOT / ".ci/run"]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert said.endswith(f"evaluated: {block.text}")

@@ -1,0 +1,61 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.controlplane import ControlPlane
+from support.manifests import NAMESPACE, rendered
+from support.manual import Page, Terminal
+from support.ollama import OllamaServer
+from support.operator import Models, wait_until
+
+pytestmark = pytest.mark.real
+
+
+def test_a_newcomer_reads_the_readme(
+    cluster: ControlPlane, ollama: OllamaServer, terminal: Terminal
+) -> None:
+    """From the demo to the doctor, each command does what is said beside it."""
+    models = Models(cluster)
+    with Page("README.md", terminal) as page:
+        page.put(ollama.url, "http://localhost:11434")
+        page.put(terminal.rest, "localhost:8082")
+
+        assert "✔ 6 promises shown\n" in page.run("just demo", **pip(terminal))
+
+        page.run("kubectl apply -k config/with-ollama")
+        assert "ollama-op" in cluster.kubectl("-n", NAMESPACE, "get", "deployments")
+        assert len(cluster.kubectl("get", "om", "-o", "name").split()) == len(rendered("samples"))
+
+        with page.operator("kubectl apply -k config/crd"):
+            (wish,) = page.fenced("yaml")
+            cluster.kubectl("apply", "-f", "-", input=wish)
+            terminal.run("kubectl wait --for=condition=Ready om/llama3.2-1b --timeout=60s")
+            assert "llama3.2:1b" in ollama.digests()
+            shown = page.shown("$ kubectl get om").splitlines()[1]
+            assert shown.split() == terminal.run("kubectl get om").splitlines()[0].split()
+
+        with page.operator("ollama-op run --enable-api-server"):
+            with page.beside("curl -N") as session:
+                wait_until(lambda: '"ready":true' in session.log.read_text(), session.tail)
+            models.ready("qwen3-0.6b")
+            shown = page.shown("cluster  https")
+            assert checks(page.run("ollama-op doctor")) == checks(shown)
+            models.clear()
+
+
+def pip(terminal: Terminal) -> dict[str, str]:
+    """Make a pip whose packages are nobody else's, and that is told what the tests' own is told."""
+    folder = terminal.home / "newcomer"
+    python = Path(sys.base_prefix, "bin", "python3")
+    subprocess.run([python, "-m", "venv", "--system-site-packages", folder], check=True)
+    told = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return told | {"PATH": f"{folder / 'bin'}:{terminal.env['PATH']}"}
+
+
+def checks(found: str) -> list[str]:
+    """Return what a doctor looked at, in its order."""
+    return re.findall(r"^(?:ok|warn|fail) +(\w+)", found, re.MULTILINE)

@@ -1,0 +1,159 @@
+"""The pages for those who want models: caring for one, the REST API, being told of mistakes."""
+
+import hashlib
+import json
+
+import httpx
+import pytest
+
+from ollama_op.rights import WEBHOOK_CONFIGURATION
+from ollama_op.trust import KINDS
+from support.controlplane import ControlPlane
+from support.manifests import CONFIG, NAMESPACE
+from support.manual import Page, Terminal
+from support.ollama import OllamaServer
+from support.operator import GROUP, RESOURCE, Models, Operator, apply_crd, manifest, wait_until
+from support.processes import free_port
+from support.registry import Registry
+
+pytestmark = pytest.mark.real
+
+NAME, MODEL = "llama3.2-1b", "llama3.2:1b"
+SERVICE = f"{WEBHOOK_CONFIGURATION}.{NAMESPACE}"
+
+
+@pytest.fixture
+def models(cluster: ControlPlane) -> Models:
+    """Return the objects of a cluster that has the CRD only."""
+    apply_crd(cluster, CONFIG / "crd")
+    return Models(cluster)
+
+
+def test_a_model_is_cared_for(
+    models: Models, ollama: OllamaServer, terminal: Terminal, registry: Registry
+) -> None:
+    """Each wish of docs/care.md is fulfilled as it says."""
+    with Page("docs/care.md", terminal) as page, Operator(models.cluster.kubeconfig, ollama.url):
+        models.apply(NAME, MODEL)
+        models.ready(NAME)
+
+        newer = registry.publish("llama3.2", "1b", seed=720)
+        page.run("refresh=true")
+        models.until(NAME, lambda status: status.get("digest") == newer)
+        wait_until(lambda: "completed-" in refresh_of(models), lambda: refresh_of(models))
+        (schedule,) = page.fenced("yaml")
+        models.kubectl("patch", RESOURCE, NAME, "--type=merge", f"--patch={schedule}")
+        models.until(NAME, lambda status: status.get("nextRefreshTime"))
+
+        page.run("expectedDigest")
+        assert models.get(NAME)["spec"]["expectedDigest"] == newer
+        models.until(NAME, lambda status: "nextRefreshTime" not in status)
+
+        page.run("keepAlive")
+        models.until(NAME, lambda status: status.get("loaded"))
+        assert MODEL in ollama.running()
+
+        page.run("suspend")
+        generation = models.get(NAME)["metadata"]["generation"]
+        models.until(NAME, lambda status: status.get("observedGeneration") == generation)
+
+        ollama.stop()
+        page.run("force-delete")
+        models.gone(NAME)
+        ollama.start()
+        assert MODEL in ollama.digests()
+
+        models.apply(NAME, MODEL)
+        page.run("kubectl wait")
+        models.clear()
+
+
+def refresh_of(models: Models) -> str:
+    """Return what became of the wish for a refresh."""
+    return str(models.get(NAME)["metadata"]["annotations"][f"{GROUP}/refresh"])
+
+
+def test_the_rest_api_is_used(models: Models, terminal: Terminal) -> None:
+    """With one key and with several, and no kubeconfig."""
+    with Page("docs/rest.md", terminal) as page:
+        page.put(terminal.rest, "localhost:8082")
+        with page.operator("OLLAMA_OP_API_SERVER_KEY"):
+            assert json.loads(page.run("--json"))["name"] == NAME
+            models.ready(NAME)
+
+        (terminal.cwd / "keys.yaml").write_text(*page.fenced("yaml"))
+        with page.operator("--api-server-key-file=keys.yaml"):
+            # Whose hashes are on the page: those of two keys that nobody should take.
+            assert statuses(terminal, "secret", "default") == (200, 403)
+            assert statuses(terminal, "123456", "default") == (403, 403)
+            assert statuses(terminal, "123456", "ai") == (200, 201)
+            models.clear()
+            models.kubectl("delete", RESOURCE, "--all", "-A")
+
+        key, told = page.run("openssl rand").splitlines()
+        assert told.split()[0] == hashlib.sha256(key.encode()).hexdigest()
+
+
+def statuses(terminal: Terminal, key: str, namespace: str) -> tuple[int, int]:
+    """Return what is answered to who wants to see, and to make, a model in a namespace."""
+    with httpx.Client(
+        base_url=f"http://{terminal.rest}/api/v1/models",
+        headers={"x-api-key": key},
+        params={"namespace": namespace},
+        trust_env=False,
+    ) as client:
+        made = client.post("", json={"name": "qwen3", "tag": "0.6b"})
+        return client.get("").status_code, made.status_code
+
+
+def test_mistakes_are_refused_at_the_door(
+    models: Models, ollama: OllamaServer, terminal: Terminal
+) -> None:
+    """With the words that docs/webhook.md shows; and without the webhook no more."""
+    cluster = models.cluster
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    with Page("docs/webhook.md", terminal) as page:
+        (policy,) = page.fenced("yaml")
+        assert "hf.co" in kustomized(terminal, policy.replace("https://…/", "../ollama-op/"))
+
+        page.run("kubectl apply -k config/webhook")
+        port = free_port()
+        dial(cluster, port)
+        flags = (f"--webhook-bind-address=127.0.0.1:{port}", f"--webhook-service={SERVICE}")
+        with Operator(cluster.kubeconfig, ollama.url, *flags):
+            _, refused, _, *taken = page.shown("bad.yaml").splitlines()
+            assert applied(models, "bad", "llama3.2", interval="1ms") == {refused}
+            assert applied(models, "llama3.2", "llama3.2") == set(taken)
+            models.clear()
+
+        assert "failed calling webhook" in str(applied(models, "new", "llama3.2"))
+        page.run("kubectl delete validatingwebhookconfiguration")
+        assert applied(models, "new", "llama3.2") == {taken[-1].replace("/llama3.2", "/new")}
+        models.clear()
+
+
+def kustomized(terminal: Terminal, text: str) -> str:
+    """Return what an overlay beside the checkout would make."""
+    folder = terminal.home / "my-policy"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(text)
+    return terminal.run("kubectl apply -k ../my-policy --dry-run=server --output=yaml")
+
+
+def dial(cluster: ControlPlane, port: int) -> None:
+    """Have the API server call this machine: no Service leads to a pod here."""
+    for kind in KINDS:
+        path = f"/apis/admissionregistration.k8s.io/v1/{kind}/{WEBHOOK_CONFIGURATION}"
+        body = cluster.get(path)
+        for hook in body["webhooks"]:
+            where = hook["clientConfig"].pop("service")["path"]
+            hook["clientConfig"]["url"] = f"https://127.0.0.1:{port}{where}"
+        cluster.client.put(path, json=body).raise_for_status()
+
+
+def applied(models: Models, name: str, model: str, **spec: str) -> set[str]:
+    """Apply an object; return the lines that kubectl says."""
+    body = manifest(name, model)
+    body["spec"] |= spec
+    said = models.kubectl("apply", "-f", "-", input=json.dumps(body), check=False)
+    return set(said.splitlines())
