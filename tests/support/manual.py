@@ -18,6 +18,7 @@ from typing import Self
 
 import httpx
 
+from ollama_op.service import EXIT_INTERRUPTED
 from support.assets import assets
 from support.controlplane import ControlPlane
 from support.operator import COMMAND, bare
@@ -188,7 +189,7 @@ class Page:
         """Run the next commands, the last of which is an operator, until Ctrl-C ends it well."""
         with self.beside(words, self.terminal.operates) as session:
             yield session
-            assert session.interrupt() == 0, session.tail()
+            assert session.interrupt() == EXIT_INTERRUPTED, session.tail()
 
     def fenced(self, info: str) -> list[str]:
         """Return what else the page shows, such as `yaml`."""

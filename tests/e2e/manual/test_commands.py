@@ -4,11 +4,20 @@ import re
 import subprocess
 from pathlib import Path
 
-from support.manual import ROOT, blocks, fences, pages
+import pytest
+
+from support.manual import ROOT, Page, Terminal, blocks, fences, pages
 
 TOLD = re.compile(r'Page\("(.+?)"')
 NEEDS_PODS = re.compile(r"kubectl .*\b(rollout status|exec|port-forward|logs)\b")
 ON_A_NODE = 4
+TRACES = "docs/traces.md"
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    """Return one in which nothing can be run."""
+    return object.__new__(Terminal)
 
 
 def test_each_page_with_commands_is_told() -> None:
@@ -16,6 +25,16 @@ def test_each_page_with_commands_is_told() -> None:
     stories = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
     told = [name for story in stories for name in TOLD.findall(story)]
     assert sorted(told) == sorted(page for page in pages() if blocks(page))
+
+
+def test_a_story_that_leaves_out_a_command_fails(terminal: Terminal) -> None:
+    """So does one that tells them in another order, or swaps what is not there."""
+    with pytest.raises(AssertionError, match=r"not run: docs/traces\.md:\d+, docs/traces\.md:\d+"):
+        Page(TRACES, terminal).__exit__(None)
+    with pytest.raises(AssertionError, match="has no curl"):
+        Page(TRACES, terminal).run("curl")
+    with pytest.raises(AssertionError, match="has no http://elsewhere"):
+        Page(TRACES, terminal).put("http://here", "http://elsewhere")
 
 
 def test_each_fence_says_what_it_is() -> None:

@@ -75,6 +75,7 @@ def refresh_of(models: Models) -> str:
 
 def test_the_rest_api_is_used(models: Models, terminal: Terminal) -> None:
     """With one key and with several, and no kubeconfig."""
+    theirs = Models(models.cluster, "ai")
     with Page("docs/rest.md", terminal) as page:
         page.put(terminal.rest, "localhost:8082")
         with page.operator("OLLAMA_OP_API_SERVER_KEY"):
@@ -88,7 +89,7 @@ def test_the_rest_api_is_used(models: Models, terminal: Terminal) -> None:
             assert statuses(terminal, "123456", "default") == (403, 403)
             assert statuses(terminal, "123456", "ai") == (200, 201)
             models.clear()
-            models.kubectl("delete", RESOURCE, "--all", "-A")
+            theirs.clear()
 
         key, told = page.run("openssl rand").splitlines()
         assert told.split()[0] == hashlib.sha256(key.encode()).hexdigest()
