@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.usefixtures("installed", "prometheus
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/ollama-op"
 NAME = "llama3.2-1b"
+PULL = "POST /api/pull"
 
 
 @pytest.fixture
@@ -69,9 +70,15 @@ def test_a_life_is_traced(cluster: ControlPlane, jaeger: Jaeger, terminal: Termi
         page.put(jaeger.query_url.removeprefix("http://"), "localhost:16686")
         with page.operator("ollama-op run"):
             use(terminal)
-            jaeger.trace(Models(cluster).get(NAME)["status"]["traceID"], spans=6)
-            assert '"operationName":"POST /api/pull"' in page.run("kubectl get om")
+            trace = Models(cluster).get(NAME)["status"]["traceID"]
+            wait_until(lambda: PULL in names(jaeger, trace), lambda: str(names(jaeger, trace)))
+            assert f'"operationName":"{PULL}"' in page.run("kubectl get om")
             Models(cluster).clear()
+
+
+def names(jaeger: Jaeger, trace: str) -> set[str]:
+    """Return what has come of a trace: a span comes some seconds after its end."""
+    return {span["operationName"] for span in jaeger.trace(trace)}
 
 
 def use(terminal: Terminal) -> None:
