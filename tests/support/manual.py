@@ -1,7 +1,8 @@
 """The manual as its readers have it: the commands of README.md and docs/*.md, and a terminal.
 
 A fence whose first word is `sh` is to be run as it stands. A second word says what that takes:
-`node`, pods that run; `ci`, a machine that does nothing else.
+`node`, pods that run; `image`, buildah, and tests/image runs it; `ci`, a machine that does nothing
+else; `publish`, somebody who publishes, so that no test runs it.
 """
 
 import contextlib

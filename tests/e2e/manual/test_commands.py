@@ -12,6 +12,7 @@ TOLD = re.compile(r'Page\("(.+?)"')
 NEEDS_PODS = re.compile(r"kubectl .*\b(rollout status|exec|port-forward|logs)\b")
 ON_A_NODE = 4
 TRACES = "docs/traces.md"
+IMAGE = "docs/image.md"  # whose test runs all that is so marked
 
 
 @pytest.fixture
@@ -39,8 +40,10 @@ def test_a_story_that_leaves_out_a_command_fails(terminal: Terminal) -> None:
 
 def test_each_fence_says_what_it_is() -> None:
     """By words that are known here, so that none is passed over for how it is written."""
-    words = {fence.info for page in pages() for fence in fences(page)}
-    assert words <= {"", "sh", "sh node", "sh ci", "yaml"}
+    words = [fence.info for page in pages() for fence in fences(page)]
+    assert set(words) == {"", "yaml", "sh", "sh node", "sh image", "sh ci", "sh publish"}
+    assert words.count("sh publish") == 1
+    assert [page for page in pages() if "sh image" in {f.info for f in fences(page)}] == [IMAGE]
 
 
 def test_only_what_needs_pods_is_left_to_a_node() -> None:
