@@ -37,20 +37,30 @@ def ollama(registry: Registry) -> Iterator[OllamaServer]:
 
 @pytest.fixture(scope="module")
 def prometheus(cluster: ControlPlane) -> None:
-    """Know the kinds of the Prometheus operator, whose fields may be any."""
-    for kind in ("ServiceMonitor", "PrometheusRule"):
-        cluster.kubectl("apply", "-f", "-", input=json.dumps(definition(kind)))
+    """Know the kinds of the Prometheus operator."""
+    know(cluster, "monitoring.coreos.com", "ServiceMonitor", "PrometheusRule")
+
+
+@pytest.fixture(scope="module")
+def cert_manager(cluster: ControlPlane) -> None:
+    """Know the kinds of cert-manager."""
+    know(cluster, "cert-manager.io", "Issuer", "Certificate")
+
+
+def know(cluster: ControlPlane, group: str, *kinds: str) -> None:
+    """Have the API server take these kinds, whose fields may be any."""
+    for kind in kinds:
+        cluster.kubectl("apply", "-f", "-", input=json.dumps(definition(group, kind)))
+    plurals = {f"{kind.lower()}s" for kind in kinds}
     wait_until(
-        lambda: (
-            {"servicemonitors", "prometheusrules"} <= set(cluster.kubectl("api-resources").split())
-        ),
+        lambda: plurals <= set(cluster.kubectl("api-resources").split()),
         lambda: cluster.kubectl("api-resources"),
     )
 
 
-def definition(kind: str) -> Object:
+def definition(group: str, kind: str) -> Object:
     """Write a CRD that takes what it is given."""
-    group, plural = "monitoring.coreos.com", f"{kind.lower()}s"
+    plural = f"{kind.lower()}s"
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
     return {

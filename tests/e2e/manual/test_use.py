@@ -2,17 +2,29 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from ollama_op.rights import WEBHOOK_CONFIGURATION
-from ollama_op.trust import KINDS
+from ollama_op.trust import ADMISSION, KINDS
 from support.controlplane import ControlPlane
+from support.deployed import Deployed, release_lease
 from support.manifests import CONFIG, NAMESPACE
 from support.manual import Page, Terminal
 from support.ollama import OllamaServer
-from support.operator import GROUP, RESOURCE, Models, Operator, apply_crd, manifest, wait_until
+from support.operator import (
+    GROUP,
+    RESOURCE,
+    Models,
+    Object,
+    Operator,
+    apply_crd,
+    manifest,
+    wait_until,
+)
 from support.processes import free_port
 from support.registry import Registry
 
@@ -107,33 +119,42 @@ def statuses(terminal: Terminal, key: str, namespace: str) -> tuple[int, int]:
         return client.get("").status_code, made.status_code
 
 
+@pytest.mark.usefixtures("cert_manager")
 def test_mistakes_are_refused_at_the_door(
     models: Models, ollama: OllamaServer, terminal: Terminal
 ) -> None:
-    """With the words that docs/webhook.md shows; and without the webhook no more."""
-    cluster = models.cluster
+    """With the words that docs/webhook.md shows; without the webhook, with the policies'."""
+    cluster, port = models.cluster, free_port()
     cluster.kubectl("create", "namespace", NAMESPACE)
+    release_lease(cluster)
     with Page("docs/webhook.md", terminal) as page:
-        (policy,) = page.fenced("yaml")
-        assert "hf.co" in kustomized(terminal, policy.replace("https://…/", "../ollama-op/"))
+        assert "['registry.ollama.ai', 'hf.co']" in overlaid(terminal, *page.fenced("yaml"))
 
-        page.run("kubectl apply -k config/webhook")
-        port = free_port()
-        dial(cluster, port)
-        flags = (f"--webhook-bind-address=127.0.0.1:{port}", f"--webhook-service={SERVICE}")
-        with Operator(cluster.kubeconfig, ollama.url, *flags):
+        page.run("kubectl apply -k config/with-webhook ")
+        where = {"BIND_ADDRESS": f"127.0.0.1:{port}", "SERVICE": SERVICE}
+        env = {f"OLLAMA_OP_WEBHOOK_{name}": value for name, value in where.items()}
+        with dialled(cluster, port), Deployed(cluster, ollama.url, **env):
             _, refused, _, *taken = page.shown("bad.yaml").splitlines()
-            assert applied(models, "bad", "llama3.2", interval="1ms") == {refused}
-            assert applied(models, "llama3.2", "llama3.2") == set(taken)
+            assert applied(models, "bad", interval="1ms") == {refused}
+            assert applied(models, "llama3.2") == set(taken)
             models.clear()
 
-        assert "failed calling webhook" in str(applied(models, "new", "llama3.2"))
+        page.run("kubectl delete -k config/policy")
+        assert "ollama-op" not in cluster.kubectl("get", "validatingadmissionpolicies")
+        page.run("kubectl apply -k config/with-webhook-cert-manager ")
+        with dialled(cluster, port):
+            assert "failed calling webhook" in str(applied(models, "new"))
         page.run("kubectl delete validatingwebhookconfiguration")
-        assert applied(models, "new", "llama3.2") == {taken[-1].replace("/llama3.2", "/new")}
+        assert taken[-1].replace("/llama3.2", "/new") in applied(models, "new")
+        page.run("kubectl delete -k config/webhook")
+        wait_until(
+            lambda: "denied request: spec.interval" in str(applied(models, "bad", interval="1ms")),
+            lambda: "the policies are not in force",
+        )
         models.clear()
 
 
-def kustomized(terminal: Terminal, text: str) -> str:
+def overlaid(terminal: Terminal, text: str) -> str:
     """Return what an overlay beside the checkout would make."""
     folder = terminal.home / "my-policy"
     folder.mkdir()
@@ -141,20 +162,32 @@ def kustomized(terminal: Terminal, text: str) -> str:
     return terminal.run("kubectl apply -k ../my-policy --dry-run=server --output=yaml")
 
 
-def dial(cluster: ControlPlane, port: int) -> None:
-    """Have the API server call this machine: no Service leads to a pod here."""
+@contextmanager
+def dialled(cluster: ControlPlane, port: int) -> Iterator[None]:
+    """Have the API server call this machine meanwhile: no Service leads to a pod here."""
+    services = {}
+    for hook in hooks_of(cluster):
+        services[hook["name"]] = hook["clientConfig"].pop("service")
+        path = services[hook["name"]]["path"]
+        hook["clientConfig"]["url"] = f"https://127.0.0.1:{port}{path}"
+    yield
+    for hook in hooks_of(cluster):
+        del hook["clientConfig"]["url"]
+        hook["clientConfig"]["service"] = services[hook["name"]]
+
+
+def hooks_of(cluster: ControlPlane) -> Iterator[Object]:
+    """Hand out each webhook, and write what has been made of it."""
     for kind in KINDS:
-        path = f"/apis/admissionregistration.k8s.io/v1/{kind}/{WEBHOOK_CONFIGURATION}"
+        path = f"/apis/{ADMISSION}/{kind}/{WEBHOOK_CONFIGURATION}"
         body = cluster.get(path)
-        for hook in body["webhooks"]:
-            where = hook["clientConfig"].pop("service")["path"]
-            hook["clientConfig"]["url"] = f"https://127.0.0.1:{port}{where}"
+        yield from body["webhooks"]
         cluster.client.put(path, json=body).raise_for_status()
 
 
-def applied(models: Models, name: str, model: str, **spec: str) -> set[str]:
+def applied(models: Models, name: str, **spec: str) -> set[str]:
     """Apply an object; return the lines that kubectl says."""
-    body = manifest(name, model)
+    body = manifest(name, "llama3.2")
     body["spec"] |= spec
     said = models.kubectl("apply", "-f", "-", input=json.dumps(body), check=False)
     return set(said.splitlines())
