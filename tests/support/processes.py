@@ -1,15 +1,18 @@
 """Runs a real part as a child process that can be stopped, killed and started again."""
 
 import contextlib
+import fcntl
+import functools
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import httpx
 
@@ -17,6 +20,8 @@ READY_S = 60  # generous: a busy machine is no failure
 GRACE_S = 8
 TAIL_LINES = 25
 _POLL_S = 0.05
+
+_reserved: set[int] = set()  # the ports that this process was given
 
 
 class ProcessFailedError(Exception):
@@ -118,19 +123,30 @@ class Process:
 
 
 def free_port() -> int:
-    """Return a loopback TCP port that nothing listens on.
+    """Return a loopback TCP port that nothing listens on, and that is nobody else's.
 
-    Nothing reserves it, but it is below those that a system (from 32768) or Ollama's runners
-    (from 49152) pick by themselves, so hardly anybody takes it before the caller does.
+    It is below those that a system (from 32768) or Ollama's runners (from 49152) pick by
+    themselves, and this process's until it ends: no other one of this user gets it from here,
+    whatever checkout it tests, even while nothing listens.
 
     Raises: OSError if none of a hundred tries is free.
     """
     for _ in range(100):
+        port = random.randrange(15_000, 32_000)  # noqa: S311 - no secret
+        if port in _reserved:  # a process is not kept out by its own locks
+            continue
         with contextlib.suppress(OSError), socket.socket() as sock:
-            port = random.randrange(15_000, 32_000)  # noqa: S311 - no secret
             sock.bind(("127.0.0.1", port))
+            fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            _reserved.add(port)
             return port
     raise OSError("no free port between 15000 and 32000")
+
+
+@functools.cache
+def _reservations() -> BinaryIO:
+    """Open the file of which each byte stands for a port; a lock on it ends with its process."""
+    return (Path(tempfile.gettempdir()) / f"ollama-op-ports-{os.getuid()}").open("ab")
 
 
 @contextlib.contextmanager
