@@ -5,6 +5,10 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 python := env("OLLAMA_OP_PYTHON", "python3")
 bin := justfile_directory() / ".venv/bin"
 
+# Side by side: as many tests as there are cores; or files, more of them, as these mostly wait
+spread := "--numprocesses=auto --dist=worksteal"
+by_file := "--numprocesses=3 --dist=loadfile"
+
 _list:
     @just --list --unsorted
 
@@ -22,8 +26,11 @@ jaeger: venv assets
 test: check unit prometheus crash property contract e2e browser newest
 
 # The quick tests, in virtual time
-unit *flags: venv
-    {{ bin }}/pytest tests/unit {{ flags }}
+unit *flags: venv (_pytest "tests/unit" spread flags)
+
+# All tests of a folder; but where `flags` name some by path, only those, and one after the other
+_pytest folder side_by_side *flags:
+    {{ bin }}/pytest {{ if flags =~ '(^| )tests/' { "" } else { folder + " " + side_by_side } }} {{ flags }}
 
 # Random steps and a few simulated hours
 property *flags: venv
@@ -42,24 +49,20 @@ verify-crash *flags: venv
     @{{ bin }}/python tests/crash/verify.py {{ flags }}
 
 # The crash sweep as tests, and the proof that it sees
-crash *flags: venv
-    {{ bin }}/pytest tests/crash {{ flags }}
+crash *flags: venv (_pytest "tests/crash" spread flags)
 
 # The same assertions on the sandbox and on the real parts
-contract *flags: venv assets
-    {{ bin }}/pytest tests/contract {{ flags }}
+contract *flags: venv assets (_pytest "tests/contract" spread flags)
 
 # The operator on real etcd, kube-apiserver and Ollama
-e2e *flags: venv assets
-    {{ bin }}/pytest tests/e2e {{ flags }}
+e2e *flags: venv assets (_pytest "tests/e2e" by_file flags)
 
 # What the operator may do and what it really asks for, as a table, on a real kube-apiserver
 permissions *flags: venv assets
     {{ bin }}/pytest tests/e2e/test_permissions.py --quiet -rP {{ flags }}
 
 # The page in a real headless Chromium
-browser *flags: venv browser-install
-    {{ bin }}/pytest tests/browser {{ flags }}
+browser *flags: venv browser-install (_pytest "tests/browser" by_file flags)
 
 # Metrics and alerts, as Prometheus' own tool reads them
 prometheus *flags: venv promtool-install
@@ -107,7 +110,7 @@ newest: venv
     fi
     echo "on $("$newest" -V)"
     just venv .venv-newest "$newest"
-    .venv-newest/bin/pytest tests/unit tests/contract -m "not real"  # the real parts are the same on any Python
+    .venv-newest/bin/pytest tests/unit tests/contract -m "not real" {{ spread }}  # the real parts are the same on any Python
 
 # Put the CRD into the current cluster, for an operator that runs elsewhere
 install:
