@@ -1,3 +1,4 @@
+import logging
 from collections.abc import AsyncGenerator, Iterator
 
 import pytest
@@ -9,13 +10,22 @@ from support.world import World, world
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    """Render no logs: a quarter of the time would go into pretty lines that nobody reads."""
+def _quiet() -> Iterator[None]:
+    """Render no logs: a quarter of the time would go into pretty lines that nobody reads.
+
+    And undo what a test that runs a command sets up for the whole process.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     structlog.configure(
         processors=[structlog.processors.KeyValueRenderer()],
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
-import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import structlog
 
 from ollama_op import cli
 from ollama_op.parsing import Address
@@ -30,17 +28,11 @@ class Ended:
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch, tmp_path) -> Iterator[None]:
-    """Let no setting of this machine count, and undo what is set up for the whole process."""
+def _of_no_machine(monkeypatch, tmp_path) -> None:
+    """Let no setting of this machine count."""
     for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no kubeconfig"))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 Run = Callable[..., Ended]

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import types
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -18,17 +17,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """Undo what is set up for the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def lines(capsys) -> list[dict[str, object]]:
