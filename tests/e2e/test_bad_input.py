@@ -23,7 +23,7 @@ from support.operator import (
     reason,
     wait_until,
 )
-from support.processes import closed_port, free_port
+from support.processes import READY_S, closed_port, free_port
 from support.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def refused(folder: Path, *flags: str, **environment: str) -> tuple[int, str, st
         capture_output=True,
         text=True,
         env=bare(folder) | environment,
-        timeout=10,
+        timeout=READY_S,
     )
     assert done.stdout == ""
     error, hint = done.stderr.splitlines()
@@ -212,7 +212,7 @@ def test_a_silent_cluster_is_no_reason_to_be_silent(tmp_path) -> None:
         server = f"https://127.0.0.1:{mute.getsockname()[1]}"
         config = kubeconfig(tmp_path, cluster={"server": server})
         with Operator(config, NOWHERE, probe="/healthz") as operator:
-            wait_until(lambda: _warnings(operator), operator.tail, within_s=20)
+            wait_until(lambda: _warnings(operator), operator.tail)
             assert operator.stop() == 0
             (warning, *_) = _warnings(operator)
             assert "does not answer" in warning["problem"]
