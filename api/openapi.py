@@ -4,6 +4,7 @@ The schemas are those of the structs. The rest is written here and not left to L
 describes what a handler returns: ours return bytes that were prepared long before.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ change OllamaModels, and the operator does the rest. Problems are `application/p
 """.strip()
 
 
+@functools.cache  # to go through all the structs takes long, and tests make hundreds of APIs
 def document(version: str, *, tokens: bool) -> bytes:
     """Write the description; `tokens` says whether bearer tokens are taken."""
     schemes: Object = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}

@@ -26,6 +26,7 @@ from support.unruly import Wire
 Object = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MB = 1_000_000
+TICK_S = 0.25  # between two lines of a pull; with a real one's, a stall would have thousands
 
 
 @dataclass
@@ -156,9 +157,12 @@ class World:
     ) -> Object:
         """Wait until the object's status is accepted; return the status."""
         status: Object = {}
+        seen = -1
         with anyio.move_on_after(within_s):
             while True:
-                status = (await self.get(name)).get("status", {})
+                if seen != self.kube.store.revision:  # else it would be read for nothing
+                    seen = self.kube.store.revision
+                    status = (await self.get(name)).get("status", {})
                 if accept(status):
                     return status
                 await anyio.sleep(every_s)
@@ -225,7 +229,8 @@ async def world(
     """Build a world; the operator is not started yet, and will reach the servers `through` this."""
     # Virtual time began at zero, and so do the sandboxes' clocks.
     clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731
-    kube, ollama = KubeSandbox(now=clock), OllamaSandbox(now=clock, bytes_per_second=10 * MB)
+    kube = KubeSandbox(now=clock)
+    ollama = OllamaSandbox(now=clock, bytes_per_second=10 * MB, tick_s=TICK_S)
     async with (
         AppTransport(kube) as users,
         AppTransport(through(kube)) as to_kube,
