@@ -5,9 +5,11 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 python := env("OLLAMA_OP_PYTHON", "python3")
 bin := justfile_directory() / ".venv/bin"
 
-# Side by side: as many tests as there are cores; or files, more of them, as these mostly wait
+# Side by side: one test on each core; or more than two cores can bear, of those that mostly wait.
+# The tests of a file stay together where they share what takes long to start, the longest ahead.
 spread := "--numprocesses=auto --dist=worksteal"
-by_file := "--numprocesses=3 --dist=loadfile"
+waiting := "--numprocesses=3 --dist=worksteal"
+by_file := "--numprocesses=3 --dist=loadfile --no-loadscope-reorder"
 
 _list:
     @just --list --unsorted
@@ -52,7 +54,7 @@ verify-crash *flags: venv
 crash *flags: venv (_pytest "tests/crash" spread flags)
 
 # The same assertions on the sandbox and on the real parts
-contract *flags: venv assets (_pytest "tests/contract" spread flags)
+contract *flags: venv assets (_pytest "tests/contract" waiting flags)
 
 # The operator on real etcd, kube-apiserver and Ollama
 e2e *flags: venv assets (_pytest "tests/e2e" by_file flags)

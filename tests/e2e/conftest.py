@@ -12,6 +12,12 @@ from support.operator import Models, Operator, apply_crd
 from support.registry import Registry
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
+_LONGEST = ("test_leader", "test_operator", "test_webhook")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: side by side, all wait for the last to end."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
 @pytest.fixture(scope="session")
