@@ -53,7 +53,7 @@ class Leaders:
     replicas: list[Replica]
     times_s: dict[str, list[float]] = field(default_factory=dict)  # until another led, by kind
     deleted_twice: list[str] = field(default_factory=list)
-    _held: list[tuple[float, str]] = field(default_factory=list)
+    _held: list[tuple[float, float, str]] = field(default_factory=list)  # each read, begin to end
     _end: threading.Event = field(default_factory=threading.Event)
     _numbers: Iterator[int] = field(default_factory=count)
 
@@ -61,15 +61,15 @@ class Leaders:
         """Read the lease until the end; note its holder."""
         while not self._end.wait(POLL_S):
             with contextlib.suppress(Exception):
-                spec = self.cluster.get(f"{LEASES}/ollama-op")["spec"]
-                self._held.append((time.monotonic(), spec.get("holderIdentity", "")))
+                began, spec = time.monotonic(), self.cluster.get(f"{LEASES}/ollama-op")["spec"]
+                self._held.append((began, time.monotonic(), spec.get("holderIdentity", "")))
 
     def leader(self, within_s: float, *, other_than: Replica | None = None) -> Replica:
         """Wait until a replica holds the lease."""
         found: list[Replica] = []
 
         def look() -> bool:
-            holder = self._held[-1][1] if self._held else ""
+            holder = self._held[-1][-1] if self._held else ""
             found[:] = [r for r in self.replicas if holder in r.identities() and r != other_than]
             return bool(found)
 
@@ -144,8 +144,13 @@ class Leaders:
         return [s for s in replica.relay.sent if s.what == what and s.model.endswith(model)]
 
     def _holders(self, sent: Sent) -> set[str]:
-        near = {who for at, who in self._held if abs(at - sent.at_s) <= SLACK_S}
-        return near or {[who for at, who in self._held if at <= sent.at_s][-1]}
+        """Return who may have held the lease then: a busy machine reads it seldom."""
+        since, until = sent.at_s - SLACK_S, sent.at_s + SLACK_S
+        last_before = max((ended for _, ended, _ in self._held if ended <= since), default=since)
+        first_after = min((began for began, _, _ in self._held if began >= until), default=until)
+        return {
+            who for began, ended, who in self._held if ended >= last_before and began <= first_after
+        }
 
 
 @contextmanager
