@@ -11,7 +11,7 @@ from ollama_op.rights import Right, rights
 from support.controlplane import ControlPlane, controlplane
 from support.ollama import OllamaServer
 from support.operator import COMMAND, bare
-from support.processes import closed_port
+from support.processes import READY_S, closed_port
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +26,7 @@ def diagnosed(
         capture_output=True,
         text=True,
         env=bare(folder) | environment,
-        timeout=30,
+        timeout=READY_S,
     )
     assert done.stderr == ""
     found = json.loads(done.stdout)

@@ -15,7 +15,7 @@ import pytest
 from support.controlplane import ControlPlane
 from support.ollama import OllamaServer
 from support.operator import COMMAND, Models, Operator, bare, wait_until
-from support.processes import free_port
+from support.processes import READY_S, free_port
 from support.registry import Faults, Registry
 
 pytestmark = pytest.mark.real
@@ -165,7 +165,11 @@ def test_keys_and_tokens(client, cluster: ControlPlane, key_file: Path):
     cluster.kubectl("create", "rolebinding", "look", "--role=look", "--serviceaccount=default:rest")
     token = cluster.kubectl("create", "token", "rest").strip()
     bearer = {"Authorization": f"Bearer {token}"}
-    assert code(path=f"{MODELS}?namespace=default", **bearer) == 200
+    # The API server hears of roles from itself, a moment later.
+    wait_until(
+        lambda: code(path=f"{MODELS}?namespace=default", **bearer) == 200,
+        lambda: "the role does not count",
+    )
     assert code(**bearer) == 403
     assert code("DELETE", f"{MODELS}/x", **bearer) == 403
     assert code(Authorization="Bearer nonsense") == 401
@@ -236,7 +240,7 @@ def test_an_open_door_is_refused(cluster: ControlPlane, tmp_path: Path):
         capture_output=True,
         text=True,
         env=bare(tmp_path),
-        timeout=20,
+        timeout=READY_S,
     )
     assert (done.returncode, done.stdout) == (2, "")
     error, hint = done.stderr.splitlines()

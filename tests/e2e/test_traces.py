@@ -14,7 +14,7 @@ from support.controlplane import ControlPlane
 from support.jaeger import Jaeger, records
 from support.ollama import OllamaServer
 from support.operator import COMMAND, Models, Operator, bare, reason, wait_until
-from support.processes import closed_port, free_port
+from support.processes import READY_S, closed_port, free_port
 from support.registry import Faults
 
 pytestmark = pytest.mark.real
@@ -196,7 +196,7 @@ def test_a_way_to_send_that_is_not_here_is_refused(cluster, tmp_path: Path) -> N
         capture_output=True,
         text=True,
         env=bare(tmp_path) | {"OTEL_TRACES_EXPORTER": "zipkin"},
-        timeout=20,
+        timeout=READY_S,
     )
     error, hint = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.real
 
 NOWHERE = "http://127.0.0.1:9"  # an Ollama that is never there: none of this needs one
 SERVICE = f"ollama-op-webhook.{NAMESPACE}"
-AT_ONCE_S = 3.0
+AT_ONCE_S = 9.0  # for two writes: each would wait five, its `timeoutSeconds`
 DUE_IN_S = 25  # long enough for an operator to start and take what there is for good
 
 
