@@ -235,7 +235,7 @@ async def play(scene: Scene, screen: Screen, *, keep: bool) -> int:
         fate=_Fate(scene),
         cast=scene.cast,
         tell=screen,
-        patience_s=20 if scene.sandbox else 900,
+        patience_s=60 if scene.sandbox else 900,
     )
     try:
         with unwrapped(BrokenPromise):
