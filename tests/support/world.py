@@ -26,7 +26,7 @@ from support.unruly import Wire
 Object = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MB = 1_000_000
-TICK_S = 0.25  # between two lines of a pull; with a real one's, a stall would have thousands
+TICK_S = 0.3  # between two lines of a pull: longer than between two looks, and few while it stalls
 
 
 @dataclass

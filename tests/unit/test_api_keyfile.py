@@ -90,7 +90,7 @@ async def test_a_mounted_secret_that_moves_is_read_again(tmp_path, monkeypatch):
     keys.loaded = load(path)
 
     async def until(secret: bytes) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while keys.find(secret) is None:  # noqa: ASYNC110 - a file has no event
                 await anyio.sleep(0.01)
 
