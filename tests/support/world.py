@@ -206,7 +206,8 @@ class World:
         ]
 
     async def events(self) -> list[tuple[str, str]]:
-        """List the Kubernetes events: reason and message."""
+        """List the Kubernetes events, once all are sent: reason and message."""
+        await anyio.sleep(1)
         items = (await self.call("GET", "/api/v1/namespaces/default/events"))["items"]
         return [(e["reason"], e["message"]) for e in items]
 
