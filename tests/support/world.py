@@ -26,7 +26,7 @@ from support.unruly import Wire
 Object = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MB = 1_000_000
-TICK_S = 0.3  # between two lines of a pull: longer than between two looks, and few while it stalls
+TICK_S = 0.31  # between two lines of a pull: longer than between two looks, and no multiple of it
 
 
 @dataclass
@@ -206,8 +206,8 @@ class World:
         ]
 
     async def events(self) -> list[tuple[str, str]]:
-        """List the Kubernetes events, once all are sent: reason and message."""
-        await anyio.sleep(1)
+        """List the Kubernetes events: reason and message."""
+        await anyio.sleep(0.1)  # an event follows the status that it tells of
         items = (await self.call("GET", "/api/v1/namespaces/default/events"))["items"]
         return [(e["reason"], e["message"]) for e in items]
 

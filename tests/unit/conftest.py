@@ -4,9 +4,14 @@ from collections.abc import AsyncGenerator, Iterator
 import pytest
 import structlog
 import trio.testing
+from hypothesis import settings
 
 from support.spans import Spans, recording
 from support.world import World, world
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", settings.default, deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
