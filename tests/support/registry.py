@@ -37,15 +37,15 @@ class Registry:
     """A registry that serves from a thread of its own between `with` and its end.
 
     A repository is `namespace/model`; one without a namespace is in `library`, as Ollama has it.
-    One repository answers for every host.
+    One repository answers for every host. `host` is the address on which it listens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self._switch = FaultSwitch()
         self._content = Content()
         self._folder = tempfile.TemporaryDirectory(prefix="registry-")
         self.certificate, key = write_certificate(Path(self._folder.name), _HOSTS)
-        self._server = Server(self._content, self._switch, self.certificate, key)
+        self._server = Server(host, self._content, self._switch, (self.certificate, key))
         self._thread = threading.Thread(target=self._server.serve, name="registry")
 
     @property

@@ -26,17 +26,19 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Server(ThreadingTCPServer):
-    """Listens on a free loopback port; one thread for each connection."""
+    """Listens on a free port; one thread for each connection."""
 
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, content: Content, switch: FaultSwitch, certificate: Path, key: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, host: str, content: Content, switch: FaultSwitch, identity: tuple[Path, Path]
+    ) -> None:
+        super().__init__((host, 0), _Handler)
         self.content = content
         self.switch = switch
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.tls.load_cert_chain(certificate, key)
+        self.tls.load_cert_chain(*identity)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closing = False
