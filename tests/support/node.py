@@ -44,6 +44,7 @@ class Node:
         self.host = made.host
         self.kubeconfig = plane.kubeconfig
         self.kubectl = plane.kubectl
+        self.disks = made.folder / config.DISKS
 
     def logs(self) -> str:
         """Return the last lines of each part's log."""

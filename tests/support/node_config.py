@@ -11,7 +11,8 @@ from support.operator import Object
 
 NAME = "node"
 API_PORT = 6443  # where most clusters have it, and so what network policies let out
-DISKS = 3
+DISKS = "disks"  # the folder in which they are
+_HOW_MANY_DISKS = 3
 _MASTERS = "system:masters"
 PEOPLE = {  # who calls the API: its name there, and its group if that gives it its rights
     "kubelet": (f"system:node:{NAME}", "system:nodes"),
@@ -149,7 +150,7 @@ def objects(made: Box) -> list[Object]:
             provisioner="kubernetes.io/no-provisioner",
             volumeBindingMode="WaitForFirstConsumer",
         ),
-        *(_disk(made.folder / "disks" / str(number)) for number in range(DISKS)),
+        *(_disk(made.folder / DISKS / str(number)) for number in range(_HOW_MANY_DISKS)),
         *_modesty(),
     ]
 

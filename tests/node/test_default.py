@@ -1,0 +1,110 @@
+"""config/default on a real node, with an Ollama of one's own; then the webhook as a component."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.controlplane import KubectlError
+from support.installed import WITHIN_S, Installed, let_out
+from support.manifests import CONFIG, NAMESPACE
+from support.node import Node
+from support.operator import Models, manifest, wait_until
+from support.registry import Registry
+
+pytestmark = pytest.mark.real
+
+OLLAMA = "ollama"  # the namespace in which config/manager/settings.env has it
+
+
+@pytest.fixture(scope="module")
+def webhook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write an overlay of config/default with the webhook."""
+    return overlay(
+        tmp_path_factory.mktemp("webhook"),
+        resources=["default"],
+        components=["components/webhook"],
+    )
+
+
+@pytest.fixture(scope="module")
+def ollama(cluster: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run an Ollama that is nobody's but its own."""
+    image = {"name": "ollama/ollama", "newTag": "0.17.4"}
+    folder = tmp_path_factory.mktemp("ollama")
+    overlay(
+        folder,
+        resources=["ollama"],
+        components=["components/resources"],
+        namespace=OLLAMA,
+        images=[image],
+    )
+    cluster.kubectl("create", "namespace", OLLAMA)
+    cluster.kubectl("apply", "-k", folder)
+    yield
+    cluster.kubectl("delete", "namespace", OLLAMA, f"--timeout={WITHIN_S}s")
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Node, ollama: None, webhook: Path) -> Iterator[Installed]:  # noqa: ARG001 - it runs
+    Installed(cluster, CONFIG / "default").install()
+    cluster.kubectl("label", "namespace", NAMESPACE, "ollama=enabled")
+    yield (both := Installed(cluster, webhook))
+    both.uninstall()
+
+
+def overlay(folder: Path, *, resources: list[str], components: list[str], **rest: object) -> Path:
+    """Write an overlay of folders of config/."""
+    up = os.path.relpath(CONFIG, folder.resolve())
+    body = {
+        "resources": [f"{up}/{each}" for each in resources],
+        "components": [f"{up}/{each}" for each in components],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(body | rest))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(installed: Installed) -> Models:
+    return Models(installed.cluster.plane, "models")
+
+
+def test_a_model_comes_to_an_ollama_elsewhere(
+    installed: Installed, models: Models, registry: Registry
+) -> None:
+    """The operator finds it by its name in another namespace, through the cluster's DNS."""
+    let_out(installed.cluster, OLLAMA, registry)
+    registry.publish("elsewhere", seed=910)
+    models.want("elsewhere", f"{registry.address}/library/elsewhere:latest", insecure=True)
+    models.ready("elsewhere", within_s=WITHIN_S)
+    said = installed.run_in("deploy/ollama-op", "ollama-op", "doctor", "--output=json")
+    assert json.loads(said)["ok"], said
+
+
+def test_the_webhook_is_asked_through_its_service(installed: Installed, models: Models) -> None:
+    """Nothing wrong comes in any more, what can be meant is rewritten, and deletion is free."""
+    models.apply("wrong", "not a name:latest")
+    installed.install()
+
+    def refused() -> bool:
+        said = dry(models, "wrong-too", "not a name:latest")
+        return "denied" in said or "is invalid" in said
+
+    wait_until(refused, lambda: dry(models, "wrong-too", "not a name:latest"), WITHIN_S)
+    with pytest.raises(KubectlError, match=r"spec\.name"):
+        models.apply("wrong-too", "not a name:latest")
+    body = manifest("apart", "HF.co/Org/Model")
+    said = models.kubectl(
+        "create", "--dry-run=server", "-o=json", "-f", "-", input=json.dumps(body)
+    )
+    assert json.loads(said)["spec"]["name"] == "hf.co/Org/Model"
+    models.delete("wrong")
+    models.gone("wrong")
+
+
+def dry(models: Models, name: str, model: str) -> str:
+    """Ask what would be said to a new object."""
+    body = json.dumps(manifest(name, *model.rsplit(":", 1)))
+    return models.kubectl("create", "--dry-run=server", "-f", "-", input=body, check=False)
