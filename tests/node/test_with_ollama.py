@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 
 import httpx
 import pytest
@@ -144,9 +145,17 @@ def test_an_account_uses_the_rest_api(installed: Installed, models: Models) -> N
 def reached(cluster: Node, namespace: str, url: str) -> bool:
     """Tell whether a pod in a namespace gets an answer from there."""
     code = f"import urllib.request as r; r.urlopen({url!r}, timeout=5)"
-    run = ["run", "visitor", "--namespace", namespace, "--image=ollama-op:0.1.0"]
-    run += ["--restart=Never", "--attach", "--rm", "--quiet", "--command"]
-    said = cluster.kubectl(*run, "--", "/usr/bin/python3", "-c", code, check=False)
+    run = ("run", "visitor", "--image=ollama-op:0.1.0", "--restart=Never", "--command")
+    there = partial(cluster.kubectl, "--namespace", namespace)
+    there(*run, "--", "/usr/bin/python3", "-c", code)
+
+    def ended() -> bool:
+        phase = there("get", "pod", "visitor", "--output=jsonpath={.status.phase}")
+        return phase in ("Succeeded", "Failed")
+
+    wait_until(ended, lambda: there("describe", "pod", "visitor"), WITHIN_S)
+    said = there("logs", "visitor")
+    there("delete", "pod", "visitor")
     assert said == "" or "timed out" in said, said
     return said == ""
 

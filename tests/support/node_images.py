@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from support.assets import assets, node_assets
-from support.image import base, build, buildah
+from support.image import IMAGE, base, build, buildah
 from support.manifests import of_kind, rendered
 
 PAUSE = "localhost/pause:1"
@@ -16,7 +16,7 @@ def images(folder: Path) -> list[Path]:
     """
     return [
         _archive(_pause(), PAUSE, folder / "pause.tar"),
-        _archive(build(), _named("Deployment"), folder / "ollama-op.tar"),
+        _archive(build(IMAGE, "--layers"), _named("Deployment"), folder / "ollama-op.tar"),
         _archive(_ollama(), _named("StatefulSet"), folder / "ollama.tar"),
     ]
 
