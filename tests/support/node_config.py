@@ -14,11 +14,11 @@ API_PORT = 6443  # where most clusters have it, and so what network policies let
 DISKS = "disks"  # the folder in which they are
 _HOW_MANY_DISKS = 3
 _MASTERS = "system:masters"
-PEOPLE = {  # who calls the API: its name there, and its group if that gives it its rights
+PEOPLE = {  # who calls the API, under which name, and in which group if it has its rights by that
     "kubelet": (f"system:node:{NAME}", "system:nodes"),
-    "kube-controller-manager": ("system:kube-controller-manager", ""),
-    "kube-scheduler": ("system:kube-scheduler", ""),
-    "kube-proxy": ("system:kube-proxy", ""),
+    "kube-controller-manager": ("system:kube-controller-manager",),
+    "kube-scheduler": ("system:kube-scheduler",),
+    "kube-proxy": ("system:kube-proxy",),
     "network": ("network", _MASTERS),
 }
 # The name in the certificate by which the kubelet knows the API; see `support.certificate`.
@@ -28,8 +28,9 @@ _APISERVER = "ollama-op tests"
 def apiserver_flags(made: Box) -> list[str]:
     """Return what the kube-apiserver of a cluster with nodes is told, beyond one without."""
     tokens = made.folder / "tokens.csv"
-    rows = [f'{who},{user},{user},"{group}"' for who, (user, group) in PEOPLE.items()]
-    tokens.write_text("\n".join([f'{ADMIN_TOKEN},admin,admin,"{_MASTERS}"', *rows, ""]))
+    people = {ADMIN_TOKEN: ("admin", _MASTERS), **PEOPLE}
+    rows = [",".join([who, user, user, *group]) for who, (user, *group) in people.items()]
+    tokens.write_text("\n".join(rows))
     return [
         f"--advertise-address={made.address}",
         "--endpoint-reconciler-type=lease",
@@ -108,6 +109,8 @@ def containerd(made: Box) -> str:
 version = 3
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{PAUSE}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true  # root need not be allowed to shield its processes
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
   conf_dir = "{made.folder / "cni"}"
