@@ -136,7 +136,7 @@ def test_an_account_uses_the_rest_api(installed: Installed, models: Models) -> N
         client.headers["Authorization"] = f"Bearer {token}"
         answer = client.get("/api/v1/models", params=where)
         assert answer.status_code == 200, answer.text
-        assert [each["resourceName"] for each in answer.json()["items"]] == ["tiny"]
+        assert [each["name"] for each in answer.json()["items"]] == ["tiny"]
         body = {"name": "another", "namespace": models.namespace}
         assert client.post("/api/v1/models", json=body).status_code == 403
         assert client.get("/api/v1/models", params={"namespace": "default"}).status_code == 403
@@ -161,17 +161,17 @@ def reached(cluster: Node, namespace: str, url: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("label", "url"),
+    ("namespace", "label", "url"),
     [
-        ("ollama=enabled", f"http://ollama.{NAMESPACE}:11434"),
-        ("metrics=enabled", f"http://ollama-op-metrics.{NAMESPACE}:8080/metrics"),
+        ("apps", "ollama=enabled", f"http://ollama.{NAMESPACE}:11434"),
+        ("monitoring", "metrics=enabled", f"http://ollama-op-metrics.{NAMESPACE}:8080/metrics"),
     ],
 )
 def test_others_come_in_by_a_label_on_their_namespace(
-    installed: Installed, label: str, url: str
+    installed: Installed, namespace: str, label: str, url: str
 ) -> None:
     """To Ollama, which asks nobody who they are, and to metrics; without it, to neither."""
-    cluster, namespace = installed.cluster, f"with-{label.partition('=')[0]}"
+    cluster = installed.cluster
     cluster.kubectl("create", "namespace", namespace)
     assert not reached(cluster, namespace, url)
     cluster.kubectl("label", "namespace", namespace, label)
@@ -228,11 +228,18 @@ def test_what_a_pod_holds_and_how_soon_it_is_ready(
     installed: Installed, measured: list[str]
 ) -> None:
     """Less than it asks for."""
-    summary = installed.cluster.plane.get("/api/v1/nodes/node/proxy/stats/summary")
-    held = {each["podRef"]["name"]: each["memory"] for each in summary["pods"]}
+    held: dict[str, int] = {}
+
+    def known() -> bool:
+        summary = installed.cluster.plane.get("/api/v1/nodes/node/proxy/stats/summary")
+        for each in summary["pods"]:
+            held[each["podRef"]["name"]] = each.get("memory", {}).get("workingSetBytes", 0)
+        return all(held.get(pod["metadata"]["name"]) for pod in installed.pods())
+
+    wait_until(known, lambda: f"the kubelet knows {held}", WITHIN_S)
     for pod in installed.pods():
         name = pod["metadata"]["name"]
-        working_set = held[name]["workingSetBytes"]
+        working_set = held[name]
         resident = status_of(installed, f"pod/{name}")["VmRSS"]
         measured.append(
             f"{name}: working set {working_set / MIB:.0f} MiB, VmRSS {resident},"

@@ -22,17 +22,25 @@ class Installed:
 
     def __init__(self, cluster: Node, folder: Path) -> None:
         self.cluster, self._folder = cluster, folder
+        self._is_there = False
 
     def install(self) -> None:
         """Apply it, and wait until it is there; a warning counts as an error.
 
         Raises: KubectlError.
         """
+        self._is_there = True
         self.cluster.kubectl("apply", "--warnings-as-errors", "-k", self._folder)
         self.rolled_out("deployment/ollama-op")
 
     def uninstall(self) -> None:
-        """Take it away, in the order of docs/install.md."""
+        """Take it away, in the order of docs/install.md, unless that was done already.
+
+        Raises: KubectlError.
+        """
+        if not self._is_there:
+            return
+        self._is_there = False
         limit = f"--timeout={WITHIN_S}s"
         self.cluster.kubectl("delete", "ollamamodels", "--all", "-A", limit)
         self.cluster.kubectl("delete", "-k", CONFIG / "crd", limit)
