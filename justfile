@@ -219,18 +219,20 @@ node *flags: venv assets image-install node-install
     @{{ bin }}/python tests/assets/build.py node
     {{ bin }}/pytest tests/node {{ flags }}
 
-# Install Debian's runc, nft and plugins of CNI, unless they are there
+# Install Debian's runc, nft, iptables and plugins of CNI, unless they are there
 node-install:
     #!/usr/bin/env bash
     set -euo pipefail
-    command -v runc >/dev/null && command -v nft >/dev/null && { [ -x /opt/cni/bin/ptp ] || [ -x /usr/lib/cni/ptp ]; } && exit 0
+    packages="runc nftables iptables containernetworking-plugins"
+    command -v runc >/dev/null && command -v nft >/dev/null && command -v iptables >/dev/null &&
+        { [ -x /opt/cni/bin/ptp ] || [ -x /usr/lib/cni/ptp ]; } && exit 0
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "error: runc, nft and the plugins of CNI are not here, or this is not root" >&2
-        echo "hint: sudo apt-get install runc nftables containernetworking-plugins; sudo just node" >&2
+        echo "error: runc, nft, iptables and the plugins of CNI are not here, or this is not root" >&2
+        echo "hint: sudo apt-get install $packages; sudo just node" >&2
         exit 2
     fi
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends runc nftables containernetworking-plugins
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
 
 # Measure the operator on a real kube-apiserver, against limits
 bench *flags: venv assets

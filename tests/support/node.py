@@ -5,11 +5,12 @@
 
 etcd, kube-apiserver and the controllers run in a box of their own (`support.node_box`), with
 containerd, a kubelet, kube-proxy, CoreDNS, and kube-network-policies, which enforces what a
-NetworkPolicy says. The images of the manifests are there already. It needs root, runc, nft and
-the plugins of CNI.
+NetworkPolicy says. The images of the manifests are there already. It needs root, runc, nft,
+iptables and the plugins of CNI.
 
-What is not as elsewhere: disks are folders that are laid out beforehand, and whatever a container
-asks for is cut down to what a small machine can promise.
+What is not as elsewhere: disks are folders that are laid out beforehand; whatever a container asks
+for is cut down to what a small machine can promise; Ollama is the release that the tests have; and
+DNS and kube-apiserver are on the node itself, the way to which no network policy closes.
 """
 
 import contextlib
@@ -132,6 +133,7 @@ class _Parts:
         yield self._listening("kube-proxy", 10256, f"--config={file}")
         file = written(made.folder / "Corefile", config.coredns(made, self._kubeconfigs["network"]))
         yield self._listening("coredns", 8181, f"-conf={file}")
+        self._queue()
         # It looks for its credentials where a pod has them.
         written(made.file(f"{_SECRETS}/token"), "network")
         written(made.file(f"{_SECRETS}/ca.crt"), self._plane.certificate.read_text())
@@ -146,6 +148,19 @@ class _Parts:
                 "KUBERNETES_SERVICE_PORT": str(API_PORT),
             },
         )
+
+    def _queue(self) -> None:
+        """Queue what pods send and get for kube-network-policies, as its own rules of nft do.
+
+        Not every kernel has the queue of nft; that of iptables is older.
+        """
+        for rule in (
+            "-m owner --uid-owner 0 -j RETURN",  # probes, and what else the node itself asks
+            "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN",
+            f"-s {self._box.pods} -j NFQUEUE --queue-num 100",
+            f"-d {self._box.pods} -j NFQUEUE --queue-num 100",
+        ):
+            self._box.run("iptables", "-t", "mangle", "-A", "POSTROUTING", *rule.split())
 
     def kubelet(self) -> Process:
         file = written(self._box.folder / "kubelet.json", config.kubelet(self._box))
