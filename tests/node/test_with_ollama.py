@@ -137,7 +137,7 @@ def test_an_account_uses_the_rest_api(installed: Installed, models: Models) -> N
         answer = client.get("/api/v1/models", params=where)
         assert answer.status_code == 200, answer.text
         assert [each["name"] for each in answer.json()["items"]] == ["tiny"]
-        another = client.post("/api/v1/models", params=where, json={"name": "another"})
+        another = client.post("/api/v1/models", params=where, json={"name": "another", "tag": "1b"})
         assert another.status_code == 403, another.text
         assert client.get("/api/v1/models", params={"namespace": "default"}).status_code == 403
 
