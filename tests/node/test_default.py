@@ -1,15 +1,20 @@
-"""config/default on a real node, with an Ollama of one's own; then the webhook as a component."""
+"""config/default on a real node, with an Ollama of one's own; then config/with-webhook."""
 
 import json
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.assets import assets
 from support.controlplane import KubectlError
 from support.installed import WITHIN_S, Installed, let_out
 from support.manifests import CONFIG, NAMESPACE
+from support.manual import SHELL, Block, blocks, pages
 from support.node import Node
 from support.operator import Models, manifest, wait_until
 from support.registry import Registry
@@ -17,16 +22,6 @@ from support.registry import Registry
 pytestmark = pytest.mark.real
 
 OLLAMA = "ollama"  # the namespace in which config/manager/settings.env has it
-
-
-@pytest.fixture(scope="module")
-def webhook(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write an overlay of config/default with the webhook."""
-    return overlay(
-        tmp_path_factory.mktemp("webhook"),
-        resources=["default"],
-        components=["components/webhook"],
-    )
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +43,11 @@ def ollama(cluster: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Node, ollama: None, webhook: Path) -> Iterator[Installed]:  # noqa: ARG001 - it runs
+def installed(cluster: Node, ollama: None) -> Iterator[Installed]:  # noqa: ARG001 - it runs
     Installed(cluster, CONFIG / "default").install()
     cluster.kubectl("label", "namespace", NAMESPACE, "ollama=enabled")
-    yield (both := Installed(cluster, webhook))
-    both.uninstall()
+    yield (more := Installed(cluster, CONFIG / "with-webhook"))
+    more.uninstall()
 
 
 def overlay(folder: Path, *, resources: list[str], components: list[str], **rest: object) -> Path:
@@ -83,8 +78,44 @@ def test_a_model_comes_to_an_ollama_elsewhere(
     assert json.loads(said)["ok"], said
 
 
+@pytest.mark.parametrize(
+    "block", [each for page in pages() for each in blocks(page, node=True)], ids=str
+)
+def test_what_the_manual_does_with_pods_works(installed: Installed, block: Block) -> None:
+    """Each of those commands ends well; a port-forward goes on until it is ended."""
+    environment = os.environ | {
+        "PATH": f"{assets()}:{os.environ['PATH']}",
+        "KUBECONFIG": str(installed.cluster.kubeconfig),
+    }
+    command = [*SHELL, block.text]
+    if "port-forward" not in block.text:
+        subprocess.run(command, check=True, env=environment, timeout=WITHIN_S)
+        return
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as forwarding:
+        assert forwarding.stdout is not None
+        assert "Forwarding from" in forwarding.stdout.readline()
+        os.killpg(forwarding.pid, signal.SIGTERM)
+
+
+def test_kubernetes_finds_nothing_wrong_with_the_policies(installed: Installed) -> None:
+    """Its own controller checks their expressions against the CRD."""
+    for name in ("ollama-op-models", "ollama-op-advice"):
+        found: list[dict[str, Any]] = []
+
+        def is_checked(name: str = name, found: list[dict[str, Any]] = found) -> bool:
+            said = installed.kubectl("get", "validatingadmissionpolicy", name, "--output=json")
+            found[:] = [json.loads(said)["status"]]
+            return "typeChecking" in found[0]
+
+        wait_until(is_checked, lambda name=name: f"{name} is not checked", WITHIN_S)
+        assert "expressionWarnings" not in found[0]["typeChecking"]
+
+
 def test_the_webhook_is_asked_through_its_service(installed: Installed, models: Models) -> None:
     """Nothing wrong comes in any more, what can be meant is rewritten, and deletion is free."""
+    let_in(installed.cluster, models)
     models.apply("wrong", "not a name:latest")
     installed.install()
 
@@ -102,6 +133,18 @@ def test_the_webhook_is_asked_through_its_service(installed: Installed, models: 
     assert json.loads(said)["spec"]["name"] == "hf.co/Org/Model"
     models.delete("wrong")
     models.gone("wrong")
+
+
+def let_in(cluster: Node, models: Models) -> None:
+    """Have the policies refuse nothing any more."""
+    loose = json.dumps({"spec": {"validationActions": ["Audit"]}})
+    binding = "validatingadmissionpolicybinding/ollama-op-models"
+    cluster.kubectl("patch", binding, "--type=merge", "--patch", loose)
+    wait_until(
+        lambda: "created" in dry(models, "wrong", "not a name:latest"),
+        lambda: dry(models, "wrong", "not a name:latest"),
+        WITHIN_S,
+    )
 
 
 def dry(models: Models, name: str, model: str) -> str:
