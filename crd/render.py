@@ -1,9 +1,9 @@
 """Renders the CustomResourceDefinition from the structs: `python -m crd.render`, or `just crd`.
 
-There is next to no CEL (`x-kubernetes-validations`), on purpose. The spelling of a name is let in,
-so that the object's own status can say what is wrong: what made the object (GitOps, the REST API)
-may never show the API server's answer; and config/policy refuses it where that is wanted. What a
-rule does refuse, it leaves alone in an object that has it already: that must stay changeable.
+There is no CEL (`x-kubernetes-validations`), on purpose. What the schema lets in and is wrong all
+the same is the spelling of a name, and that is let in so that the object's own status can say what
+is wrong: what made the object (GitOps, the REST API) may never show the API server's answer. And
+the first rule would add to whatever the schema refuses that "some rules were not checked".
 """
 
 from pathlib import Path
@@ -20,16 +20,6 @@ _HEADER = "# Generated from crd/v1alpha1.py by `just crd`. Do not edit.\n---\n"
 _DESCRIPTION = "One model that is to be present on an Ollama server, downloaded and able to answer."
 _READY = '.status.conditions[?(@.type=="Ready")]'
 _WIDE = 1  # priority of a column that only `kubectl get -o wide` prints
-_WINDOW = "has({0}.refreshWindow) && !has({0}.refreshInterval)"
-_RULES = [
-    {
-        "rule": f"!({_WINDOW.format('self')})"
-        f" || (oldSelf.hasValue() && {_WINDOW.format('oldSelf.value()')})",
-        "optionalOldSelf": True,  # so that it is kept when an object is made, too
-        "fieldPath": ".refreshWindow",
-        "message": "needs a refreshInterval to hold back",
-    }
-]
 _LINE = 80  # characters; a longer text becomes a block
 
 
@@ -88,7 +78,7 @@ def _schema() -> Schema:
         "description": _DESCRIPTION,
         "required": ["spec"],
         "properties": {
-            "spec": structural(OllamaModelSpec) | {"x-kubernetes-validations": _RULES},
+            "spec": structural(OllamaModelSpec),
             "status": untouched | structural(OllamaModelStatus),
         },
     }

@@ -236,7 +236,6 @@ WINDOW = {"schedule": "0 2 * * 6", "duration": "4h"}
             "spec.refreshWindow.duration: Invalid value",
         ),
         ({"refreshWindow": WINDOW | {"zone": "UTC"}}, 'unknown field "spec.refreshWindow.zone"'),
-        ({"refreshWindow": WINDOW}, "spec.refreshWindow: .*needs a refreshInterval to hold back"),
     ],
 )
 def test_an_option_that_cannot_be_is_turned_away_by_name(cluster, options, complaint):
@@ -297,25 +296,6 @@ def test_an_object_from_before_the_schema_can_be_told_and_deleted(cluster, older
     release = json.dumps({"metadata": {"finalizers": None}})
     cluster.kubectl("patch", older, "old", "--type=merge", "-p", release)
     assert "NotFound" in cluster.kubectl("get", older, "old", check=False)
-
-
-def test_what_a_rule_refuses_stays_changeable_where_it_is(cluster, older):
-    """Of before the rule, in any field but towards it; once it is right, it has to stay so."""
-    spec = {"name": "m", "tag": "t", "refreshWindow": WINDOW}
-    cluster.kubectl("create", "-f", "-", input=manifest("old", f"{OLDER}/v1alpha1", spec=spec))
-    cluster.kubectl("replace", "-f", "-", input=of_another_group())
-    wait_until_enforced(cluster)
-
-    def patch(body: dict[str, Any], *flags: str) -> None:
-        merge = ("--type=merge", "--warnings-as-errors", "-p", json.dumps(body))
-        cluster.kubectl("patch", older, "old", *flags, *merge)
-
-    patch({"metadata": {"labels": {"a": "b"}}})
-    patch({"status": {"state": "Failed"}}, "--subresource=status")
-    patch({"spec": {"suspend": True, "refreshWindow": {"duration": "2h"}}})
-    patch({"spec": {"refreshInterval": "24h"}})
-    with pytest.raises(KubectlError, match="needs a refreshInterval"):
-        patch({"spec": {"refreshInterval": None}})
 
 
 def wait_until_enforced(cluster: ControlPlane) -> None:

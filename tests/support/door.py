@@ -11,7 +11,7 @@ from support.controlplane import ControlPlane
 from support.manifests import Object, of_kind
 from support.operator import Models, manifest
 
-BAD = [  # to webhook and policies; the CRD refuses some by itself, before they are asked
+BAD = [
     ({"name": "a b"}, "spec.name", "which Ollama does not take there"),
     ({"name": "https://hf.co/x/y"}, "spec.name", "the scheme"),
     ({"name": "llama3.2:1b", "tag": "3b"}, "spec.name", "put it into the tag field"),
@@ -21,6 +21,11 @@ BAD = [  # to webhook and policies; the CRD refuses some by itself, before they 
     ({"refreshInterval": "30s"}, "spec.refreshInterval", "at least 60s"),
     ({"timeout": "100000h"}, "spec.timeout", "at most 87600h"),
     ({"keepAlive": "1s"}, "spec.keepAlive", "at least 10s"),
+    (
+        {"refreshWindow": {"schedule": "0 2 * * 6", "duration": "4h"}},
+        "spec.refreshWindow",
+        "needs a refreshInterval",
+    ),
     (
         {"refreshInterval": "24h", "refreshWindow": {"schedule": "0 2 * *", "duration": "4h"}},
         "spec.refreshWindow.schedule",
