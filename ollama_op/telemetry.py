@@ -9,6 +9,7 @@ import logging
 import math
 import sys
 import time
+import warnings
 from io import StringIO
 from typing import Any, Final, TextIO
 
@@ -110,6 +111,8 @@ def set_up_logging(level: str, style: str) -> None:
     # What libraries have to say at info is about their insides.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+    # kr8s says so of each that came after it; what is asked of one here has been there for long.
+    warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
 
 
 def add_span(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

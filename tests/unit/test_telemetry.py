@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import re
+import subprocess
 import sys
 import types
 
@@ -44,6 +45,20 @@ def test_on_a_terminal_a_line_is_text(monkeypatch):
     structlog.get_logger().info("pull completed", model="llama3.2:1b")
     text = re.sub(r"\x1b\[[0-9;]*m", "", sys.stderr.getvalue())
     assert re.match(r"\d\d:\d\d:\d\d \[info +\] pull completed +model=llama3.2:1b\n", text)
+
+
+def test_a_kubernetes_newer_than_a_library_is_not_news():
+    """Of every other warning a line is written."""
+    code = """if True:
+        import warnings
+        from ollama_op.telemetry import set_up_logging
+        set_up_logging("info", "json")
+        warnings.warn("Kubernetes version v1.36.3 is not supported. Supported versions are")
+        warnings.warn("Unable to parse Kubernetes version x")
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert "Unable to parse" in json.loads(line)["msg"]
 
 
 @pytest.mark.parametrize(("style", "form"), [("text", r"\d\d:.* hello\n"), ("json", r"\{.*\}\n")])
