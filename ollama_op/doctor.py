@@ -4,7 +4,6 @@ Every check ends after LIMIT_S at the latest, and no failure of one keeps anothe
 """
 
 import os
-import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from itertools import chain
@@ -55,9 +54,7 @@ def run(settings: Settings, output: Output) -> int:
     """
     check_proxy()
     settings.webhook.check()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # kr8s warns of Kubernetes that is newer than itself
-        found = anyio.run(_run, settings)
+    found = anyio.run(_run, settings)
     show(found, output)
     return 1 if any(each.level == "fail" for each in found) else 0
 

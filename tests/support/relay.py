@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Self
 
@@ -29,6 +30,8 @@ class Relay:
     def __init__(self, port: int) -> None:
         self._port = port
         self.sent: list[Sent] = []
+        self.answered: list[Sent] = []  # those of them whose answer reached who asked
+        self.late_s = 0.0  # how long each answer is held back
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
 
@@ -49,16 +52,27 @@ class Relay:
                 except OSError:
                     client.close()
                     continue
-                for way in ((client, server, True), (server, client, False)):
+                asked: deque[Sent] = deque()  # over this connection, and not answered yet
+                for way in ((client, server, asked, True), (server, client, asked, False)):
                     threading.Thread(target=self._carry, args=way, daemon=True).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:  # noqa: FBT001
+    def _carry(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        asked: deque[Sent],
+        is_request: bool,  # noqa: FBT001 - threads pass by place
+    ) -> None:
         tail = b""
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if is_request:
-                    tail = self._look(tail + data)
+                    tail = self._look(tail + data, asked)
+                else:
+                    time.sleep(self.late_s)
                 target.sendall(data)
+                if asked and not is_request:
+                    self.answered.append(asked.popleft())
         # The end of one way is the end of both, as it is for a process that was killed.
         for each in (source, target):
             with contextlib.suppress(OSError):
@@ -67,10 +81,11 @@ class Relay:
             source.close()
             target.close()
 
-    def _look(self, data: bytes) -> bytes:
+    def _look(self, data: bytes, asked: deque[Sent]) -> bytes:
         end = 0
         for found in _CHANGE.finditer(data):
             what, model = (part.decode() for part in found.groups())
-            self.sent.append(Sent(time.monotonic(), what, model))
+            self.sent.append(sent := Sent(time.monotonic(), what, model))
+            asked.append(sent)
             end = found.end()
         return data[end:][-_TAIL:]

@@ -569,7 +569,7 @@ async def test_who_stops_ends_a_deletion_under_way_and_begins_no_other(w: World)
 
 
 @pytest.mark.parametrize("came_back", [False, True])
-async def test_what_is_gone_already_is_not_deleted(w: World, came_back: bool) -> None:  # noqa: FBT001
+async def test_what_is_gone_already_is_not_deleted(w: World, *, came_back: bool) -> None:
     """But that is looked at anew: a model that came back since the last look is deleted."""
     w.ollama.publish("m:1", MB)
     await w.apply("m", "m:1")
