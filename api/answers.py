@@ -36,7 +36,7 @@ class Answer:
         answer.headers = [*self.headers, header]
         return answer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI has them
         """Send it."""
         # A list of its own: a server, or what stands before it, may change what it is given.
         start = {"type": "http.response.start", "status": self.status, "headers": [*self.headers]}

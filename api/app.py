@@ -168,7 +168,7 @@ def _tell_write(request: Asked, error: WriteError) -> _Told:
 
 
 def _tell_http(request: Asked, error: HTTPException) -> _Told:
-    if error.status_code >= 500:  # noqa: PLR2004
+    if error.status_code >= 500:  # noqa: PLR2004 - HTTP's own number
         return _tell_bug(request, error)
     kind = _KINDS.get(error.status_code, Kind.BAD_REQUEST)
     allow = (error.headers or {}).get("allow")

@@ -163,7 +163,7 @@ class Stream:
     last_id: str = ""
     one: bool = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI has them
         """Send events until the client goes, cannot keep up, or there is nothing more to tell."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         with self.feed.reading(self.wants) as reader, reader.scope:

@@ -115,7 +115,7 @@ async def reload(path: Path, keys: Keys) -> None:
     try:
         keys.loaded = await anyio.to_thread.run_sync(load, path)
     except InvalidKeyFileError as error:
-        log.error("key file cannot be used, keeping the old keys", problem=str(error))  # noqa: TRY400
+        log.error("key file cannot be used, keeping the old keys", problem=str(error))  # noqa: TRY400 - the problem is said, no stack
     else:
         log.info("key file read", keys=len(keys.loaded))
 

@@ -103,7 +103,7 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
       ollama-op run --namespace ai --log-level debug
     """
     _do_without(*UNUSED_BY_RUN)
-    from ollama_op import service, telemetry  # noqa: PLC0415
+    from ollama_op import service, telemetry  # noqa: PLC0415 - help needs neither
 
     telemetry.set_up_logging(log_level, log_format)
     try:
@@ -161,7 +161,7 @@ def demo(*, keep: bool) -> None:
       ollama-op demo
       ollama-op demo --keep
     """
-    from ollama_op.sandbox import demo as show  # noqa: PLC0415
+    from ollama_op.sandbox import demo as show  # noqa: PLC0415 - likewise
 
     try:
         sys.exit(show.run(keep=keep))

@@ -80,7 +80,7 @@ class Meter:
             self._base = completed  # a resumed part came at no speed
             self._marks.clear()
         self._marks.append((now, completed))
-        while len(self._marks) > 2 and now - self._marks[1][0] > SPEED_WINDOW_S:  # noqa: PLR2004
+        while len(self._marks) > 2 and now - self._marks[1][0] > SPEED_WINDOW_S:  # noqa: PLR2004 - a span has two ends
             self._marks.popleft()
 
     def _speed(self, now: float) -> int | None:

@@ -235,8 +235,8 @@ async def _admit(
 
 async def _probe(sock: socket.socket, health: Health) -> None:
     # The first list is on its way by now, and need not wait for this import.
-    from ollama_op.probes import Probes  # noqa: PLC0415
-    from ollama_op.serve import serve  # noqa: PLC0415
+    from ollama_op.probes import Probes  # noqa: PLC0415 - see above
+    from ollama_op.serve import serve  # noqa: PLC0415 - see above
 
     await serve(Probes(health), sock)
 

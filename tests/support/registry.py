@@ -131,7 +131,7 @@ class Registry:
             self._add("params", _json(parameters or _PARAMETERS)),
         ]
         if shared_layer_seed is not None:
-            text = random.Random(shared_layer_seed).randbytes(_SHARED_BYTES // 2).hex()  # noqa: S311
+            text = random.Random(shared_layer_seed).randbytes(_SHARED_BYTES // 2).hex()  # noqa: S311 - no secret
             # First, so that Ollama has or skips it while it still downloads the weights.
             layers = [self._add("license", text.encode()), *layers[:2], *layers[3:]]
         config = self._content.add_blob(

@@ -122,7 +122,7 @@ class Replicas:
         began = anyio.current_time()
         with anyio.fail_after(within_s):
             # Not its metrics: to write them all takes long, and is asked for often.
-            while not ((engine := replica.health.engine) and engine.is_leading()):  # noqa: ASYNC110
+            while not ((engine := replica.health.engine) and engine.is_leading()):  # noqa: ASYNC110 - no event for it
                 await anyio.sleep(0.1)
         assert replica.is_leading
         return anyio.current_time() - began

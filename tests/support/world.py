@@ -229,7 +229,7 @@ async def world(
 ) -> AsyncGenerator[World]:
     """Build a world; the operator is not started yet, and will reach the servers `through` this."""
     # Virtual time began at zero, and so do the sandboxes' clocks.
-    clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731
+    clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731 - one line that is used once
     kube = KubeSandbox(now=clock)
     ollama = OllamaSandbox(now=clock, bytes_per_second=10 * MB, tick_s=TICK_S)
     async with (

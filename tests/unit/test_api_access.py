@@ -229,7 +229,7 @@ class Reviews:
         self.asked.append(token)
         if self.fails:
             raise Unavailable("away")
-        return User("alice", groups=("devs",)) if token == "good" else None  # noqa: S105
+        return User("alice", groups=("devs",)) if token == "good" else None  # noqa: S105 - of this test
 
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
         self.asked.append(f"{user.name} {verb} {namespace}")

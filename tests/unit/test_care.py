@@ -380,7 +380,7 @@ async def test_a_model_that_was_swapped_by_hand_is_not_ready_any_more(w: World) 
 
 
 @pytest.mark.parametrize(("wish", "expires"), [("-1", False), ("10m", True)])
-async def test_a_model_is_kept_loaded(w: World, wish: str, expires: bool) -> None:  # noqa: FBT001
+async def test_a_model_is_kept_loaded(w: World, wish: str, expires: bool) -> None:  # noqa: FBT001 - pytest passes it by name
     """Loaded when it is there, loaded again before its time is over, for as long as wished."""
     await brought(w, {"keepAlive": wish})
     status = await w.until("m", lambda s: s.get("loaded") is True, within_s=5)

@@ -64,7 +64,7 @@ async def b() -> AsyncGenerator[Bench]:
 
 @asynccontextmanager
 async def bench() -> AsyncGenerator[Bench]:
-    clock = lambda: EPOCH + timedelta(seconds=anyio.current_time())  # noqa: E731
+    clock = lambda: EPOCH + timedelta(seconds=anyio.current_time())  # noqa: E731 - one line that is used once
     server = KubeSandbox(now=clock)
     async with AppTransport(server) as transport, anyio.create_task_group() as tasks:
         user = httpx.AsyncClient(transport=transport, base_url="http://kube")

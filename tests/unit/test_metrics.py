@@ -251,7 +251,7 @@ async def test_status_writes_are_counted_by_result(m):
 
 async def test_a_crash_is_counted(m, monkeypatch):
     """A bug is the one thing that nobody is told of otherwise."""
-    from ollama_op import lifecycle  # noqa: PLC0415
+    from ollama_op import lifecycle  # noqa: PLC0415 - patched in this test only
 
     assert m.value("ollama_op_task_crashes_total") == 0
     monkeypatch.setattr(lifecycle, "decide", lambda *_: 1 / 0)

@@ -109,7 +109,7 @@ class Mirror:
     async def in_step(self, *, within_s: float) -> float:
         """Wait until the mirror shows the truth; return when that was."""
         with anyio.move_on_after(within_s):
-            while not (self.reflector.is_in_sync() and self.held() == self.truth()):  # noqa: ASYNC110
+            while not (self.reflector.is_in_sync() and self.held() == self.truth()):  # noqa: ASYNC110 - two facts, without an event
                 await anyio.sleep(0.01)
         assert self.held() == self.truth()
         assert self.reflector.is_in_sync()
