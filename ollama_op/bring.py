@@ -14,6 +14,7 @@ from ollama_op.errors import KubeError, NotLeading, OllamaError, UnexpectedDiges
 from ollama_op.instance import Download, Instance
 from ollama_op.occasions import Occasion
 from ollama_op.reading import Verdict, refresh_wish, wishes
+from ollama_op.sizes import formatted_size
 from ollama_op.subject import Subject
 from ollama_op.wire import Entry
 
@@ -178,7 +179,7 @@ def _tell_why(subject: Subject, pull: Pull) -> None:
 
 
 def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> None:
-    size = report.formatted_size(entry.size)
+    size = formatted_size(entry.size)
     subject.log.info(
         "pull completed", model=str(pull.name), size_bytes=entry.size, duration_s=took_s
     )

@@ -21,9 +21,9 @@ from ollama_op.errors import NotFound, NotPermitted, sanitise
 from ollama_op.kube import request
 from ollama_op.ollama import OllamaClient
 from ollama_op.parsing import BadSetting
-from ollama_op.report import formatted_size
 from ollama_op.rights import Right, rights
 from ollama_op.settings import Settings, wants_tracing
+from ollama_op.sizes import formatted_size
 
 OLDEST_OLLAMA = (0, 6, 5)  # what the tests run on
 APPLY_CRD = "kubectl apply -k config/crd"

@@ -1,35 +1,19 @@
-"""The operator as the REST API sees it: what it knows, what it can write, whom it can ask about.
+"""The operator as the REST API sees it: what it knows, and what it can write.
 
 Writes have a connection and slots of their own, so that clients of the API cannot hold back the
 operator's, and what was written goes into the store at once, so that the next read finds it.
-Questions about tokens have slots apart from those: whoever sends tokens that nobody knows must not
-hold back those who write.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
 import msgspec
-from kr8s.asyncio import Api
 
-from api.ports import (
-    Changed,
-    Forbidden,
-    Held,
-    Listener,
-    Missing,
-    Refused,
-    Taken,
-    Unavailable,
-    User,
-    WriteError,
-)
+from api.ports import Held, Listener, Unavailable
 from crd.names import ModelName
 from crd.v1alpha1 import (
     API_VERSION,
-    GROUP,
     KIND,
     PLURAL,
     TRACEPARENT,
@@ -39,38 +23,14 @@ from crd.v1alpha1 import (
     decode,
 )
 from ollama_op import tracing
-from ollama_op.errors import (
-    Conflict,
-    KubeError,
-    KubeUnreachable,
-    NotFound,
-    NotPermitted,
-    sanitise,
-)
-from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, WRITES_AT_ONCE, answer_behind, request
+from ollama_op.calls import Calls, read
+from ollama_op.kube import MERGE_PATCH
 from ollama_op.reflector import Reflector
+from ollama_op.reviewer import Reviewer
 from ollama_op.watch import Store
 from ollama_op.wire import Entry
 
-WAITING: Final = 64  # calls that may stand in line; who comes after them is sent away
 LOOK_S: Final = 1.0  # between looks at whether the watch is up
-AUTHENTICATION: Final = "authentication.k8s.io/v1"
-AUTHORIZATION: Final = "authorization.k8s.io/v1"
-
-
-class _Cause(msgspec.Struct):
-    field: str = ""
-    message: str = ""
-
-
-class _Details(msgspec.Struct):
-    causes: list[_Cause] | None = None
-
-
-class _Refusal(msgspec.Struct):
-    reason: str = ""
-    message: str = ""
-    details: _Details | None = None
 
 
 class _Uid(msgspec.Struct):
@@ -84,37 +44,20 @@ class _Deletion(msgspec.Struct):
     details: _Uid | None = None
 
 
-class _Reviewed(msgspec.Struct):
-    username: str = ""
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    extra: dict[str, tuple[str, ...]] = {}
-
-
-class _Verdict(msgspec.Struct):
-    authenticated: bool = False
-    user: _Reviewed = msgspec.field(default_factory=_Reviewed)
-    allowed: bool = False
-
-
-class _Review(msgspec.Struct):
-    status: _Verdict = msgspec.field(default_factory=_Verdict)
-
-
 class Gateway:
-    """Reader, writer and reviewer of the API. `run()` must be running for `age_s` to be right."""
+    """Reader and writer of the API. `run()` must be running for `age_s` to be right."""
 
     def __init__(
         self,
-        api: Api,
+        calls: Calls,
         *,
         store: Store,
         reflector: Reflector,
+        reviewer: Reviewer,
         on_server: Callable[[], Mapping[ModelName, Entry] | None],
     ) -> None:
-        self._api, self._store, self._reflector, self._on_server = api, store, reflector, on_server
-        self._writing = anyio.CapacityLimiter(WRITES_AT_ONCE)
-        self._asking = anyio.CapacityLimiter(WRITES_AT_ONCE)
+        self._calls, self._store, self._reflector = calls, store, reflector
+        self._on_server, self.reviewer = on_server, reviewer
         self._in_sync_at = anyio.current_time()
 
     async def run(self) -> None:
@@ -160,7 +103,7 @@ class Gateway:
         if traceparent := tracing.current().traceparent:  # the trace of its life begins here
             meta["annotations"] = {TRACEPARENT: traceparent}
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "spec": spec}
-        answer = await self._write("POST", PLURAL, namespace, body, dry_run=dry_run)
+        answer = await self._calls.send("POST", PLURAL, body, namespace=namespace, dry_run=dry_run)
         return self._known(answer, dry_run=dry_run)
 
     async def patch(
@@ -170,9 +113,13 @@ class Gateway:
 
         Raises: WriteError.
         """
-        url = f"{PLURAL}/{name}"
-        answer = await self._write(
-            "PATCH", url, namespace, change, dry_run=dry_run, headers=MERGE_PATCH
+        answer = await self._calls.send(
+            "PATCH",
+            f"{PLURAL}/{name}",
+            change,
+            namespace=namespace,
+            dry_run=dry_run,
+            headers=MERGE_PATCH,
         )
         return self._known(answer, dry_run=dry_run)
 
@@ -184,12 +131,12 @@ class Gateway:
         Raises: WriteError.
         """
         options = {"preconditions": {"resourceVersion": version}} if version else {}
-        answer = await self._write(
-            "DELETE", f"{PLURAL}/{name}", namespace, options, dry_run=dry_run
+        answer = await self._calls.send(
+            "DELETE", f"{PLURAL}/{name}", options, namespace=namespace, dry_run=dry_run
         )
         if dry_run:
             return
-        deletion = _read(_Deletion, answer)
+        deletion = read(_Deletion, answer)
         if deletion.kind == KIND:
             self._known(answer)
         elif deletion.details is not None:
@@ -203,135 +150,3 @@ class Gateway:
         if not dry_run:
             self._store.put(model)
         return model
-
-    # --- reviewer
-
-    async def who(self, token: str) -> User | None:
-        """Return whom a bearer token stands for.
-
-        Raises: WriteError.
-        """
-        spec = {"token": token}
-        verdict = await self._review(AUTHENTICATION, "TokenReview", "tokenreviews", spec)
-        if not verdict.authenticated:
-            return None
-        user = verdict.user
-        return User(user.username, user.uid, user.groups, tuple(sorted(user.extra.items())))
-
-    async def may(self, user: User, verb: str, namespace: str | None) -> bool:
-        """Tell whether somebody may do something to OllamaModels.
-
-        Raises: WriteError.
-        """
-        where = {"namespace": namespace} if namespace else {}
-        what = {"group": GROUP, "resource": PLURAL, "verb": verb} | where
-        return await self._is_allowed(user, resourceAttributes=what)
-
-    async def may_visit(self, user: User, path: str) -> bool:
-        """Tell whether somebody may read what is at a path that is no object.
-
-        Raises: WriteError.
-        """
-        return await self._is_allowed(user, nonResourceAttributes={"verb": "get", "path": path})
-
-    async def _is_allowed(self, user: User, **what: Mapping[str, str]) -> bool:
-        person = {"user": user.name, "uid": user.uid, "groups": user.groups}
-        spec = {**person, "extra": dict(user.extra), **what}
-        plural = "subjectaccessreviews"
-        return (await self._review(AUTHORIZATION, "SubjectAccessReview", plural, spec)).allowed
-
-    async def _review(self, version: str, kind: str, plural: str, spec: Any) -> _Verdict:
-        body = {"apiVersion": version, "kind": kind, "spec": spec}
-        answer = await self._send(self._asking, "POST", plural, None, body, version=version)
-        verdict: _Verdict = _read(_Review, answer).status
-        return verdict
-
-    # --- both
-
-    async def _write(
-        self, method: str, url: str, namespace: str | None, body: object, **how: Any
-    ) -> bytes:
-        return await self._send(self._writing, method, url, namespace, body, **how)
-
-    async def _send(
-        self,
-        slots: anyio.CapacityLimiter,
-        method: str,
-        url: str,
-        namespace: str | None,
-        body: object,
-        *,
-        version: str = API_VERSION,
-        dry_run: bool = False,
-        headers: Mapping[str, str] | None = None,
-    ) -> bytes:
-        if slots.statistics().tasks_waiting >= WAITING:
-            raise Unavailable("too many requests are waiting for Kubernetes", retry_after_s=1)
-        call: dict[str, Any] = {
-            "version": version,
-            "url": url,
-            "namespace": namespace,
-            "params": {"dryRun": "All"} if dry_run else {},
-            "content": msgspec.json.encode(body),
-            "headers": headers or {"content-type": "application/json"},
-            "timeout": WRITE_LIMIT_S,
-        }
-        # Cancelled halfway, nobody would know whether it was done.
-        async with slots:
-            with anyio.CancelScope(shield=True):
-                try:
-                    answer = await request(self._api, method, **call)
-                except KubeError as error:
-                    raise _as_write_error(error) from error
-        return answer
-
-
-# How the API server says 403 about an object, not about our account: a webhook, a policy, a quota,
-# a namespace that is being deleted.
-ADMISSION: Final = ("denied the request", "denied request: ", "exceeded quota", "being terminated")
-# A policy has no field to name the field in; those of config/policy begin their words with it.
-BY_POLICY: Final = re.compile(r" denied request: (spec\.[\w.]+): (.+)")
-
-
-def _as_write_error(error: KubeError) -> WriteError:
-    text, refusal = str(error), _refusal(error)
-    match error:
-        case KubeUnreachable():
-            return Unavailable(text, retry_after_s=error.retry_after_s)
-        case NotPermitted() if not any(words in refusal.message for words in ADMISSION):
-            return Forbidden(text)
-        case NotFound():
-            return Missing(text)
-        case Conflict() if refusal.reason == "AlreadyExists":
-            return Taken(text)
-        case Conflict():
-            return Changed(text)
-        case _:
-            return Refused(text, _fields(refusal))
-
-
-def _fields(refusal: _Refusal) -> list[tuple[str, str]]:
-    """Return which fields are refused, and in which words."""
-    causes = (refusal.details.causes if refusal.details else None) or ()
-    named = [(cause.field, cause.message) for cause in causes if cause.field]
-    return [
-        (field.removeprefix("spec."), sanitise(message))
-        for field, message in named or BY_POLICY.findall(refusal.message)
-    ]
-
-
-def _refusal(error: KubeError) -> _Refusal:
-    answer = answer_behind(error)
-    if answer is None:
-        return _Refusal()
-    try:
-        return msgspec.json.decode(answer.content, type=_Refusal)
-    except UNREADABLE:
-        return _Refusal()
-
-
-def _read(kind: type[Any], answer: bytes) -> Any:
-    try:
-        return msgspec.json.decode(answer, type=kind)
-    except UNREADABLE as error:
-        raise Unavailable("the Kubernetes API answered what cannot be read") from error

@@ -7,7 +7,6 @@ Source: Ollama, docs/api.md.
 """
 
 import math
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -23,22 +22,16 @@ from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import UNREADABLE
 from ollama_op import tracing
 from ollama_op.errors import (
-    AuthenticationFailed,
-    DigestMismatch,
-    InsufficientStorage,
     LoadFailed,
     ModelAbsent,
     ModelBroken,
-    ModelUnknown,
     OllamaUnreachable,
     ProtocolError,
-    PullFailed,
-    RegistryUnavailable,
-    ServerTooOld,
 )
 from ollama_op.fence import Fence, no_fence
 from ollama_op.layers import layers
 from ollama_op.lines import LineTooLong, split_lines
+from ollama_op.pull_errors import pull_failed
 from ollama_op.tracing import MODEL, Span, Value
 from ollama_op.wire import Entry, Loaded, Step
 
@@ -329,55 +322,6 @@ async def _drain(lines: AsyncGenerator[bytes]) -> None:
     with anyio.move_on_after(DRAIN_S), suppress(httpx.RequestError, LineTooLong):
         async for _ in lines:
             pass
-
-
-def pull_failed(text: str, name: ModelName) -> PullFailed:
-    """Turn what Ollama says about a failed pull into the error that says what happens next."""
-    # Names, paths and digests in it are not Ollama's words.
-    said = _FOREIGN.sub("", text.lower().replace(str(name).lower(), ""))
-
-    def has(*words: str) -> bool:
-        return any(re.search(rf"\b{word}", said) for word in words)
-
-    if has("file does not exist", "manifest unknown", "manifest_unknown"):
-        return ModelUnknown(
-            f"The registry has no {name}. Correct spec.name or spec.tag, or request a refresh"
-            " once it is there."
-        )
-    if has("no space left", "disk full", "disk quota"):
-        return InsufficientStorage("No space left on the Ollama server.")
-    if has("newer version of ollama"):
-        return ServerTooOld(
-            f"{name} needs a newer Ollama. Upgrade the server; it is tried again when the version"
-            " changes."
-        )
-    if has("digest mismatch"):
-        return DigestMismatch(f"What the registry sent for {name} does not match its digest.")
-    if has("unauthorized", "401", "403", "access denied", "authentication"):
-        return AuthenticationFailed(f"The registry denies access to {name}: {text}.")
-    if has(*_REGISTRY_TROUBLE):
-        return RegistryUnavailable(f"The registry does not serve {name}: {text}.")
-    return PullFailed(f"Pull of {name} failed: {text}.")
-
-
-_FOREIGN = re.compile(r"\"[^\"]*\"|[0-9a-f]{12,}")
-_REGISTRY_TROUBLE = (
-    "max retries",
-    "dial tcp",
-    "lookup",
-    "no such host",
-    "connection re",  # refused, reset
-    "timeout",
-    "deadline",
-    "eof",
-    "tls",
-    "proxyconnect",
-    "http response to https client",
-    "certificate",
-    "unavailable",
-    "429",
-    "50[0-9]",
-)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:

@@ -15,6 +15,7 @@ from kr8s.asyncio import Api
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel
+from ollama_op.calls import Calls
 from ollama_op.engine import Engine
 from ollama_op.errors import KubeError, OllamaError
 from ollama_op.events import Events
@@ -27,6 +28,7 @@ from ollama_op.lifecycle import Lifecycle
 from ollama_op.observer import NOBODY, Observer
 from ollama_op.ollama import OllamaClient
 from ollama_op.reflector import Reflector
+from ollama_op.reviewer import Reviewer
 from ollama_op.settings import Settings
 from ollama_op.subject import Subject
 from ollama_op.supervise import Supervisor
@@ -145,10 +147,12 @@ async def operate(
     )
     kube, store = Kube(cluster.writes, observer=observer, fence=fence), Store()
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
+    for_clients = cluster.rest or cluster.writes
     gateway = Gateway(
-        cluster.rest or cluster.writes,
+        Calls(for_clients),
         store=store,
         reflector=reflector,
+        reviewer=Reviewer(Calls(for_clients)),
         on_server=lambda: _listed(survey),
     )
 
@@ -180,7 +184,7 @@ async def operate(
             survey,
             instance,
             crew,
-            gateway,
+            gateway.reviewer,
             is_leading=lambda: leadership is None or leadership.is_leading,
         )
 

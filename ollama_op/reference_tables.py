@@ -18,10 +18,10 @@ from ollama_op.errors import OllamaError
 from ollama_op.gauges import Scene, families
 from ollama_op.metrics import Metrics
 from ollama_op.occasions import Occasion
-from ollama_op.report import FINE, WORDS, Mode
 from ollama_op.served import Admitted
 from ollama_op.survey import Snapshot
 from ollama_op.wire import Details, Entry
+from ollama_op.words import FINE, WORDS, Mode
 
 MINUTE_S: Final = 60
 # When a reason is tried again that waits neither for a time nor for a person.

@@ -4,10 +4,8 @@ Pure, as the decisions are. The conditions follow kstatus: Ready always, Reconci
 operator works or will try again, Stalled while a person must act; never both of these.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -34,59 +32,19 @@ from ollama_op.reading import (
     wishes,
     with_wanted,
 )
+from ollama_op.sizes import formatted_part, formatted_size
 from ollama_op.wire import Entry, Loaded
+from ollama_op.words import FINE, WORDS, Mode, Truth
 
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 300.0
 JITTER = 0.2  # part of a delay that chance may add, so that failures do not come back in step
-
-Truth = Literal["True", "False", "Unknown"]
-
-
-class Mode(Enum):
-    """Which condition stands beside Ready."""
-
-    SETTLED = None
-    WORKING = "Reconciling"
-    STALLED = "Stalled"
-
-
-# Ready's status, what stands beside it, and `state`; being suspended changes none of them.
-WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
-    Reason.AVAILABLE: ("True", Mode.SETTLED, State.READY),
-    Reason.QUEUED: ("Unknown", Mode.WORKING, State.PENDING),
-    Reason.PULLING: ("Unknown", Mode.WORKING, State.PULLING),
-    Reason.REFRESHING: ("True", Mode.WORKING, State.READY),
-    Reason.REFRESH_FAILED: ("True", Mode.WORKING, State.READY),
-    Reason.MODEL_LOST: ("False", Mode.WORKING, State.PULLING),
-    Reason.MODEL_BROKEN: ("False", Mode.WORKING, State.PULLING),
-    Reason.OLLAMA_UNREACHABLE: ("Unknown", Mode.WORKING, State.PENDING),
-    Reason.INVALID_SPEC: ("False", Mode.STALLED, State.FAILED),
-    Reason.INVALID_NAME: ("False", Mode.STALLED, State.FAILED),
-    Reason.MODEL_UNKNOWN: ("False", Mode.STALLED, State.FAILED),
-    Reason.SERVER_TOO_OLD: ("False", Mode.STALLED, State.FAILED),
-    Reason.PROTOCOL_ERROR: ("False", Mode.WORKING, State.FAILED),
-    Reason.AUTHENTICATION_FAILED: ("False", Mode.WORKING, State.FAILED),
-    Reason.INSUFFICIENT_STORAGE: ("False", Mode.WORKING, State.FAILED),
-    Reason.REGISTRY_UNAVAILABLE: ("False", Mode.WORKING, State.FAILED),
-    Reason.DIGEST_MISMATCH: ("False", Mode.WORKING, State.FAILED),
-    Reason.UNEXPECTED_DIGEST: ("False", Mode.STALLED, State.FAILED),
-    Reason.LOAD_FAILED: ("True", Mode.WORKING, State.READY),
-    Reason.PULL_TIMED_OUT: ("False", Mode.WORKING, State.FAILED),
-    Reason.PULL_STALLED: ("False", Mode.WORKING, State.FAILED),
-    Reason.PULL_FAILED: ("False", Mode.WORKING, State.FAILED),
-    Reason.DELETION_BLOCKED: ("False", Mode.WORKING, State.FAILED),
-}
 
 _BY_TRUTH: dict[Truth, State] = {
     "True": State.READY,
     "False": State.FAILED,
     "Unknown": State.PENDING,
 }
-# With these nothing is wrong.
-FINE: Final = frozenset(
-    {Reason.SUSPENDED, Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
-)
 
 
 def report(
@@ -293,25 +251,6 @@ def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:
     seconds = max(delay_s, patience_s) * (1 + JITTER * chance)
     # Status times have whole seconds; rounding up never makes a retry come early.
     return timedelta(seconds=int(seconds) + 1)
-
-
-def formatted_size(size_bytes: int) -> str:
-    """Write a size for people, in binary units with one decimal: `1.7 GiB`."""
-    power = _power(size_bytes)
-    return f"{size_bytes / 1024**power:.{min(power, 1)}f} {_UNITS[power]}"
-
-
-def formatted_part(part_bytes: int, whole_bytes: int) -> tuple[str, str]:
-    """Write a part and its whole in the whole's unit: `0.5` and `1.2 GiB`."""
-    power = _power(whole_bytes)
-    return f"{part_bytes / 1024**power:.{min(power, 1)}f}", formatted_size(whole_bytes)
-
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def _power(size_bytes: int) -> int:
-    return min(max(size_bytes.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
 
 
 def _condition(

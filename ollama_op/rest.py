@@ -57,7 +57,7 @@ async def serve_rest(
     wanted = settings.rest
     options = Options(
         keys=keys,
-        reviewer=gateway if wanted.kubernetes_auth else None,
+        reviewer=gateway.reviewer if wanted.kubernetes_auth else None,
         locked=wanted.locked,
         local=not wanted.locked and not wanted.insecure,
         cors_origins=wanted.cors_origins,

@@ -16,9 +16,9 @@ from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus, Reason
 from ollama_op.lifetrace import LifeTrace
 from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
-from ollama_op.report import FINE
 from ollama_op.supervise import Latest
 from ollama_op.telemetry import about
+from ollama_op.words import FINE
 
 log = structlog.get_logger("ollama_op.lifecycle")
 

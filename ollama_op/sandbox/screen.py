@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crd.v1alpha1 import OllamaModel, State
-from ollama_op.report import formatted_part
+from ollama_op.sizes import formatted_part
 
 BAR_CELLS = 12
 COLOURS = {State.READY: "green", State.FAILED: "red", State.PULLING: "yellow"}

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ollama_op.report import formatted_size
+from ollama_op.sizes import formatted_size
 
 DIGEST = "sha256:"  # of which twelve digits are enough for people
 NOTHING = "no spans"

@@ -20,9 +20,10 @@ from ollama_op.errors import (
     PullFailed,
     RegistryUnavailable,
 )
-from ollama_op.ollama import OllamaClient, Step
+from ollama_op.ollama import OllamaClient
 from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
 from ollama_op.sandbox.transport import AppTransport
+from ollama_op.wire import Step
 from support.ollama import OllamaServer
 from support.registry import Faults, Registry
 

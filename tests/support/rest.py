@@ -111,7 +111,7 @@ async def rest_world(
     async def serve(gateway: Gateway) -> None:
         how = {"keys": Keys([key()]), "locked": True} | options
         if how.pop("kubernetes", False):
-            how["reviewer"] = gateway
+            how["reviewer"] = gateway.reviewer
         built.append(create_api(gateway, gateway, Options(**how), observe=tell_span))
         up.set()
         await anyio.sleep_forever()

@@ -3,7 +3,7 @@ import msgspec
 import pytest
 
 from crd.v1alpha1 import FINALIZER
-from ollama_op.gateway import WAITING
+from ollama_op.calls import WAITING
 from ollama_op.sandbox.kube import Fault
 from support.rest import KEY, rest_world
 

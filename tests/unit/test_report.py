@@ -26,6 +26,7 @@ from ollama_op.errors import (
     OllamaError,
     PullFailed,
 )
+from ollama_op.sizes import formatted_size
 from ollama_op.wire import Entry, Loaded
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
@@ -259,13 +260,13 @@ def test_what_takes_a_person_some_time_is_tried_rarely():
 )
 def test_a_size_is_written_in_binary_units(size_bytes, text):
     """With one decimal, as the Go operator has it."""
-    assert report.formatted_size(size_bytes) == text
+    assert formatted_size(size_bytes) == text
 
 
 @given(st.integers(0, 2**50))
 def test_a_formatted_size_is_near_the_truth(size_bytes):
     """Half of the last decimal off at most."""
-    number, unit = report.formatted_size(size_bytes).split()
+    number, unit = formatted_size(size_bytes).split()
     factor = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB").index(unit)
     assert abs(float(number) * factor - size_bytes) <= 0.0501 * factor
 

@@ -1,0 +1,50 @@
+"""What each reason says of the model: the table behind every condition."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, Literal
+
+from crd.v1alpha1 import Reason, State
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+class Mode(Enum):
+    """Which condition stands beside Ready."""
+
+    SETTLED = None
+    WORKING = "Reconciling"
+    STALLED = "Stalled"
+
+
+# Ready's status, what stands beside it, and `state`; being suspended changes none of them.
+WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
+    Reason.AVAILABLE: ("True", Mode.SETTLED, State.READY),
+    Reason.QUEUED: ("Unknown", Mode.WORKING, State.PENDING),
+    Reason.PULLING: ("Unknown", Mode.WORKING, State.PULLING),
+    Reason.REFRESHING: ("True", Mode.WORKING, State.READY),
+    Reason.REFRESH_FAILED: ("True", Mode.WORKING, State.READY),
+    Reason.MODEL_LOST: ("False", Mode.WORKING, State.PULLING),
+    Reason.MODEL_BROKEN: ("False", Mode.WORKING, State.PULLING),
+    Reason.OLLAMA_UNREACHABLE: ("Unknown", Mode.WORKING, State.PENDING),
+    Reason.INVALID_SPEC: ("False", Mode.STALLED, State.FAILED),
+    Reason.INVALID_NAME: ("False", Mode.STALLED, State.FAILED),
+    Reason.MODEL_UNKNOWN: ("False", Mode.STALLED, State.FAILED),
+    Reason.SERVER_TOO_OLD: ("False", Mode.STALLED, State.FAILED),
+    Reason.PROTOCOL_ERROR: ("False", Mode.WORKING, State.FAILED),
+    Reason.AUTHENTICATION_FAILED: ("False", Mode.WORKING, State.FAILED),
+    Reason.INSUFFICIENT_STORAGE: ("False", Mode.WORKING, State.FAILED),
+    Reason.REGISTRY_UNAVAILABLE: ("False", Mode.WORKING, State.FAILED),
+    Reason.DIGEST_MISMATCH: ("False", Mode.WORKING, State.FAILED),
+    Reason.UNEXPECTED_DIGEST: ("False", Mode.STALLED, State.FAILED),
+    Reason.LOAD_FAILED: ("True", Mode.WORKING, State.READY),
+    Reason.PULL_TIMED_OUT: ("False", Mode.WORKING, State.FAILED),
+    Reason.PULL_STALLED: ("False", Mode.WORKING, State.FAILED),
+    Reason.PULL_FAILED: ("False", Mode.WORKING, State.FAILED),
+    Reason.DELETION_BLOCKED: ("False", Mode.WORKING, State.FAILED),
+}
+
+# With these nothing is wrong.
+FINE: Final = frozenset(
+    {Reason.SUSPENDED, Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
+)
