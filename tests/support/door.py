@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import httpx
 import yaml
 
 from support.controlplane import ControlPlane
@@ -53,6 +54,19 @@ def body(name: str, /, **spec: Any) -> str:
 def create(models: Models, name: str, /, *flags: str, **spec: Any) -> str:
     """Create an object; return all that kubectl says, with its warnings."""
     return models.kubectl("create", "-f", "-", *flags, input=body(name, **spec), check=False)
+
+
+def refusal_over_rest(address: str) -> str:
+    """Ask the REST API there for a model of a registry; return why its name is refused."""
+    answer = httpx.post(
+        f"http://{address}/api/v1/models",
+        json={"name": "evil.example/x/y", "tag": "1b"},
+        trust_env=False,
+    )
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "name"
+    return str(error["message"])
 
 
 def hooks_at(port: int, objects: Iterable[Object]) -> list[Object]:

@@ -1,11 +1,14 @@
 import logging
 from collections.abc import AsyncGenerator, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import structlog
 import trio.testing
 from hypothesis import settings
 
+from support.commandline import KUBECONFIG, Run, command_line
 from support.spans import Spans, recording
 from support.world import World, world
 
@@ -52,3 +55,24 @@ def spans() -> Iterator[Spans]:
     """Record, and hand out what was."""
     with recording() as spans:
         yield spans
+
+
+@pytest.fixture
+def ollama_op(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line as the shell does."""
+    return command_line(monkeypatch, capsys)
+
+
+@pytest.fixture
+def run(ollama_op: Run, kubeconfig: Path) -> Run:
+    """Run an operator with these flags; it has to refuse, or never ends."""
+    return partial(ollama_op, "run", f"--kubeconfig={kubeconfig}")
+
+
+@pytest.fixture
+def kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Write one of a cluster at which nobody listens, for a process that is in no pod."""
+    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", tmp_path / "no namespace")
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG)
+    return path

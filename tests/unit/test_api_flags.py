@@ -3,36 +3,19 @@
 import hashlib
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from ollama_op import cli
 from ollama_op.parsing import Address, BadSetting, parse_networks, parse_origins, parse_switch
 from ollama_op.settings import Misuse, RestSettings
-
-KUBECONFIG = """
-current-context: here
-contexts: [{name: here, context: {cluster: here, user: me}}]
-clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
-users: [{name: me, user: {}}]
-"""
+from support.commandline import Run
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the operator with these flags until it refuses; return code, error and hint."""
-    config = tmp_path / "config"
-    config.write_text(KUBECONFIG)
-
-    def call(*flags: str) -> tuple[int, str, str]:
-        command = ["ollama-op", "run", f"--kubeconfig={config}", "--enable-api-server", *flags]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        error, hint = capsys.readouterr().err.splitlines()
-        return end.value.code, error, hint
-
-    return call
+def run(run: Run) -> Run:
+    """Run an operator with the REST API as well."""
+    return partial(run, "--enable-api-server")
 
 
 @pytest.mark.parametrize(
@@ -67,19 +50,21 @@ def test_a_door_for_everybody_has_to_be_asked_for(how, fine):
 
 def test_an_open_door_is_a_mistake_on_the_command_line(run):
     """Exit code 2, and what to do."""
-    code, error, hint = run("--api-server-bind-address=:8082")
-    assert code == 2
-    assert error == "error: the REST API at :8082 could be used by everybody who can reach it"
+    ended = run("--api-server-bind-address=:8082")
+    error, hint = ended.error
+    assert ended.code == 2
+    assert error == "the REST API at :8082 could be used by everybody who can reach it"
     assert "--api-server-key-file" in hint
 
 
 def test_a_key_file_that_is_none_is_told_at_the_start(run, tmp_path):
     """By name, and never with what is in it."""
     (tmp_path / "keys").write_text("keys: [{name: x, sha256: my-own-key}]")
-    code, error, hint = run(
+    ended = run(
         f"--api-server-key-file={tmp_path / 'keys'}", "--api-server-bind-address=127.0.0.1:0"
     )
-    assert (code, "keys[0].sha256" in error, "docs/rest.md" in hint) == (1, True, True)
+    error, hint = ended.error
+    assert (ended.code, "keys[0].sha256" in error, "docs/rest.md" in hint) == (1, True, True)
     assert "my-own-key" not in error + hint
 
 
@@ -87,10 +72,14 @@ def test_a_busy_port_is_told(run):
     """With the flag that helps."""
     with Address("127.0.0.1", 0).bind() as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
-        code, error, hint = run(f"--api-server-bind-address={address}")
-    assert code == 1
-    assert error == f"error: cannot listen on {address} for the REST API: Address already in use"
-    assert hint == "hint: set --api-server-bind-address to a free port, or to 0 for none"
+        ended = run(f"--api-server-bind-address={address}")
+    assert (ended.code, ended.error) == (
+        1,
+        (
+            f"cannot listen on {address} for the REST API: Address already in use",
+            "set --api-server-bind-address to a free port, or to 0 for none",
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,8 +92,8 @@ def test_a_busy_port_is_told(run):
 )
 def test_a_flag_that_cannot_be_meant_is_refused(run, flag, words):
     """Exit code 2, with the value and what would do."""
-    code, error, _hint = run(flag)
-    assert (code, words in error) == (2, True)
+    ended = run(flag)
+    assert (ended.code, words in ended.error[0]) == (2, True)
 
 
 def test_the_key_is_in_no_repr():

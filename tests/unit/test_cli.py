@@ -1,30 +1,11 @@
 import os
 import re
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 
-from ollama_op import cli
 from ollama_op.parsing import Address
 from ollama_op.settings import ENV_PREFIX
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> tuple[str, str]:
-        """The two lines of an error: what failed, and what helps."""
-        lines = re.fullmatch(r"error: (.+)\nhint: (.+)\n", self.err)
-        assert lines is not None, self.err
-        return lines[1], lines[2]
+from support.commandline import Ended
 
 
 @pytest.fixture(autouse=True)
@@ -33,28 +14,6 @@ def _of_no_machine(monkeypatch, tmp_path) -> None:
     for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no kubeconfig"))
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def ollama_op(monkeypatch, capsys) -> Run:
-    """Run the command line as the shell does."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["ollama-op", *arguments])
-        # Where pytest was started as a module, click would take that for the program's name.
-        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        written = capsys.readouterr()
-        return Ended(code, written.out, written.err)
-
-    return run
 
 
 def accepted(ended: Ended) -> bool:
@@ -266,13 +225,6 @@ def test_the_doctor_reads_the_variables_of_run(ollama_op, monkeypatch):
 
 # --- what fails later
 
-KUBECONFIG = """
-current-context: here
-contexts: [{name: here, context: {cluster: here, user: me}}]
-clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
-users: [{name: me, user: {}}]
-"""
-
 
 def test_no_cluster_is_exit_code_1_and_a_way_out(ollama_op, tmp_path):
     """The file that was looked for is named, and what works without a cluster."""
@@ -305,15 +257,11 @@ def test_a_kubeconfig_that_cannot_be_read_is_told(ollama_op, tmp_path, content):
     assert (ended.code, f"the kubeconfig {config} cannot be read" in ended.error[0]) == (1, True)
 
 
-def test_a_busy_port_is_told(ollama_op, tmp_path):
+def test_a_busy_port_is_told(run):
     """With the flag that helps."""
-    config = tmp_path / "config"
-    config.write_text(KUBECONFIG)
     with Address("127.0.0.1", 0).bind() as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
-        ended = ollama_op(
-            "run", "--kubeconfig", str(config), "--health-probe-bind-address", address
-        )
+        ended = run("--health-probe-bind-address", address)
     assert (ended.code, ended.error) == (
         1,
         (
@@ -324,13 +272,9 @@ def test_a_busy_port_is_told(ollama_op, tmp_path):
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b"])
-def test_a_host_that_is_none_is_told(ollama_op, tmp_path, host):
+def test_a_host_that_is_none_is_told(run, host):
     """In words, not as an unknown error."""
-    config = tmp_path / "config"
-    config.write_text(KUBECONFIG)
-    ended = ollama_op(
-        "run", "--kubeconfig", str(config), "--health-probe-bind-address", f"{host}:0"
-    )
+    ended = run("--health-probe-bind-address", f"{host}:0")
     assert ended.code == 1
     assert re.match(rf"cannot listen on {host}:0 for health probes: [a-zN]", ended.error[0])
     assert "Unknown error" not in ended.error[0]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op import cli, webhook
+from ollama_op import webhook
 from ollama_op.admission import LONGEST_WARNING
 from ollama_op.parsing import BadSetting, Service, parse_registries
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
@@ -23,12 +23,6 @@ from support.certificate import write_certificate
 from support.reviews import Object, alone, client, review
 
 CONFIG = Path(__file__).parents[2] / "config"
-KUBECONFIG = """
-current-context: here
-contexts: [{name: here, context: {cluster: here, user: me}}]
-clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
-users: [{name: me, user: {}}]
-"""
 GOOD = {"name": "llama3.2", "tag": "1b"}
 
 
@@ -432,24 +426,6 @@ def test_a_folder_without_a_certificate_is_refused(tmp_path, pair, missing):
 # --- settings, manifests
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the operator with these flags until it refuses; return code, error and hint."""
-    config = tmp_path / "config"
-    config.write_text(KUBECONFIG)
-    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", tmp_path / "no namespace")
-
-    def call(*flags: str) -> tuple[int, str, str]:
-        command = ["ollama-op", "run", f"--kubeconfig={config}", *flags]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        error, hint = capsys.readouterr().err.splitlines()
-        return end.value.code, error, hint
-
-    return call
-
-
 @pytest.mark.parametrize(
     ("flags", "code", "error", "hint"),
     [
@@ -478,8 +454,9 @@ def run(monkeypatch, capsys, tmp_path):
 )
 def test_what_cannot_be_served_is_refused(run, flags, code, error, hint):
     """Before anything begins: what is wrong, and which flag helps."""
-    ended, said, helps = run(*flags)
-    assert ended == code
+    ended = run(*flags)
+    said, helps = ended.error
+    assert ended.code == code
     assert error in said
     assert hint in helps
 
