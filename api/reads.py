@@ -24,6 +24,8 @@ from api.view import Entry, Filter, Key, View, joined, key_from, matches, token_
 MODELS: Final = "/api/v1/models"
 MODEL: Final = "/api/v1/models/{name:str}"
 ROUTE: Final = "/api/v1/models/{name}"  # as it is counted
+HEALTH: Final = "/health"
+OK: Final = Answer(200, msgspec.json.encode(Status("ok")), (JSON, NO_STORE))
 SOON: Final = {"retry-after": "2"}
 
 Asked = Request[Caller, Any, Any]
@@ -225,18 +227,14 @@ async def get_plan(request: Asked, reads: Known) -> Answer:
     return reads.dated(Answer(200, body, (JSON, NO_STORE)))
 
 
-@get("/health")
+@get(HEALTH)
 async def health() -> Answer:
     """Tell that the process answers."""
-    return _status("ok")
+    return OK
 
 
 @get("/readiness")
 async def readiness(reads: Known) -> Answer:
     """Tell whether all models are known."""
     reads.require_list()
-    return _status("ok")
-
-
-def _status(word: str) -> Answer:
-    return Answer(200, msgspec.json.encode(Status(word)), (JSON, NO_STORE))
+    return OK

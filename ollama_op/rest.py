@@ -2,7 +2,6 @@
 
 import math
 import socket
-from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -11,9 +10,10 @@ import structlog
 
 from api.access import Key, Keys
 from api.answers import App, Receive, Scope, Send
-from api.app import Api, Options, create_api, ignore
+from api.app import Options, create_api, ignore
 from api.front import Observe
 from api.keyfile import InvalidKeyFileError, follow, load
+from api.lobby import lobby
 from ollama_op import tracing
 from ollama_op.gateway import Gateway
 from ollama_op.parsing import BadSetting
@@ -45,39 +45,50 @@ def load_keys(settings: RestSettings) -> Keys:
     return keys
 
 
-async def serve_rest(
-    settings: Settings,
-    keys: Keys,
-    sock: socket.socket,
-    gateway: Gateway,
-    *,
-    observe: Observe = ignore,
-) -> None:
-    """Serve until cancelled; `observe` hears of each request."""
-    wanted = settings.rest
-    options = Options(
-        keys=keys,
-        reviewer=gateway.reviewer if wanted.kubernetes_auth else None,
-        locked=wanted.locked,
-        local=not wanted.locked and not wanted.insecure,
-        cors_origins=wanted.cors_origins,
-        namespace=settings.namespace or DEFAULT_NAMESPACE,
-        only=settings.namespace,
-        trace_url=wanted.trace_url_template,
-    )
-    if tracing.is_on():
-        observe = _telling_spans(observe)
-    api = create_api(gateway, gateway, options, observe=observe)
-    if not wanted.locked:
-        log.warning("rest api asks for no key", address=str(wanted.address))
-    async with anyio.create_task_group() as tasks:
-        if wanted.key_file is not None:
-            # A key that is gone must not go on watching.
-            tasks.start_soon(follow, wanted.key_file, keys, api.feed.hang_up)
-        tasks.start_soon(_close_when_cancelled, api)
-        app = traced(api.app) if tracing.is_on() else api.app
-        tasks.start_soon(partial(serve, app, sock, trusted_proxies=wanted.trusted_proxies))
+class Rest:
+    """The REST API at its address. Until somebody opens it, it says that it is not ready."""
+
+    def __init__(
+        self, settings: Settings, keys: Keys, sock: socket.socket, *, observe: Observe = ignore
+    ) -> None:
+        self._settings, self._keys, self._sock = settings, keys, sock
+        self._observe = _telling_spans(observe) if tracing.is_on() else observe
+        self._app: App = lobby
+
+    async def listen(self) -> None:
+        """Answer until cancelled."""
+        wanted = self._settings.rest
+        if not wanted.locked:
+            log.warning("rest api asks for no key", address=str(wanted.address))
         log.info("serving rest api", address=str(wanted.address), docs="/docs")
+        await serve(self, self._sock, trusted_proxies=wanted.trusted_proxies)
+
+    async def open(self, gateway: Gateway) -> None:
+        """Answer with what `gateway` knows, and can, until cancelled."""
+        wanted = self._settings.rest
+        options = Options(
+            keys=self._keys,
+            reviewer=gateway.reviewer if wanted.kubernetes_auth else None,
+            locked=wanted.locked,
+            local=not wanted.locked and not wanted.insecure,
+            cors_origins=wanted.cors_origins,
+            namespace=self._settings.namespace or DEFAULT_NAMESPACE,
+            only=self._settings.namespace,
+            trace_url=wanted.trace_url_template,
+        )
+        api = create_api(gateway, gateway, options, observe=self._observe)
+        self._app = traced(api.app) if tracing.is_on() else api.app
+        try:
+            if wanted.key_file is not None:
+                # A key that is gone must not go on watching.
+                await follow(wanted.key_file, self._keys, api.feed.hang_up)
+            await anyio.sleep_forever()
+        finally:
+            api.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._app(scope, receive, send)
 
 
 def _telling_spans(observe: Observe) -> Observe:
@@ -134,10 +145,3 @@ def traced(app: App) -> App:
             await app(scope, receive, send)
 
     return serve_traced
-
-
-async def _close_when_cancelled(api: Api) -> None:
-    try:
-        await anyio.sleep_forever()
-    finally:
-        api.close()

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,12 +14,13 @@ import structlog
 
 from ollama_op.kubeconfig import check_kubeconfig
 from ollama_op.observer import NOBODY
-from ollama_op.operator import Health, Serve, connect, operate
+from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import Address, BadSetting
 from ollama_op.settings import Settings, wants_tracing
 
 if TYPE_CHECKING:  # imported where it is wanted
     from ollama_op.exporter import Exporter
+    from ollama_op.rest import Rest
     from ollama_op.webhook import Certificate
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class _Ready:
     health: Health
     probes: socket.socket | None
     metrics: "tuple[Exporter, socket.socket] | None"
-    serve_rest: Serve | None
+    rest: "Rest | None"
     webhook: "tuple[socket.socket, Certificate] | None"
 
 
@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     check_proxy()
     health = Health()
     metrics = _get_metrics_ready(settings, health)
-    serve_rest = _get_rest_ready(settings, metrics[0] if metrics else None)
+    rest = _get_rest_ready(settings, metrics[0] if metrics else None)
     webhook = _get_webhook_ready(settings, health, metrics[0] if metrics else None)
     address = settings.health_probe_bind_address
     flag = "--health-probe-bind-address"
@@ -60,9 +60,9 @@ def run(settings: Settings) -> int:
             return anyio.run(
                 _main,
                 settings,
-                _Ready(health, probes, metrics, serve_rest, webhook),
+                _Ready(health, probes, metrics, rest, webhook),
                 # Serves a fifth more requests a second, and makes no difference to anything else.
-                backend_options={"use_uvloop": serve_rest is not None},
+                backend_options={"use_uvloop": rest is not None},
             )
     finally:
         stop_tracing()
@@ -97,7 +97,7 @@ def _get_metrics_ready(
     return Exporter(metrics, locked=settings.metrics_kubernetes_auth), sock
 
 
-def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> Serve | None:
+def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> "Rest | None":
     """Get ready to serve the REST API, if that is wanted.
 
     Raises: BadSetting.
@@ -110,8 +110,8 @@ def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> Serve | 
 
     keys = rest.load_keys(wanted)
     sock = listen(wanted.address, "the REST API", "--api-server-bind-address")
-    serve = partial(rest.serve_rest, settings, keys, sock)
-    return partial(serve, observe=exporter.metrics.served.note) if exporter else serve
+    how = {"observe": exporter.metrics.served.note} if exporter else {}
+    return rest.Rest(settings, keys, sock, **how)
 
 
 def _get_webhook_ready(
@@ -182,6 +182,8 @@ async def _main(settings: Settings, ready: _Ready) -> int:
         if ready.metrics is not None:
             log.info("serving metrics", address=str(settings.metrics_bind_address))
             tasks.start_soon(_export, *ready.metrics)
+        if ready.rest is not None:
+            tasks.start_soon(ready.rest.listen)
         if ready.webhook is not None:
             tasks.start_soon(_admit, settings, ready, *ready.webhook)
         # Left after the first signal: a second one then ends the process as it always does.
@@ -197,7 +199,7 @@ async def _main(settings: Settings, ready: _Ready) -> int:
 
 async def _operate(settings: Settings, ready: _Ready) -> None:
     metrics = ready.metrics[0].metrics if ready.metrics else None
-    asks = ready.serve_rest is not None or settings.metrics_kubernetes_auth
+    asks = ready.rest is not None or settings.metrics_kubernetes_auth
     cluster = await connect(settings.kubeconfig, rest=asks, lease=settings.leader_elect)
     make = metrics.client if metrics else httpx.AsyncClient
     async with http_client(settings.ollama_api_url, make) as http:
@@ -206,7 +208,7 @@ async def _operate(settings: Settings, ready: _Ready) -> None:
             cluster,
             http,
             health=ready.health,
-            serve=ready.serve_rest,
+            serve=ready.rest.open if ready.rest else None,
             observer=metrics or NOBODY,
         )
 

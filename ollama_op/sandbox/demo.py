@@ -12,7 +12,6 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -24,7 +23,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import REFRESH, decode
 from ollama_op.errors import OllamaError
 from ollama_op.ollama import OllamaClient
-from ollama_op.operator import Health, Serve, connect, operate
+from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import BadSetting, parse_url
 from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
 from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
@@ -190,14 +189,17 @@ def _url(sock: socket.socket | None) -> str:
 
 
 async def _operate(path: Path, http: httpx.AsyncClient, page: socket.socket | None) -> None:
-    rest: Serve | None = None
-    if page is not None:
-        from api.access import Keys  # noqa: PLC0415 - half a second of import
-        from ollama_op.rest import serve_rest  # noqa: PLC0415 - likewise
+    cluster = await connect(path, rest=page is not None)
+    if page is None:
+        await operate(SETTINGS, cluster, http, health=Health())
+        return
+    from api.access import Keys  # noqa: PLC0415 - half a second of import
+    from ollama_op.rest import Rest  # noqa: PLC0415 - likewise
 
-        rest = partial(serve_rest, SETTINGS, Keys(), page)
-    cluster = await connect(path, rest=rest is not None)
-    await operate(SETTINGS, cluster, http, health=Health(), serve=rest)
+    rest = Rest(SETTINGS, Keys(), page)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rest.listen)
+        await operate(SETTINGS, cluster, http, health=Health(), serve=rest.open)
 
 
 def _ollama_url(host: str) -> str:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,26 @@ def test_reads_go_on_without_kubernetes(client, cluster: ControlPlane):
         cluster.start_apiserver()
     wait_until(lambda: "x-view-age" not in client.get(MODELS).headers, lambda: "it stays old", 90)
     assert client.delete(f"{MODELS}/rest-c-latest").status_code == 204
+
+
+def test_before_kubernetes_is_reached_it_says_so(cluster: ControlPlane, ollama: OllamaServer):
+    """Whoever asks is told to come back, and finds the models once they are known."""
+    address = f"127.0.0.1:{free_port()}"
+    flags = ["--enable-api-server", f"--api-server-bind-address={address}"]
+    early = Operator(cluster.kubeconfig, ollama.url, *flags, probe="/healthz")
+    cluster.stop_apiserver()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(early)
+            answer = httpx.get(f"http://{address}{MODELS}", trust_env=False)
+        finally:
+            cluster.start_apiserver()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["detail"] == "The operator has not reached Kubernetes yet."
+        wait_until(lambda: _is_ready(f"http://{address}"), early.tail)
+        assert httpx.get(f"http://{address}{MODELS}", trust_env=False).is_success
+        assert early.bugs() == []
+        assert early.stop() == 0
 
 
 def test_a_client_that_does_not_read_holds_back_nobody(

@@ -1,14 +1,29 @@
 import anyio
+import httpx
 import msgspec
 import pytest
 
+from api.lobby import lobby
 from crd.v1alpha1 import FINALIZER
 from ollama_op.calls import WAITING
 from ollama_op.sandbox.kube import Fault
+from ollama_op.sandbox.transport import AppTransport
 from support.rest import KEY, rest_world
 
 MODELS = "/api/v1/models"
 NEW = {"name": "llama3.2", "tag": "1b"}
+
+
+async def test_before_the_cluster_is_reached_it_says_so():
+    """At once, and to everybody, that it is not ready; and that the process is well."""
+    async with AppTransport(lobby) as transport:
+        client = httpx.AsyncClient(transport=transport, base_url="http://api")
+        answer = await client.get(MODELS)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == "The operator has not reached Kubernetes yet."
+        assert (await client.get("/readiness")).status_code == 503
+        assert (await client.get("/health")).json() == {"status": "ok"}
 
 
 async def test_what_was_written_is_read_at_once():
