@@ -135,7 +135,7 @@ def test_a_mistake_would_be_seen(cluster: ControlPlane) -> None:
 
 def test_the_overlay_of_the_manual_works(cluster: ControlPlane, tmp_path: Path) -> None:
     """A GPU, another image and two settings: from any folder, as docs/install.md shows it."""
-    (shown,) = re.findall(r"```yaml\n(.*?)```", INSTALL.read_text(), re.DOTALL)
+    shown, _ = re.findall(r"```yaml\n(.*?)```", INSTALL.read_text(), re.DOTALL)
     where = os.path.relpath(CONFIG, tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(shown.replace("../ollama-op/config", where))
     cluster.kubectl(*APPLY, input=text_of(tmp_path))

@@ -10,7 +10,7 @@ from support.deployed import Deployed, release_lease
 from support.manifests import NAMESPACE
 from support.manual import Page, Terminal
 from support.ollama import OllamaServer
-from support.operator import Models, Object, Operator, wait_until
+from support.operator import RESOURCE, Models, Object, Operator, wait_until
 from support.registry import Registry
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("prometheus")]
@@ -31,6 +31,8 @@ def test_it_is_installed_used_upgraded_and_uninstalled(
     with Page("docs/install.md", terminal) as page:
         apply(page, cluster)
         use(page, cluster, ollama)
+        narrow(page, cluster, ollama, registry)
+        measure(page, cluster, ollama)
         upgrade(page, cluster, ollama, registry)
         give_up(page, cluster, ollama)
 
@@ -50,9 +52,7 @@ def apply(page: Page, cluster: ControlPlane) -> None:
     assert {"ollama": "enabled"} in let_in(cluster, "ollama")
     assert labels(cluster, "my-apps")["ollama"] == "enabled"
 
-    overlay = page.terminal.home / "my-ollama"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(*page.fenced("yaml"))
+    overlay(page, "my-ollama", "config/with-ollama")
     page.run("kubectl apply -k ../my-ollama")
 
 
@@ -74,6 +74,29 @@ def use(page: Page, cluster: ControlPlane, ollama: OllamaServer) -> None:
         page.put(pod.rest, "localhost:8082")
         assert names(page.run("X-API-Key")) == [MODEL]
 
+
+def narrow(page: Page, cluster: ControlPlane, ollama: OllamaServer, registry: Registry) -> None:
+    """Let the operator into one namespace, and into no other."""
+    registry.publish("team-model", seed=1)
+    overlay(page, "my-team", "config/default")
+    page.run("kubectl apply -k ../my-team")
+    assert permitted(cluster, "my-apps") == "yes"
+    assert permitted(cluster, "default") == "no"
+    ours, theirs = Models(cluster, "my-apps"), Models(cluster)
+    theirs.apply("theirs", "team-model:latest")
+    with deployed(cluster, ollama) as pod:
+        ours.apply("ours", "team-model:latest")
+        ours.ready("ours")
+        ours.clear()
+        assert "finalizers" not in theirs.get("theirs")["metadata"]
+        assert pod.bugs() == []
+    theirs.delete("theirs")
+
+
+def measure(page: Page, cluster: ControlPlane, ollama: OllamaServer) -> None:
+    """Have metrics of all models again."""
+    page.terminal.run("kubectl apply -k config/default")
+    with deployed(cluster, ollama) as pod:
         page.run("kubectl apply -n ollama-op-system -k config/prometheus")
         assert {"metrics": "enabled"} in let_in(cluster, "ollama-op")
         assert labels(cluster, "monitoring")["metrics"] == "enabled"
@@ -115,6 +138,14 @@ def give_up(page: Page, cluster: ControlPlane, ollama: OllamaServer) -> None:
 # --- the reader's own
 
 
+def overlay(page: Page, name: str, of: str) -> None:
+    """Write the overlay of a folder that the page shows into one of this name."""
+    (text,) = [each for each in page.fenced("yaml") if f"../ollama-op/{of}]" in each]
+    folder = page.terminal.home / name
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(text)
+
+
 def change(path: Path, old: str, new: str) -> None:
     """Edit a file as the text asks for."""
     assert old in path.read_text()
@@ -143,6 +174,13 @@ def finalize_namespace(cluster: ControlPlane) -> None:
 def running(cluster: ControlPlane) -> Object:
     (container,) = cluster.get(DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
     return container
+
+
+def permitted(cluster: ControlPlane, namespace: str) -> str:
+    """Tell whether the operator may see the models there."""
+    account = f"--as=system:serviceaccount:{NAMESPACE}:ollama-op"
+    ask = ("auth", "can-i", "list", RESOURCE, account, f"--namespace={namespace}")
+    return cluster.kubectl(*ask, check=False).strip()
 
 
 def labels(cluster: ControlPlane, namespace: str) -> dict[str, str]:
