@@ -210,10 +210,17 @@ def test_a_certificate_of_cert_manager_is_where_it_is_looked_for(monkeypatch) ->
     [("default", "Deny", "Warn"), ("with-webhook", "Audit", "Audit")],
 )
 def test_a_mistake_is_told_once(folder, models, advice) -> None:
-    """By the policies, or by the webhook where there is one: it knows more, and they come first."""
+    """By the policies, or by the webhook where there is one: it knows more, and they come first.
+
+    Of annotations nobody but the policy says anything.
+    """
     bindings = of_kind(rendered(folder), "ValidatingAdmissionPolicyBinding")
     actions = {each["spec"]["policyName"]: each["spec"]["validationActions"] for each in bindings}
-    assert actions == {"ollama-op-models": [models], "ollama-op-advice": [advice]}
+    assert actions == {
+        "ollama-op-models": [models],
+        "ollama-op-advice": [advice],
+        "ollama-op-annotations": ["Warn"],
+    }
 
 
 # --- the command line

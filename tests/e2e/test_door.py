@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import fields
 
-from crd.v1alpha1 import FINALIZER
+from crd.v1alpha1 import FINALIZER, GROUP, Annotations
 from support.controlplane import ControlPlane, controlplane
 from support.door import BAD, create, refusal_over_rest
 from support.manifests import CONFIG
@@ -89,6 +90,21 @@ def test_a_tag_that_moves_gets_in_with_one_warning(cluster) -> None:
     assert said.count("Warning: ") == 1
     assert "spec.tag: latest moves; expectedDigest would pin it" in said
     assert said.startswith("ollamamodel.ollama.smithforge.dev/moving created\n")
+
+
+def test_an_annotation_that_means_nothing_is_told(cluster) -> None:
+    """By its name, and whatever is done; those that mean something, or are others', are fine."""
+    models = Models(cluster, "annotated")
+    create(models, "one")
+    others = ["example.com/refesh=1", "kubernetes.io/change-cause=b"]
+    known = [f"{field.encode_name}=x" for field in fields(Annotations)]
+    said = models.kubectl("annotate", RESOURCE, "one", *others, *known, check=False)
+    assert said.splitlines() == [f"{RESOURCE.replace('s.', '.', 1)}/one annotated"]
+
+    said = models.kubectl("annotate", RESOURCE, "one", f"{GROUP}/refesh=true", check=False)
+    assert f"metadata.annotations: {GROUP}/refesh means nothing; refresh and force-del" in said
+    assert "/one annotated\n" in said
+    assert "Warning: " in models.kubectl("label", RESOURCE, "one", "a=b", check=False)
 
 
 def test_what_was_there_before_can_be_told_released_and_deleted(
