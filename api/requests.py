@@ -1,12 +1,14 @@
 """Reads what a request says: its query, its body, whom it is about. Wrong ones become Problems."""
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import fields
 
 from api.access import Caller
 from api.bodies import NAMESPACE, OBJECT, Namespace
@@ -71,7 +73,7 @@ def read_query(request: Request[Caller, Any, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(dict(pairs), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise unreadable(error) from None
+        raise unreadable(error, kind) from None
 
 
 async def read_body(
@@ -89,7 +91,7 @@ async def read_body(
     try:
         return msgspec.json.decode(body, type=kind)
     except UNREADABLE as error:
-        raise unreadable(error) from None
+        raise unreadable(error, kind) from None
 
 
 def legal_namespace(text: str | UnsetType | None, default: str) -> str:
@@ -124,8 +126,8 @@ def check(spec: OllamaModelSpec) -> None:
         raise invalid_field(error.field, error.problem) from None
 
 
-def unreadable(error: Exception) -> Problem:
-    """Make the 400 out of what msgspec says."""
+def unreadable(error: Exception, kind: type[Any]) -> Problem:
+    """Make the 400 out of what msgspec says about something that is no `kind`."""
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
         return Problem(Kind.BAD_REQUEST, "The body is no JSON.", fields=[("body", "is no JSON")])
@@ -133,6 +135,14 @@ def unreadable(error: Exception) -> Problem:
     text = text[: at.start()] if at else text
     path = at[1] if at else ""
     if named := _IN_MESSAGE.search(text):
+        text = (
+            "is required" if "missing" in text else _unknown(named[1], kind if not path else None)
+        )
         path = f"{path}.{named[1]}".lstrip(".")
-        text = "is required" if "missing" in text else "is not known here"
     return bad_field(path[:200] or "body", f"{text[0].lower()}{text[1:]}"[:200])
+
+
+def _unknown(name: str, kind: type[Any] | None) -> str:
+    known = [field.encode_name for field in fields(kind)] if kind else []
+    close = get_close_matches(name, known, n=1)
+    return "is not known here" + (f"; did you mean {close[0]}?" if close else "")

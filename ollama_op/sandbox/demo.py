@@ -282,7 +282,8 @@ def _what_to_try(scene: Scene, page: str) -> str:
     if scene.sandbox is None:
         first, second = object_name(REAL.first), object_name(REAL.second)
     return f"""
-It keeps running; Ctrl-C ends it. In a browser: {page} shows the models, {page}/docs the API.
+It keeps running; Ctrl-C ends it.
+In a browser, {page} shows the models, and {page}/docs the API.
 The CRD is installed already. In another terminal:
 
   export KUBECONFIG={scene.kubeconfig}

@@ -488,6 +488,23 @@ async def test_a_wrong_parameter_is_told_by_name(client, query, field):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "told"),
+    [
+        ("POST", MODELS, NEW | {"intervall": "1m"}, "did you mean interval?"),
+        ("PATCH", f"{MODELS}/a", {"refresh_interval": "1h"}, "did you mean refreshInterval?"),
+        ("DELETE", f"{MODELS}/a?namspace=ai", None, "did you mean namespace?"),
+        ("POST", MODELS, NEW | {"colour": "red"}, "is not known here"),
+        ("PATCH", f"{MODELS}/a", {"name": "other"}, "is not known here"),
+    ],
+)
+async def test_what_is_misspelt_is_told_with_what_may_be_meant(client, method, path, body, told):
+    """If anything is like it."""
+    answer = await client.request(method, path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["message"].endswith(told)
+
+
 async def test_a_body_has_a_limit_and_a_type(client):
     """413 beyond 64 KiB, 415 for what is no JSON."""
     as_json = {"content-type": "application/json"}
