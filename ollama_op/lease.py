@@ -194,6 +194,8 @@ class Leadership:
         self._seen, self._seen_at = record, self._clock()
         if holder and holder not in (before, self.identity):
             log.info("another replica leads", lease=self._where, leader=holder)
+        elif record is None and not self.is_leading:
+            log.info("no lease yet, will take it", lease=self._where, wait_s=DURATION_S)
 
     async def _release(self) -> None:
         try:

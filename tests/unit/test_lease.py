@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from crd.names import ModelName
 from ollama_op.errors import NotLeading
@@ -203,11 +204,14 @@ async def test_a_lease_deleted_by_hand_is_made_again_by_who_leads(r):
 
 
 async def test_without_a_lease_the_first_replica_waits_before_it_makes_one():
-    """There may be a leader that does not know of the lease's deletion."""
+    """There may be a leader that does not know of the lease's deletion. The wait is told, once."""
     async with replicas() as r:
         await r.w.call("DELETE", f"{LEASE}/{NAME}")
-        a = await r.start()
-        assert await r.led_by(a, within_s=DURATION_S + 1) > DURATION_S
+        with capture_logs() as logs:
+            a = await r.start()
+            assert await r.led_by(a, within_s=DURATION_S + 1) > DURATION_S
+    told = [line["event"] for line in logs if "lease" in line]
+    assert told == ["no lease yet, will take it", "leading"]
 
 
 async def test_a_write_in_between_costs_no_leadership(r):
