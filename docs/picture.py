@@ -102,7 +102,7 @@ async def _render() -> str:
         height=HEIGHT,
     )
     async with world() as w:
-        w.ollama.bytes_per_second, w.settings = SPEED, SETTINGS
+        w.ollama.downloads.bytes_per_second, w.settings = SPEED, SETTINGS
         publish(w.ollama)
         w.start()
         scene = Scene(w.http, "", Path(), OllamaClient(w.ollama_http), w.ollama)

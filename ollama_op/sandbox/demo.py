@@ -26,7 +26,8 @@ from ollama_op.ollama import OllamaClient
 from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import BadSetting, parse_url
 from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
-from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
+from ollama_op.sandbox.ollama import OllamaSandbox
+from ollama_op.sandbox.pulls import Trouble
 from ollama_op.sandbox.recording import Recording
 from ollama_op.sandbox.screen import Screen
 from ollama_op.sandbox.story import PATH, BrokenPromise, Cast, Story, object_name

@@ -82,7 +82,7 @@ def run(name: str, race: Race) -> bool:
                 "limit_s": race.limit_s,
                 "writes_per_model": _writes(cluster) / race.models,
                 "ollama_calls": dict(ollama.calls),
-                "most_pulls_at_once": ollama.max_pulls,
+                "most_pulls_at_once": ollama.downloads.most,
                 "rss_mib": _rss_mib(pid),
                 "cpu_s": _cpu_s(pid),
                 "delete_all_s": round(_delete_all(cluster), 1),

@@ -21,7 +21,8 @@ from ollama_op.errors import (
     RegistryUnavailable,
 )
 from ollama_op.ollama import OllamaClient
-from ollama_op.sandbox.ollama import OllamaSandbox, Trouble
+from ollama_op.sandbox.ollama import OllamaSandbox
+from ollama_op.sandbox.pulls import Trouble
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.wire import Step
 from support.ollama import OllamaServer
@@ -125,12 +126,12 @@ class SandboxStage(Stage):
         self.app.publish_again(repo, tag)
 
     def publish_plainly(self, repo) -> str:
-        self.app.plain_hosts.add("127.0.0.1:5000")
+        self.app.downloads.plain_hosts.add("127.0.0.1:5000")
         self.publish(name := f"127.0.0.1:5000/library/{repo}")
         return name
 
     def hold(self, repo) -> None:
-        self.app.bytes_per_second = PART / self.app.tick_s
+        self.app.downloads.bytes_per_second = PART / self.app.downloads.tick_s
         self.app.trouble(repo, Trouble(after_bytes=PART, until=self.go))
 
     def release(self) -> None:

@@ -86,7 +86,7 @@ async def _play(scenario: Scenario, point: Point, played: Run) -> None:
         tap.witness, tap.kill = Watcher(w, played.broken), w.kill
         if scenario.meanwhile and point.meanwhile:
             tap.somebody = partial(_beside, scenario.meanwhile, w, played)
-        w.ollama.tick_s = TICK_S
+        w.ollama.downloads.tick_s = TICK_S
         w.tasks.start_soon(_replace_the_dead, w, tap)
         w.start()
         with anyio.move_on_after(LIMIT_S) as limit:

@@ -15,7 +15,7 @@ import anyio
 
 from crd.v1alpha1 import API_VERSION, FORCE_DELETE, KIND, REFRESH
 from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from property.witness import OBJECTS, Witness
 from support.world import MB, Object, World, world
 
@@ -219,7 +219,7 @@ def _spec(model: str) -> Mapping[str, str]:
 async def machine() -> AsyncGenerator[Machine]:
     """Build a world with an operator, and all models in the registry."""
     async with world() as w:
-        w.ollama.tick_s = 0.5
+        w.ollama.downloads.tick_s = 0.5
         it = Machine(w, Witness(w))
         for number in range(3):
             it.publish(0, number)

@@ -13,7 +13,7 @@ from api.access import Keys
 from ollama_op import otel
 from ollama_op.metrics import Metrics
 from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from support.rest import key, rest_world
 from support.world import MB, reason
 

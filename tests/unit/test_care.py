@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from support.world import MB, START, Object, World, condition, reason
 
 
@@ -317,7 +317,7 @@ async def test_an_insecure_registry_is_allowed_only_if_wished(w: World) -> None:
     w.ollama.publish("other:1", MB)
     await w.apply("other", "other:1")
     await w.ready("other")
-    assert w.ollama.insecure == {"m:1"}
+    assert w.ollama.downloads.insecure == {"m:1"}
 
 
 # --- expectedDigest

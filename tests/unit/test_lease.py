@@ -95,7 +95,7 @@ async def test_what_a_killed_leader_was_pulling_is_pulled_on(r):
     a.kill()
     await r.led_by(b, within_s=TAKEOVER_S)
     await r.w.ready("m")
-    assert r.w.ollama.max_pulls == 1
+    assert r.w.ollama.downloads.most == 1
 
 
 async def test_a_leader_that_cannot_renew_ends_its_pulls(r):

@@ -5,7 +5,7 @@ import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
 from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from support.world import MB, Object, World, condition, reason, world
 
 # --- bringing a model
@@ -90,7 +90,7 @@ async def test_progress_is_shown_live_and_never_goes_back(w: World) -> None:
 async def test_a_pull_may_take_hours() -> None:
     """No timeout cuts a slow download that makes progress."""
     async with world(progress_interval_s=300) as w:
-        w.ollama.tick_s, w.ollama.bytes_per_second = 60, 0.1 * MB
+        w.ollama.downloads.tick_s, w.ollama.downloads.bytes_per_second = 60, 0.1 * MB
         w.ollama.publish("huge:1", 1080 * MB)  # three hours
         w.start()
         await w.apply("huge", "huge:1")
@@ -112,7 +112,7 @@ async def test_pulls_run_side_by_side_up_to_the_limit(w: World) -> None:
     assert condition(queued, "Ready", "message") == "Waiting for a download slot (limit 4)."
     for i in range(6):
         await w.ready(f"m{i}")
-    assert w.ollama.max_pulls == 4
+    assert w.ollama.downloads.most == 4
 
 
 async def test_one_download_for_one_model_however_many_ask(w: World) -> None:
@@ -196,7 +196,7 @@ async def test_a_retry_survives_a_restart_of_the_operator(w: World) -> None:
 
 async def test_a_stalled_pull_is_given_up_and_tried_again(w: World) -> None:
     """Lines that bring no bytes are no progress: after the stall timeout the pull starts anew."""
-    w.ollama.tick_s = 1
+    w.ollama.downloads.tick_s = 1
     w.ollama.publish("slow:1", 100 * MB)
     w.ollama.trouble("slow:1", Trouble(after_bytes=50 * MB, stall_s=24 * 3600))
     await w.apply("slow", "slow:1")

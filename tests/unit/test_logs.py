@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from ollama_op import lifecycle
 from ollama_op.sandbox.http import Request
 from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from ollama_op.settings import Settings
 from support.world import MB, World, reason
 

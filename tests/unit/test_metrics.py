@@ -12,7 +12,7 @@ from crd.v1alpha1 import REFRESH
 from ollama_op.exporter import Exporter
 from ollama_op.gauges import STATES
 from ollama_op.metrics import Metrics
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from support.measured import Measured, measured
 from support.unruly import error_event, refuse, stream
 from support.world import MB, reason

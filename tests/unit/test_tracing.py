@@ -10,7 +10,7 @@ import pytest
 from crd.v1alpha1 import REFRESH, TRACEPARENT
 from ollama_op import otel, rest
 from ollama_op.parsing import BadSetting
-from ollama_op.sandbox.ollama import Trouble
+from ollama_op.sandbox.pulls import Trouble
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import wants_tracing
 from support.rest import rest_world
