@@ -23,8 +23,8 @@ from crd.v1alpha1 import (
     decode,
 )
 from ollama_op import tracing
-from ollama_op.calls import Calls, read
 from ollama_op.kube import MERGE_PATCH
+from ollama_op.kube_calls import KubeCalls, read
 from ollama_op.reflector import Reflector
 from ollama_op.reviewer import Reviewer
 from ollama_op.watch import Store
@@ -49,7 +49,7 @@ class Gateway:
 
     def __init__(
         self,
-        calls: Calls,
+        calls: KubeCalls,
         *,
         store: Store,
         reflector: Reflector,

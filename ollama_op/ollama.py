@@ -8,40 +8,27 @@ Source: Ollama, docs/api.md.
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import anyio
 import httpx
 import msgspec
 
 from crd.names import InvalidNameError, ModelName
-from crd.v1alpha1 import UNREADABLE
-from ollama_op import tracing
-from ollama_op.errors import (
-    LoadFailed,
-    ModelAbsent,
-    ModelBroken,
-    OllamaUnreachable,
-    ProtocolError,
-)
+from ollama_op.errors import LoadFailed, ModelAbsent, ModelBroken, ProtocolError
 from ollama_op.fence import Fence, no_fence
 from ollama_op.layers import layers
 from ollama_op.lines import LineTooLong, split_lines
+from ollama_op.ollama_calls import SEND_LIMIT_S, OllamaCalls, decode, expect_success, said
 from ollama_op.pull_errors import pull_failed
-from ollama_op.tracing import MODEL, Span, Value
 from ollama_op.wire import Entry, Loaded, Step
 
-T = TypeVar("T")
-
-SEND_LIMIT_S = 5.0
-TIMEOUT = httpx.Timeout(30, connect=SEND_LIMIT_S)
-LOAD_TIMEOUT = httpx.Timeout(
-    900, connect=SEND_LIMIT_S
-)  # a large model from a slow disk takes its time
+# A large model from a slow disk takes its time.
+LOAD_TIMEOUT = httpx.Timeout(900, connect=SEND_LIMIT_S)
 CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
 DRAIN_S = 1.0  # what a stream gets to end after its last line
 LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
@@ -69,15 +56,10 @@ class _Version(msgspec.Struct):
     version: str
 
 
-class _Problem(msgspec.Struct):
-    error: str = ""
-
-
 _step = msgspec.json.Decoder(Step)
 _tags = msgspec.json.Decoder(_Tags)
 _running = msgspec.json.Decoder(_Running)
 _version = msgspec.json.Decoder(_Version)
-_problem = msgspec.json.Decoder(_Problem)
 
 
 class OllamaClient:
@@ -95,12 +77,13 @@ class OllamaClient:
         fence: Fence = no_fence,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._http, self._fence, self._now = http, fence, now
+        self._calls, self._fence, self._now = OllamaCalls(http), fence, now
         self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
-        self.where = _without_secrets(http.base_url)
-        self._server: dict[str, Value] = {"server.address": http.base_url.host}
-        if http.base_url.port is not None:
-            self._server |= {"server.port": http.base_url.port}
+
+    @property
+    def where(self) -> str:
+        """The server's address, without what is secret in it."""
+        return self._calls.where
 
     async def tags(self) -> dict[ModelName, Entry]:
         """List the models that the server has.
@@ -108,8 +91,8 @@ class OllamaClient:
         Raises: OllamaUnreachable, ProtocolError.
         """
         # Past the queue: this is how it is noticed that the server does not answer.
-        answer = _expect_success(await self._send("GET", "/api/tags"))
-        models = _decode(_tags, answer.content).models or ()
+        answer = expect_success(await self._calls.send("GET", "/api/tags"))
+        models = decode(_tags, answer.content).models or ()
         return {name: entry for entry in models if (name := _parse(entry.name))}
 
     async def running(self) -> dict[ModelName, Loaded]:
@@ -121,7 +104,7 @@ class OllamaClient:
         Raises: OllamaUnreachable, ProtocolError.
         """
         answer = await self._call("GET", "/api/ps")
-        models = _decode(_running, answer.content).models or ()
+        models = decode(_running, answer.content).models or ()
         skew = _skew(answer, self._now())
         return {
             name: Loaded(min(max(model.expires_at, UNSET_TIME), FAR_AHEAD) + skew, model.digest)
@@ -134,7 +117,7 @@ class OllamaClient:
 
         Raises: OllamaUnreachable, ProtocolError.
         """
-        return _decode(_version, (await self._call("GET", "/api/version")).content).version
+        return decode(_version, (await self._call("GET", "/api/version")).content).version
 
     async def show(self, name: ModelName) -> None:
         """See that the server can read a model that it has.
@@ -145,8 +128,8 @@ class OllamaClient:
         if answer.status_code == NOT_FOUND:
             raise ModelAbsent(f"Ollama has no {name}")
         if answer.is_server_error:
-            raise ModelBroken(f"Ollama cannot show {name}: {_said(answer)}")
-        _expect_success(answer)
+            raise ModelBroken(f"Ollama cannot show {name}: {said(answer)}")
+        expect_success(answer)
 
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have a model in memory, and kept there so long after each use; infinite is for ever.
@@ -157,14 +140,14 @@ class OllamaClient:
         body = {"model": str(name), "keep_alive": keep_alive, "stream": False}
         self._fence(SEND_LIMIT_S)
         # Past the queue, in which nobody else is to wait for a large model.
-        answer = await self._send("POST", "/api/generate", body, limits=LOAD_TIMEOUT)
+        answer = await self._calls.send("POST", "/api/generate", body, limits=LOAD_TIMEOUT)
         if answer.status_code == BAD_REQUEST:  # one that embeds, and does not talk
             body = {"model": str(name), "keep_alive": keep_alive, "input": ""}
-            answer = await self._send("POST", "/api/embed", body, limits=LOAD_TIMEOUT)
+            answer = await self._calls.send("POST", "/api/embed", body, limits=LOAD_TIMEOUT)
         if answer.status_code == NOT_FOUND:
             raise ModelAbsent(f"Ollama has no {name}")
         if not answer.is_success:
-            raise LoadFailed(f"Ollama cannot load {name}: {_said(answer)}")
+            raise LoadFailed(f"Ollama cannot load {name}: {said(answer)}")
 
     async def unload(self, name: ModelName) -> None:
         """Drop a model from memory; one that is not loaded is no error.
@@ -178,7 +161,7 @@ class OllamaClient:
             changes=True,
         )
         if answer.status_code != NOT_FOUND:
-            _expect_success(answer)
+            expect_success(answer)
 
     async def delete(self, name: ModelName) -> None:
         """Delete a model; one that is not there is no error.
@@ -188,7 +171,7 @@ class OllamaClient:
         body = {"model": str(name)}
         answer = await self._request("DELETE", "/api/delete", body, changes=True)
         if answer.status_code != NOT_FOUND:
-            _expect_success(answer)
+            expect_success(answer)
 
     @asynccontextmanager
     async def pull(
@@ -205,25 +188,17 @@ class OllamaClient:
         Raises: OllamaUnreachable, ProtocolError, or the PullFailed that fits Ollama's words.
         """
         body = {"model": str(name)} | ({"insecure": True} if insecure else {})
-        timeout = httpx.Timeout(None, connect=TIMEOUT.connect)
         self._fence(SEND_LIMIT_S)
-        with self._traced("POST", "/api/pull", body) as span:
-            try:
-                async with self._http.stream(
-                    "POST", "/api/pull", json=body, timeout=timeout, headers=_joining(span)
-                ) as answer:
-                    span.answered(answer.status_code)
-                    if not answer.is_success:
-                        await answer.aread()
-                        raise pull_failed(_said(answer), name)
-                    with layers(span) as took:
-                        async with aclosing(_steps(answer, name, took)) as steps:
-                            yield steps
-            except httpx.RequestError as error:
-                raise self._failure(error) from error
+        async with self._calls.stream("POST", "/api/pull", body) as (answer, span):
+            if not answer.is_success:
+                await answer.aread()
+                raise pull_failed(said(answer), name)
+            with layers(span) as took:
+                async with aclosing(_steps(answer, name, took)) as steps:
+                    yield steps
 
     async def _call(self, method: str, path: str) -> httpx.Response:
-        return _expect_success(await self._request(method, path))
+        return expect_success(await self._request(method, path))
 
     async def _request(
         self,
@@ -236,52 +211,7 @@ class OllamaClient:
         async with self._slots:
             if changes:
                 self._fence(SEND_LIMIT_S)
-            return await self._send(method, path, body)
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        limits: httpx.Timeout = TIMEOUT,
-    ) -> httpx.Response:
-        with self._traced(method, path, body) as span:
-            try:
-                answer = await self._http.request(
-                    method, path, json=body, timeout=limits, headers=_joining(span)
-                )
-            except httpx.RequestError as error:
-                raise self._failure(error) from error
-            span.answered(answer.status_code, len(answer.content))
-            return answer
-
-    def _traced(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> AbstractContextManager[Span]:
-        about = {
-            "http.request.method": method,
-            "url.template": path,
-            "url.full": f"{self.where}{path}",
-            **self._server,
-        }
-        if body is not None:
-            about[MODEL] = body["model"]
-        return tracing.span(f"{method} {path}", about, kind="client")
-
-    def _failure(self, error: httpx.RequestError) -> OllamaUnreachable | ProtocolError:
-        match error:
-            case httpx.DecodingError() | httpx.TooManyRedirects():
-                return ProtocolError(f"{self.where} gives an answer that cannot be read: {error}")
-            case httpx.ConnectTimeout() | httpx.ReadTimeout():
-                what = "does not answer"
-            case httpx.ConnectError() if "Name or service not known" in str(error):
-                what = "has a host name that cannot be resolved"
-            case httpx.ConnectError():
-                what = "refused the connection"
-            case _:
-                what = "broke the connection"
-        return OllamaUnreachable(f"{self.where} {what}")
+            return await self._calls.send(method, path, body)
 
 
 def _skew(answer: httpx.Response, now: datetime) -> timedelta:
@@ -293,18 +223,13 @@ def _skew(answer: httpx.Response, now: datetime) -> timedelta:
     return skew if abs(skew) > SAME_TIME else timedelta()
 
 
-def _joining(span: Span) -> dict[str, str]:
-    """Return the header by which whatever is behind Ollama's address can join the trace."""
-    return {"traceparent": span.traceparent} if span.traceparent else {}
-
-
 async def _steps(
     answer: httpx.Response, name: ModelName, took: Callable[[Step], None]
 ) -> AsyncGenerator[Step]:
     try:
         async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
             async for line in lines:
-                step = _decode(_step, line)
+                step = decode(_step, line)
                 if step.error:
                     raise pull_failed(step.error, name)
                 took(step)
@@ -324,33 +249,9 @@ async def _drain(lines: AsyncGenerator[bytes]) -> None:
             pass
 
 
-def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
-    try:
-        return decoder.decode(raw)
-    except UNREADABLE as error:
-        raise ProtocolError(f"Ollama's answer cannot be read: {error}") from error
-
-
-def _expect_success(answer: httpx.Response) -> httpx.Response:
-    if not answer.is_success:
-        raise ProtocolError(f"Ollama answered HTTP {answer.status_code}: {_said(answer)}")
-    return answer
-
-
-def _said(answer: httpx.Response) -> str:
-    try:
-        return _problem.decode(answer.content).error or answer.reason_phrase
-    except UNREADABLE:
-        return f"HTTP {answer.status_code}"
-
-
 @lru_cache(maxsize=100_000)  # the same names come with every list
 def _parse(text: str) -> ModelName | None:
     try:
         return ModelName.parse(text)
     except InvalidNameError:
         return None
-
-
-def _without_secrets(url: httpx.URL) -> str:
-    return str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")

@@ -15,7 +15,6 @@ from kr8s.asyncio import Api
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel
-from ollama_op.calls import Calls
 from ollama_op.engine import Engine
 from ollama_op.errors import KubeError, OllamaError
 from ollama_op.events import Events
@@ -23,6 +22,7 @@ from ollama_op.fence import no_fence
 from ollama_op.gateway import Gateway
 from ollama_op.instance import Instance
 from ollama_op.kube import Kube, as_kube_error
+from ollama_op.kube_calls import KubeCalls
 from ollama_op.lease import Leadership, clock, identify
 from ollama_op.lifecycle import Lifecycle
 from ollama_op.observer import NOBODY, Observer
@@ -149,10 +149,10 @@ async def operate(
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
     for_clients = cluster.rest or cluster.writes
     gateway = Gateway(
-        Calls(for_clients),
+        KubeCalls(for_clients),
         store=store,
         reflector=reflector,
-        reviewer=Reviewer(Calls(for_clients)),
+        reviewer=Reviewer(KubeCalls(for_clients)),
         on_server=lambda: _listed(survey),
     )
 

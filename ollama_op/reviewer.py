@@ -7,7 +7,7 @@ import msgspec
 
 from api.ports import User
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.calls import Calls, read
+from ollama_op.kube_calls import KubeCalls, read
 
 AUTHENTICATION: Final = "authentication.k8s.io/v1"
 AUTHORIZATION: Final = "authorization.k8s.io/v1"
@@ -33,7 +33,7 @@ class _Review(msgspec.Struct):
 class Reviewer:
     """Asks through a line of its own: who sends tokens that nobody knows must hold back nobody."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: KubeCalls) -> None:
         self._calls = calls
 
     async def who(self, token: str) -> User | None:

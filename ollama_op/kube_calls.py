@@ -44,7 +44,7 @@ class _Refusal(msgspec.Struct):
     details: _Details | None = None
 
 
-class Calls:
+class KubeCalls:
     """One line of calls: so many at once, so many that wait."""
 
     def __init__(self, api: Api) -> None:

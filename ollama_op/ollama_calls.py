@@ -1,0 +1,142 @@
+"""How a call of Ollama is sent: traced, in time, and failing with errors of our own."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+
+from crd.v1alpha1 import UNREADABLE
+from ollama_op import tracing
+from ollama_op.errors import OllamaUnreachable, ProtocolError
+from ollama_op.tracing import MODEL, Span, Value
+
+T = TypeVar("T")
+
+SEND_LIMIT_S: Final = 5.0
+TIMEOUT: Final = httpx.Timeout(30, connect=SEND_LIMIT_S)
+NO_END: Final = httpx.Timeout(None, connect=SEND_LIMIT_S)
+
+
+class _Problem(msgspec.Struct):
+    error: str = ""
+
+
+_problem = msgspec.json.Decoder(_Problem)
+
+
+class OllamaCalls:
+    """Sends to one server, through a client whose base URL is that server's."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self.where = _without_secrets(http.base_url)
+        self._server: dict[str, Value] = {"server.address": http.base_url.host}
+        if http.base_url.port is not None:
+            self._server |= {"server.port": http.base_url.port}
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        limits: httpx.Timeout = TIMEOUT,
+    ) -> httpx.Response:
+        """Send; return the whole answer, whatever its status.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        with self._traced(method, path, body) as span:
+            try:
+                answer = await self._http.request(
+                    method, path, json=body, timeout=limits, headers=_joining(span)
+                )
+            except httpx.RequestError as error:
+                raise self._failure(error) from error
+            span.answered(answer.status_code, len(answer.content))
+            return answer
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, body: Mapping[str, Any]
+    ) -> AsyncGenerator[tuple[httpx.Response, Span]]:
+        """Send; hand out the answer, yet to be read, and its span. There is no limit of time.
+
+        Raises: OllamaUnreachable, ProtocolError; also for what happens while it is read.
+        """
+        with self._traced(method, path, body) as span:
+            try:
+                async with self._http.stream(
+                    method, path, json=body, timeout=NO_END, headers=_joining(span)
+                ) as answer:
+                    span.answered(answer.status_code)
+                    yield answer, span
+            except httpx.RequestError as error:
+                raise self._failure(error) from error
+
+    def _traced(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> AbstractContextManager[Span]:
+        about = {
+            "http.request.method": method,
+            "url.template": path,
+            "url.full": f"{self.where}{path}",
+            **self._server,
+        }
+        if body is not None:
+            about[MODEL] = body["model"]
+        return tracing.span(f"{method} {path}", about, kind="client")
+
+    def _failure(self, error: httpx.RequestError) -> OllamaUnreachable | ProtocolError:
+        match error:
+            case httpx.DecodingError() | httpx.TooManyRedirects():
+                return ProtocolError(f"{self.where} gives an answer that cannot be read: {error}")
+            case httpx.ConnectTimeout() | httpx.ReadTimeout():
+                what = "does not answer"
+            case httpx.ConnectError() if "Name or service not known" in str(error):
+                what = "has a host name that cannot be resolved"
+            case httpx.ConnectError():
+                what = "refused the connection"
+            case _:
+                what = "broke the connection"
+        return OllamaUnreachable(f"{self.where} {what}")
+
+
+def _joining(span: Span) -> dict[str, str]:
+    """Return the header by which whatever is behind Ollama's address can join the trace."""
+    return {"traceparent": span.traceparent} if span.traceparent else {}
+
+
+def decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    """Decode an answer, or a line of one.
+
+    Raises: ProtocolError.
+    """
+    try:
+        return decoder.decode(raw)
+    except UNREADABLE as error:
+        raise ProtocolError(f"Ollama's answer cannot be read: {error}") from error
+
+
+def expect_success(answer: httpx.Response) -> httpx.Response:
+    """Hand on an answer that is no failure.
+
+    Raises: ProtocolError.
+    """
+    if not answer.is_success:
+        raise ProtocolError(f"Ollama answered HTTP {answer.status_code}: {said(answer)}")
+    return answer
+
+
+def said(answer: httpx.Response) -> str:
+    """Return what Ollama says about a failure, or else what HTTP says."""
+    try:
+        return _problem.decode(answer.content).error or answer.reason_phrase
+    except UNREADABLE:
+        return f"HTTP {answer.status_code}"
+
+
+def _without_secrets(url: httpx.URL) -> str:
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
