@@ -17,7 +17,7 @@ from rich.terminal_theme import TerminalTheme
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from ollama_op.ollama import OllamaClient
+from ollama_op.ollama.client import OllamaClient
 from ollama_op.sandbox.demo import (
     SCRIPTED,
     SETTINGS,

@@ -13,10 +13,10 @@ from ollama_op.decide import Pull, concerns
 from ollama_op.errors import KubeError, NotLeading, OllamaError, UnexpectedDigest
 from ollama_op.instance import Download, Instance
 from ollama_op.occasions import Occasion
+from ollama_op.ollama.wire import Entry
 from ollama_op.reading import Verdict, refresh_wish, wishes
 from ollama_op.sizes import formatted_size
 from ollama_op.subject import Subject
-from ollama_op.wire import Entry
 
 T = TypeVar("T")
 

@@ -103,9 +103,10 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
       ollama-op run --namespace ai --log-level debug
     """
     _do_without(*UNUSED_BY_RUN)
-    from ollama_op import service, telemetry  # noqa: PLC0415 - help needs neither
+    from ollama_op import service  # noqa: PLC0415 - help needs neither
+    from ollama_op.telemetry import logs  # noqa: PLC0415 - help needs neither
 
-    telemetry.set_up_logging(log_level, log_format)
+    logs.set_up_logging(log_level, log_format)
     try:
         sys.exit(service.run(read(settings)))
     except Misuse as error:
@@ -138,10 +139,10 @@ def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
       ollama-op doctor
       ollama-op doctor --ollama-api-url http://ollama:11434 --namespace ai --output json
     """
-    from ollama_op import doctor as practice  # noqa: PLC0415 - help needs it not
-    from ollama_op import telemetry  # noqa: PLC0415 - likewise
+    from ollama_op.doctor import command as practice  # noqa: PLC0415 - help needs it not
+    from ollama_op.telemetry import logs  # noqa: PLC0415 - likewise
 
-    telemetry.set_up_logging("error", "text")
+    logs.set_up_logging("error", "text")
     try:
         sys.exit(practice.run(read(settings), output))
     except BadSetting as error:

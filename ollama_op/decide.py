@@ -13,6 +13,7 @@ from crd.names import ModelName
 from crd.options import Options
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
 from ollama_op.occasions import Occasion
+from ollama_op.ollama.wire import Loaded
 from ollama_op.reading import (
     Verdict,
     is_broken,
@@ -30,7 +31,6 @@ from ollama_op.reading import (
     wishes,
     with_wanted,
 )
-from ollama_op.wire import Loaded
 
 
 @dataclass(frozen=True, slots=True)

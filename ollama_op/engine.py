@@ -6,9 +6,9 @@ from typing import Protocol
 
 from api.ports import User
 from ollama_op.instance import Instance
-from ollama_op.reflector import Reflector
+from ollama_op.kube.reflector import Reflector
+from ollama_op.kube.watch import Store
 from ollama_op.survey import Survey
-from ollama_op.watch import Store
 
 
 class Reviewer(Protocol):

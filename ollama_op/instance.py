@@ -15,7 +15,6 @@ from itertools import count
 import anyio
 
 from crd.names import ModelName
-from ollama_op import tracing
 from ollama_op.errors import (
     LoadFailed,
     ModelAbsent,
@@ -24,11 +23,12 @@ from ollama_op.errors import (
     PullStalled,
     PullTimedOut,
 )
-from ollama_op.observer import NOBODY, Observer
-from ollama_op.ollama import OllamaClient
-from ollama_op.progress import Meter
+from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.progress import Meter
+from ollama_op.ollama.wire import Entry
 from ollama_op.survey import Survey
-from ollama_op.wire import Entry
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.observer import NOBODY, Observer
 
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
 RELOAD_S = 30.0  # a model that leaves memory sooner, twice in a row, is not loaded at once

@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, Reason
-from ollama_op import report, tracing
+from ollama_op import report
 from ollama_op.bring import Bringer, settle, unless_moot
 from ollama_op.decide import (
     Action,
@@ -43,7 +43,6 @@ from ollama_op.errors import (
     UnexpectedDigest,
 )
 from ollama_op.instance import Instance
-from ollama_op.observer import NOBODY, Observer
 from ollama_op.occasions import Occasion
 from ollama_op.reading import (
     Verdict,
@@ -59,7 +58,9 @@ from ollama_op.release import Releaser
 from ollama_op.subject import Subject
 from ollama_op.supervise import Latest
 from ollama_op.survey import Interest
-from ollama_op.telemetry import about
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.logs import about
+from ollama_op.telemetry.observer import NOBODY, Observer
 
 LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
 

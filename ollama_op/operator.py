@@ -17,24 +17,24 @@ from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel
 from ollama_op.engine import Engine
 from ollama_op.errors import KubeError, OllamaError
-from ollama_op.events import Events
-from ollama_op.fence import no_fence
-from ollama_op.gateway import Gateway
 from ollama_op.instance import Instance
-from ollama_op.kube import Kube, as_kube_error
-from ollama_op.kube_calls import KubeCalls
-from ollama_op.lease import Leadership, clock, identify
+from ollama_op.kube.calls import KubeCalls
+from ollama_op.kube.events import Events
+from ollama_op.kube.reflector import Reflector
+from ollama_op.kube.watch import Store
+from ollama_op.kube.writes import Kube, as_kube_error
+from ollama_op.leader.fence import no_fence
+from ollama_op.leader.lease import Leadership, clock, identify
 from ollama_op.lifecycle import Lifecycle
-from ollama_op.observer import NOBODY, Observer
-from ollama_op.ollama import OllamaClient
-from ollama_op.reflector import Reflector
-from ollama_op.reviewer import Reviewer
+from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.wire import Entry
+from ollama_op.rest.gateway import Gateway
+from ollama_op.rest.reviewer import Reviewer
 from ollama_op.settings import Settings
 from ollama_op.subject import Subject
 from ollama_op.supervise import Supervisor
 from ollama_op.survey import Survey
-from ollama_op.watch import Store
-from ollama_op.wire import Entry
+from ollama_op.telemetry.observer import NOBODY, Observer
 
 log = structlog.get_logger(__name__)
 

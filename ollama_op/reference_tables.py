@@ -15,12 +15,12 @@ import msgspec
 from crd.names import ModelName
 from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, Reason, decode
 from ollama_op.errors import OllamaError
-from ollama_op.gauges import Scene, families
-from ollama_op.metrics import Metrics
 from ollama_op.occasions import Occasion
-from ollama_op.served import Admitted
+from ollama_op.ollama.wire import Details, Entry
 from ollama_op.survey import Snapshot
-from ollama_op.wire import Details, Entry
+from ollama_op.telemetry.gauges import Scene, families
+from ollama_op.telemetry.metrics import Metrics
+from ollama_op.telemetry.served import Admitted
 from ollama_op.words import FINE, WORDS, Mode
 
 MINUTE_S: Final = 60

@@ -22,6 +22,7 @@ from crd.v1alpha1 import (
 )
 from ollama_op.decide import AVAILABLE, blocked, load_ahead
 from ollama_op.errors import OllamaError
+from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.reading import (
     Verdict,
     is_current,
@@ -33,7 +34,6 @@ from ollama_op.reading import (
     with_wanted,
 )
 from ollama_op.sizes import formatted_part, formatted_size
-from ollama_op.wire import Entry, Loaded
 from ollama_op.words import FINE, WORDS, Mode, Truth
 
 RETRY_FIRST_S = 1.0

@@ -12,16 +12,16 @@ import anyio
 import httpx
 import structlog
 
-from ollama_op.kubeconfig import check_kubeconfig
-from ollama_op.observer import NOBODY
+from ollama_op.kube.kubeconfig import check_kubeconfig
 from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import Address, BadSetting
 from ollama_op.settings import Settings, wants_tracing
+from ollama_op.telemetry.observer import NOBODY
 
 if TYPE_CHECKING:  # imported where it is wanted
-    from ollama_op.exporter import Exporter
-    from ollama_op.rest import Rest
-    from ollama_op.webhook import Certificate
+    from ollama_op.admission.webhook import Certificate
+    from ollama_op.rest.serving import Rest
+    from ollama_op.telemetry.exporter import Exporter
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ def _start_tracing() -> Callable[[], None]:
     """
     if not wants_tracing(os.environ):
         return lambda: None
-    from ollama_op import otel  # noqa: PLC0415 - takes 0.15 s
+    from ollama_op.telemetry import otel  # noqa: PLC0415 - takes 0.15 s
 
     return otel.start(otel.sender())
 
@@ -89,8 +89,8 @@ def _get_metrics_ready(
     """
     if settings.metrics_bind_address is None:
         return None
-    from ollama_op.exporter import Exporter  # noqa: PLC0415 - where nothing is measured, it costs
-    from ollama_op.metrics import Metrics  # noqa: PLC0415 - no time and no memory
+    from ollama_op.telemetry.exporter import Exporter  # noqa: PLC0415 - where nothing is measured, it costs
+    from ollama_op.telemetry.metrics import Metrics  # noqa: PLC0415 - no time and no memory
 
     sock = listen(settings.metrics_bind_address, "metrics", "--metrics-bind-address")
     metrics = Metrics(lambda: health.engine, per_model=settings.metrics_per_model)
@@ -106,12 +106,12 @@ def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> "Rest | 
     wanted.check()
     if wanted.address is None:
         return None
-    from ollama_op import rest  # noqa: PLC0415 - Litestar takes half a second
+    from ollama_op.rest import serving  # noqa: PLC0415 - Litestar takes half a second
 
-    keys = rest.load_keys(wanted)
+    keys = serving.load_keys(wanted)
     sock = listen(wanted.address, "the REST API", "--api-server-bind-address")
     how = {"observe": exporter.metrics.served.note} if exporter else {}
-    return rest.Rest(settings, keys, sock, **how)
+    return serving.Rest(settings, keys, sock, **how)
 
 
 def _get_webhook_ready(
@@ -125,13 +125,13 @@ def _get_webhook_ready(
     wanted.check()
     if wanted.bind_address is None:
         return None
-    from ollama_op.webhook import Certificate  # noqa: PLC0415 - uvicorn need not be waited for
+    from ollama_op.admission.webhook import Certificate  # noqa: PLC0415 - uvicorn need not be waited for
 
     certificate = Certificate()
     if wanted.cert_dir is not None:
         certificate.install_from(wanted.cert_dir)
     if exporter is not None:
-        from ollama_op.served import Admitted  # noqa: PLC0415 - as it measures
+        from ollama_op.telemetry.served import Admitted  # noqa: PLC0415 - as it measures
 
         exporter.metrics.admitted = Admitted(lambda: certificate.expires_at)
     health.is_admitting = False
@@ -222,7 +222,7 @@ async def _export(exporter: "Exporter", sock: socket.socket) -> None:
 async def _admit(
     settings: Settings, ready: _Ready, sock: socket.socket, certificate: "Certificate"
 ) -> None:
-    from ollama_op.webhook import serve_webhook  # noqa: PLC0415 - as above
+    from ollama_op.admission.webhook import serve_webhook  # noqa: PLC0415 - as above
 
     admitted = ready.metrics[0].metrics.admitted if ready.metrics else None
     await serve_webhook(

@@ -14,7 +14,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from ollama_op.observer import NOBODY, Observer
+from ollama_op.telemetry.observer import NOBODY, Observer
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

@@ -18,9 +18,9 @@ import structlog
 
 from crd.names import ModelName
 from ollama_op.errors import OllamaError, OllamaUnreachable
-from ollama_op.ollama import OllamaClient
+from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.supervise import Latest
-from ollama_op.wire import Entry, Loaded
 
 log = structlog.get_logger(__name__)
 

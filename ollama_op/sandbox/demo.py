@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup
 from crd.names import ModelName
 from crd.v1alpha1 import REFRESH, decode
 from ollama_op.errors import OllamaError
-from ollama_op.ollama import OllamaClient
+from ollama_op.ollama.client import OllamaClient
 from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import BadSetting, parse_url
 from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
@@ -35,7 +35,7 @@ from ollama_op.sandbox.tree import drawn
 from ollama_op.serve import App, serve
 from ollama_op.service import http_client, unwrapped
 from ollama_op.settings import Settings
-from ollama_op.telemetry import set_up_logging
+from ollama_op.telemetry.logs import set_up_logging
 
 MB = 1_000_000
 SCRIPTED = Cast(first="llama3.2:1b", second="gemma3:4b", troubled="qwen3:1.7b")
@@ -195,7 +195,7 @@ async def _operate(path: Path, http: httpx.AsyncClient, page: socket.socket | No
         await operate(SETTINGS, cluster, http, health=Health())
         return
     from api.access import Keys  # noqa: PLC0415 - half a second of import
-    from ollama_op.rest import Rest  # noqa: PLC0415 - likewise
+    from ollama_op.rest.serving import Rest  # noqa: PLC0415 - likewise
 
     rest = Rest(SETTINGS, Keys(), page)
     async with anyio.create_task_group() as tasks:

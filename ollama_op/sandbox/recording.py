@@ -8,9 +8,9 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from ollama_op import otel
 from ollama_op.sandbox.tree import Span, finished
 from ollama_op.settings import wants_tracing
+from ollama_op.telemetry import otel
 
 KEPT: Final = 5000  # spans; a demo that is left running must not grow
 OBJECT: Final = "ollama_op.object"

@@ -14,7 +14,7 @@ import msgspec
 
 from crd.names import ModelName
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL, REFRESH, OllamaModel, State, decode
-from ollama_op.ollama import OllamaClient
+from ollama_op.ollama.client import OllamaClient
 
 PATH = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"
 LOOK_EVERY_S = 0.1

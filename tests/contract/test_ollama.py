@@ -20,11 +20,11 @@ from ollama_op.errors import (
     PullFailed,
     RegistryUnavailable,
 )
-from ollama_op.ollama import OllamaClient
+from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.wire import Step
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.pulls import Trouble
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.wire import Step
 from support.ollama import OllamaServer
 from support.registry import Faults, Registry
 

@@ -12,10 +12,11 @@ from crash.scenarios import SCENARIOS
 from crash.sweep import strike, undisturbed
 from crash.writes import Mishap, Point, Step
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
-from ollama_op import kube, lifecycle
+from ollama_op import lifecycle
 from ollama_op.bring import Bringer
 from ollama_op.decide import Action, decide
-from ollama_op.kube import JSON_PATCH, Kube
+from ollama_op.kube import writes
+from ollama_op.kube.writes import JSON_PATCH, Kube
 from ollama_op.release import Releaser
 from ollama_op.subject import Subject
 
@@ -96,7 +97,7 @@ def test_a_status_that_hits_another_object_is_seen(lab: Lab) -> None:
 def test_a_finalizer_that_hits_another_object_is_seen(lab: Lab) -> None:
     """Likewise without uid and resourceVersion in what is written besides the status."""
     point = Point(Mishap.NOTHING, write=0, meanwhile=Step.BEFORE)
-    told = lab.told("create, made anew", point, kube, "_same", lambda _model: {})
+    told = lab.told("create, made anew", point, writes, "_same", lambda _model: {})
     assert "PATCH m: finalizers: meant for another object, it hit the one made anew" in told
 
 

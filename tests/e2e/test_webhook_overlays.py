@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_op.trust import ADMISSION, KINDS
+from ollama_op.admission.trust import ADMISSION, KINDS
 from support.certificate import write_certificate
 from support.controlplane import ControlPlane, controlplane
 from support.door import create, hooks_at, put

@@ -134,7 +134,7 @@ def test_all_of_the_operator_can_be_imported(made: tuple[str, Path]) -> None:
         "for top in (ollama_op, api, crd):\n"
         "    for each in pkgutil.walk_packages(top.__path__, top.__name__ + '.'):\n"
         "        importlib.import_module(each.name)\n"
-        "from ollama_op import otel\n"
+        "from ollama_op.telemetry import otel\n"
         "otel.sender().shutdown()\n"
     )
     buildah("run", name, "--", "/usr/bin/python3", "-c", code)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.webhook import Webhook
+from ollama_op.admission.webhook import Webhook
 
 Object = dict[str, Any]
 

@@ -15,12 +15,12 @@ import httpx
 from anyio.abc import TaskGroup
 
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL
-from ollama_op.observer import NOBODY, Observer
 from ollama_op.operator import Cluster, Health, operate
 from ollama_op.sandbox.kube import KubeSandbox
 from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.settings import Settings
+from ollama_op.telemetry.observer import NOBODY, Observer
 from support.unruly import Wire
 
 Object = dict[str, Any]

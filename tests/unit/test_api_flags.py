@@ -122,7 +122,7 @@ def test_who_does_not_serve_rest_does_not_wait_for_litestar():
 
 def test_keys_are_known_by_their_hash_alone():
     """Also the one from the command line."""
-    from ollama_op.rest import load_keys  # noqa: PLC0415 - what the test above is about
+    from ollama_op.rest.serving import load_keys  # noqa: PLC0415 - what the test above is about
 
     keys = load_keys(RestSettings(key="k"))
     assert keys.fixed[0].sha256 == hashlib.sha256(b"k").digest()

@@ -5,7 +5,7 @@ import pytest
 
 from api.lobby import lobby
 from crd.v1alpha1 import FINALIZER
-from ollama_op.kube_calls import WAITING
+from ollama_op.kube.calls import WAITING
 from ollama_op.sandbox.kube import Fault
 from ollama_op.sandbox.transport import AppTransport
 from support.rest import KEY, rest_world

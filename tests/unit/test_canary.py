@@ -10,10 +10,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api.access import Keys
-from ollama_op import otel
-from ollama_op.metrics import Metrics
 from ollama_op.sandbox.kube import Fault
 from ollama_op.sandbox.pulls import Trouble
+from ollama_op.telemetry import otel
+from ollama_op.telemetry.metrics import Metrics
 from support.rest import key, rest_world
 from support.world import MB, reason
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import verification
 
-from ollama_op.certificates import (
+from ollama_op.admission.certificates import (
     AUTHORITY_LIFE,
     AUTHORITY_SPARE,
     LEAF_LIFE,

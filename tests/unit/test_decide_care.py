@@ -24,7 +24,7 @@ from ollama_op.decide import (
     concerns,
     decide,
 )
-from ollama_op.wire import Loaded
+from ollama_op.ollama.wire import Loaded
 from support.models import DIGEST, NOW, condition, made, manifest
 
 LLAMA, PHI = ModelName.parse("llama3.2:1b"), ModelName.parse("phi3:mini")

@@ -47,3 +47,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), path
         assert not name or name in map(anchor, headings(target)), f"{path}#{name}"
+
+
+def test_the_order_of_reading_leads_through_the_whole_house() -> None:
+    """Every path in docs/architecture.md exists, and every folder with code is among them."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:ollama_op|api|crd)/[\w./]*)`", text))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    packages = [*ROOT.glob("ollama_op/*/__init__.py"), ROOT / "api/__init__.py"]
+    assert {f"{each.parent.relative_to(ROOT)}/" for each in packages} <= named

@@ -15,8 +15,8 @@ import pytest
 
 from crd.render import crd
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.checkup import Finding, compare
-from ollama_op.doctor import LIMIT_S, examine, show
+from ollama_op.doctor.checkup import Finding, compare
+from ollama_op.doctor.command import LIMIT_S, examine, show
 from ollama_op.parsing import Address, Service
 from ollama_op.rights import rights
 from ollama_op.sandbox.discovery import ACCESS_REVIEW_PATH

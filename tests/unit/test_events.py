@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import OllamaModel, decode
-from ollama_op import events
-from ollama_op.events import WAITING, Events
+from ollama_op.kube import events
+from ollama_op.kube.events import WAITING, Events
 from ollama_op.occasions import Occasion
 from ollama_op.sandbox.http import Request
 from ollama_op.sandbox.kube import Fault, KubeSandbox

@@ -22,7 +22,7 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
-from ollama_op.kube import WRITES_AT_ONCE, Kube, as_kube_error, request
+from ollama_op.kube.writes import WRITES_AT_ONCE, Kube, as_kube_error, request
 from ollama_op.sandbox.http import Message, Receive, Request, Send
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from crd.names import ModelName
 from ollama_op.errors import NotLeading
-from ollama_op.lease import DURATION_S, RENEW_S, Leadership
-from ollama_op.ollama import OllamaClient
+from ollama_op.leader.lease import DURATION_S, RENEW_S, Leadership
+from ollama_op.ollama.client import OllamaClient
 from ollama_op.sandbox.http import Message, Receive, Send
 from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.settings import Settings

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import REFRESH
-from ollama_op.exporter import Exporter
-from ollama_op.gauges import STATES
-from ollama_op.metrics import Metrics
 from ollama_op.sandbox.pulls import Trouble
+from ollama_op.telemetry.exporter import Exporter
+from ollama_op.telemetry.gauges import STATES
+from ollama_op.telemetry.metrics import Metrics
 from support.measured import Measured, measured
 from support.unruly import error_event, refuse, stream
 from support.world import MB, reason
@@ -337,7 +337,7 @@ async def test_nobody_gets_in_while_kubernetes_cannot_be_asked():
 def test_who_does_not_measure_does_not_import_what_does():
     """It takes time and memory."""
     code = (
-        "import sys; import ollama_op.cli, ollama_op.service, ollama_op.rest;"
+        "import sys; import ollama_op.cli, ollama_op.service, ollama_op.rest.serving;"
         "print([m for m in sys.modules if 'prometheus' in m or 'metrics' in m.split('.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -24,9 +24,9 @@ from ollama_op.errors import (
     RegistryUnavailable,
     ServerTooOld,
 )
-from ollama_op.ollama import CALLS_AT_ONCE, LINE_LIMIT, OllamaClient
-from ollama_op.pull_errors import pull_failed
-from ollama_op.wire import Step
+from ollama_op.ollama.client import CALLS_AT_ONCE, LINE_LIMIT, OllamaClient
+from ollama_op.ollama.pull_errors import pull_failed
+from ollama_op.ollama.wire import Step
 
 LLAMA = ModelName.parse("llama3.2:1b")
 DIGEST = "sha256:" + "15cb" * 16

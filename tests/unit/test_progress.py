@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_op.progress import Meter
-from ollama_op.wire import Step
+from ollama_op.ollama.progress import Meter
+from ollama_op.ollama.wire import Step
 
 GB = 1_000_000_000
 

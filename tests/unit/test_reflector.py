@@ -15,11 +15,11 @@ import pytest
 import structlog
 
 from crd.v1alpha1 import API_VERSION, PLURAL, Malformed, OllamaModel
-from ollama_op.reflector import LINE_LIMIT, Reflector
+from ollama_op.kube.reflector import LINE_LIMIT, Reflector
+from ollama_op.kube.watch import Store
 from ollama_op.sandbox.http import Message, Receive, Request, Send
 from ollama_op.sandbox.kube import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.watch import Store
 from support import unruly
 from support.models import manifest
 from support.unruly import UnrulyApi, Wire

@@ -26,8 +26,8 @@ from ollama_op.errors import (
     OllamaError,
     PullFailed,
 )
+from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.sizes import formatted_size
-from ollama_op.wire import Entry, Loaded
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")

@@ -8,11 +8,12 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import REFRESH, TRACEPARENT
-from ollama_op import otel, rest
 from ollama_op.parsing import BadSetting
+from ollama_op.rest import serving
 from ollama_op.sandbox.pulls import Trouble
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import wants_tracing
+from ollama_op.telemetry import otel
 from support.rest import rest_world
 from support.spans import Spans
 from support.world import MB, World, reason
@@ -108,7 +109,7 @@ async def test_a_rest_request_begins_the_life(spans: Spans) -> None:
     """The client's own trace goes on through the request into the pull; the API tells its id."""
     async with rest_world() as (w, client):
         w.ollama.publish("llama3.2:1b", MB)
-        async with AppTransport(rest.traced(client._transport._app)) as transport:
+        async with AppTransport(serving.traced(client._transport._app)) as transport:
             seen = httpx.AsyncClient(
                 transport=transport, base_url="http://api", headers=client.headers
             )
@@ -130,7 +131,7 @@ async def test_of_many_reads_a_few_are_recorded(spans: Spans) -> None:
     """All of those that belong to a client's trace, and all writes."""
     async with (
         rest_world() as (_, client),
-        AppTransport(rest.traced(client._transport._app)) as transport,
+        AppTransport(serving.traced(client._transport._app)) as transport,
     ):
         seen = httpx.AsyncClient(transport=transport, base_url="http://api", headers=client.headers)
         for _ in range(50):
@@ -138,7 +139,7 @@ async def test_of_many_reads_a_few_are_recorded(spans: Spans) -> None:
         for _ in range(20):
             await seen.get(MODELS, headers={"traceparent": JOINED})
             await seen.delete(f"{MODELS}/nobody")
-    assert 30 <= len(spans.named(f"GET {MODELS}")) <= 20 + 2 * rest.READS_PER_S
+    assert 30 <= len(spans.named(f"GET {MODELS}")) <= 20 + 2 * serving.READS_PER_S
     assert len(spans.named(f"DELETE {MODELS}/{{name}}")) == 20
 
 
@@ -193,7 +194,7 @@ async def test_rest_writes_nothing_for_the_trace_alone(w: World, spans: Spans) -
 def test_off_nothing_of_opentelemetry_is_imported() -> None:
     """Neither by the operator nor by the API."""
     code = (
-        "import sys, ollama_op.service, ollama_op.operator, api.app, ollama_op.rest;"
+        "import sys, ollama_op.service, ollama_op.operator, api.app, ollama_op.rest.serving;"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

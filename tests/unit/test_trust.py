@@ -10,13 +10,19 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from ollama_op.certificates import AUTHORITY_LIFE, AUTHORITY_SPARE, LEAF_LIFE, LEAF_SPARE, renewed
+from ollama_op.admission.certificates import (
+    AUTHORITY_LIFE,
+    AUTHORITY_SPARE,
+    LEAF_LIFE,
+    LEAF_SPARE,
+    renewed,
+)
+from ollama_op.admission.trust import GRANT, LOOK_S, RETRY_S, SETTLE_S, Trust
 from ollama_op.errors import Conflict, NotPermitted
 from ollama_op.parsing import Service
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.trust import GRANT, LOOK_S, RETRY_S, SETTLE_S, Trust
 from support.unruly import Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

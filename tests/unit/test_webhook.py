@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op import webhook
-from ollama_op.admission import LONGEST_WARNING
+from ollama_op.admission import webhook
+from ollama_op.admission.rules import LONGEST_WARNING
+from ollama_op.admission.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
 from ollama_op.parsing import BadSetting, Service, parse_registries
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.settings import Misuse, Settings, WebhookSettings
-from ollama_op.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
 from support.certificate import write_certificate
 from support.reviews import Object, alone, client, review
 
@@ -463,7 +463,8 @@ def test_what_cannot_be_served_is_refused(run, flags, code, error, hint):
 
 def test_what_makes_certificates_is_loaded_where_they_are_made():
     """Where they come from elsewhere, nothing of it can get in the way."""
-    script = "import sys, ollama_op.webhook; print('ollama_op.certificates' in sys.modules)"
+    made_by = "ollama_op.admission.certificates"
+    script = f"import sys, ollama_op.admission.webhook; print({made_by!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout.strip() == b"False"
 

@@ -9,8 +9,8 @@ from functools import partial
 import httpx
 import pytest
 
+from ollama_op.admission.trust import ADMISSION, KINDS
 from ollama_op.rights import WEBHOOK_CONFIGURATION
-from ollama_op.trust import ADMISSION, KINDS
 from support.controlplane import ControlPlane
 from support.deployed import Deployed, release_lease
 from support.manifests import CONFIG, NAMESPACE

@@ -15,9 +15,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, Reason, State
 from ollama_op.engine import Engine
+from ollama_op.ollama.wire import Entry
 from ollama_op.reading import is_said_ready, is_suspended, ready_reason, wanted
 from ollama_op.survey import Snapshot
-from ollama_op.wire import Entry
 
 SERVER: Final = "default"  # there is one; the label keeps queries valid once there are more
 OWNER: Final = ("model_namespace", "model")  # `namespace` is the scraper's own label

@@ -19,10 +19,10 @@ from prometheus_client.registry import Collector
 from crd.v1alpha1 import Reason
 from ollama_op.engine import Engine
 from ollama_op.errors import Conflict, KubeError, OllamaError
-from ollama_op.gauges import SERVER, families, look
-from ollama_op.instruments import CANCELLED, CONFLICT, FAILURE, SUCCESS, Instruments
-from ollama_op.observer import Observer
-from ollama_op.served import OTHER, Admitted, Served
+from ollama_op.telemetry.gauges import SERVER, families, look
+from ollama_op.telemetry.instruments import CANCELLED, CONFLICT, FAILURE, SUCCESS, Instruments
+from ollama_op.telemetry.observer import Observer
+from ollama_op.telemetry.served import OTHER, Admitted, Served
 
 ENDPOINTS: Final = frozenset(
     f"/api/{name}"

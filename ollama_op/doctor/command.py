@@ -16,7 +16,7 @@ from kr8s.asyncio import Api
 from rich.console import Console
 from rich.text import Text
 
-from ollama_op.checkup import (
+from ollama_op.doctor.checkup import (
     Finding,
     check_cluster,
     check_crd,
@@ -26,8 +26,8 @@ from ollama_op.checkup import (
     wrong,
 )
 from ollama_op.errors import KubeError, OllamaError
-from ollama_op.kubeconfig import check_kubeconfig
-from ollama_op.ollama import OllamaClient
+from ollama_op.kube.kubeconfig import check_kubeconfig
+from ollama_op.ollama.client import OllamaClient
 from ollama_op.operator import login
 from ollama_op.parsing import BadSetting
 from ollama_op.service import check_proxy, http_client

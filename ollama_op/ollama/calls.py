@@ -8,9 +8,9 @@ import httpx
 import msgspec
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op import tracing
 from ollama_op.errors import OllamaUnreachable, ProtocolError
-from ollama_op.tracing import MODEL, Span, Value
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.tracing import MODEL, Span, Value
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from ollama_op.admissionreview import ALLOWED, REFUSED, REWRITTEN
+from ollama_op.admission.review import ALLOWED, REFUSED, REWRITTEN
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"  # a client can make up any method

@@ -7,7 +7,7 @@ hangs, and may step back when it resumes. What counts here is the high-water mar
 from collections import deque
 
 from crd.v1alpha1 import Progress
-from ollama_op.wire import Step
+from ollama_op.ollama.wire import Step
 
 SPEED_WINDOW_S = 10.0
 NEARLY = 99  # percent; 100 is for a model that was seen whole

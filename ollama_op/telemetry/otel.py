@@ -21,10 +21,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ollama_op import tracing
 from ollama_op.errors import OllamaError, OperatorError, sanitise
 from ollama_op.parsing import BadSetting
-from ollama_op.tracing import NO_ATTRIBUTES, NOTHING, Attributes
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.tracing import NO_ATTRIBUTES, NOTHING, Attributes
 
 NAME: Final = "ollama-op"
 FLUSH_S: Final = 2.0  # what the last spans get to leave in at the end

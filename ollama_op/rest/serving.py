@@ -14,11 +14,11 @@ from api.app import Options, create_api, ignore
 from api.front import Observe
 from api.keyfile import InvalidKeyFileError, follow, load
 from api.lobby import lobby
-from ollama_op import tracing
-from ollama_op.gateway import Gateway
 from ollama_op.parsing import BadSetting
+from ollama_op.rest.gateway import Gateway
 from ollama_op.serve import serve
 from ollama_op.settings import RestSettings, Settings
+from ollama_op.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 

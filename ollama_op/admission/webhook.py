@@ -21,9 +21,9 @@ from kr8s.asyncio import Api
 from api.answers import JSON, Receive, Scope, Send
 from api.answers import Answer as HttpAnswer
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.admission import Sharers, mutate, validate
-from ollama_op.admissionreview import Answer, Request, Response, Review
-from ollama_op.asked import Asked, Observe, asked, nobody
+from ollama_op.admission.asked import Asked, Observe, asked, nobody
+from ollama_op.admission.review import Answer, Request, Response, Review
+from ollama_op.admission.rules import Sharers, mutate, validate
 from ollama_op.errors import KubeError
 from ollama_op.operator import CONNECT_RETRY_S, login
 from ollama_op.parsing import BadSetting
@@ -119,7 +119,7 @@ class Certificate:
                 f"{CERTIFICATE} and {KEY} have to be PEM, and belong to each other",
             ) from None
         _load(self.context, certificate, key)
-        from ollama_op.certificates import end_of  # noqa: PLC0415 - where there is one
+        from ollama_op.admission.certificates import end_of  # noqa: PLC0415 - where there is one
 
         self._current, self.expires_at = (certificate, key), end_of(certificate)
         if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
@@ -183,7 +183,7 @@ async def serve_webhook(
 
 
 async def _keep_own(settings: Settings, certificate: Certificate) -> None:
-    from ollama_op.trust import Trust  # noqa: PLC0415 - others go without
+    from ollama_op.admission.trust import Trust  # noqa: PLC0415 - others go without
 
     api = await _log_in(settings.kubeconfig)
     await Trust(api, settings.webhook.named_service(), certificate.install).run()

@@ -11,7 +11,7 @@ from api.answers import Answer, Receive, Scope, Send
 from api.ports import Unavailable, User, WriteError
 from api.tokens import Tokens
 from ollama_op.engine import Engine, Reviewer
-from ollama_op.metrics import Metrics
+from ollama_op.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 

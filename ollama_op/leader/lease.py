@@ -23,10 +23,17 @@ import msgspec
 import structlog
 from kr8s.asyncio import Api
 
-from ollama_op import lease_record
 from ollama_op.errors import Conflict, KubeError, KubeUnreachable, NotFound, NotLeading
-from ollama_op.kube import request
-from ollama_op.lease_record import API_VERSION, DURATION_S, Object, holder_of, spec_of
+from ollama_op.kube.writes import request
+from ollama_op.leader.record import (
+    API_VERSION,
+    DURATION_S,
+    Object,
+    claimed,
+    holder_of,
+    released,
+    spec_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -165,9 +172,7 @@ class Leadership:
             lease = await self._read()
             self._take_in(lease)
         if self._is_free(lease):
-            self._lease = await self._write(
-                lease, lease_record.claimed(lease, self.identity, self._now())
-            )
+            self._lease = await self._write(lease, claimed(lease, self.identity, self._now()))
             self._valid_until = began + RENEW_S  # whenever it was written, that was not before
             self._take_in(self._lease)
         else:
@@ -204,7 +209,7 @@ class Leadership:
                 if lease is None or holder_of(spec_of(lease)) != self.identity:
                     return
                 try:
-                    await self._write(lease, lease_record.released(lease, self._now()))
+                    await self._write(lease, released(lease, self._now()))
                 except Conflict:  # with a renewal that was cut off, and arrived
                     self._lease = None
                 else:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from ollama_op.tracing import NOTHING, Attributes, Span
-from ollama_op.wire import Step
+from ollama_op.ollama.wire import Step
+from ollama_op.telemetry.tracing import NOTHING, Attributes, Span
 
 BYTES = "ollama_op.bytes"
 

@@ -21,7 +21,7 @@ from ollama_op.errors import (
     NotPermitted,
     sanitise,
 )
-from ollama_op.kube import WRITE_LIMIT_S, WRITES_AT_ONCE, answer_behind, request
+from ollama_op.kube.writes import WRITE_LIMIT_S, WRITES_AT_ONCE, answer_behind, request
 
 T = TypeVar("T")
 

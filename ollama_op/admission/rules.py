@@ -13,7 +13,7 @@ import msgspec
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, options
 from crd.v1alpha1 import GROUP, PLURAL, UNREADABLE, OllamaModelSpec
-from ollama_op.admissionreview import Cause, Details, Kind, Refusal, Request, Response
+from ollama_op.admission.review import Cause, Details, Kind, Refusal, Request, Response
 from ollama_op.errors import sanitise
 
 LONGEST_WARNING: Final = 120  # Kubernetes asks for no more, and cuts what is far longer

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 import structlog
 
 from api.answers import Scope
-from ollama_op import tracing
-from ollama_op.admissionreview import ERROR, INVALID, Request, Response
-from ollama_op.tracing import Span, Value
+from ollama_op.admission.review import ERROR, INVALID, Request, Response
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.tracing import Span, Value
 
 log = structlog.get_logger(__name__)
 

@@ -18,8 +18,8 @@ from opentelemetry.util.re import parse_env_headers
 from crd.render import crd
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
 from ollama_op.errors import NotFound, NotPermitted, sanitise
-from ollama_op.kube import request
-from ollama_op.ollama import OllamaClient
+from ollama_op.kube.writes import request
+from ollama_op.ollama.client import OllamaClient
 from ollama_op.parsing import BadSetting
 from ollama_op.rights import Right, rights
 from ollama_op.settings import Settings, wants_tracing

@@ -7,7 +7,7 @@ import msgspec
 
 from api.ports import User
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.kube_calls import KubeCalls, read
+from ollama_op.kube.calls import KubeCalls, read
 
 AUTHENTICATION: Final = "authentication.k8s.io/v1"
 AUTHORIZATION: Final = "authorization.k8s.io/v1"

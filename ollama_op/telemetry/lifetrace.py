@@ -10,9 +10,9 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from crd.v1alpha1 import TRACEPARENT, OllamaModel, Reason
-from ollama_op import tracing
 from ollama_op.decide import Action, Claim, Discard, Leave, Load, Pull, Rest, Unload, Verify
-from ollama_op.tracing import MODEL, NOTHING, Attributes, Span, Value
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.tracing import MODEL, NOTHING, Attributes, Span, Value
 
 LIFE = "OllamaModel"  # the span with which the trace of a life begins
 

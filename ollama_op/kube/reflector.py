@@ -17,9 +17,9 @@ from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
 from ollama_op.errors import Expired, KubeError, KubeUnreachable, NotFound, NotPermitted
-from ollama_op.kube import as_kube_error, request, status_error, stream
-from ollama_op.lines import LineTooLong, split_lines
-from ollama_op.observer import NOBODY, Observer
+from ollama_op.kube.writes import as_kube_error, request, status_error, stream
+from ollama_op.ollama.lines import LineTooLong, split_lines
+from ollama_op.telemetry.observer import NOBODY, Observer
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 
 from ollama_op.errors import OllamaError, OllamaUnreachable, ProtocolError, PullFailed
-from ollama_op.gauges import SERVER
+from ollama_op.telemetry.gauges import SERVER
 
 SUCCESS, CANCELLED = "success", "cancelled"
 CLOSED, EXPIRED, BROKEN = "closed", "expired", "broken"

@@ -15,9 +15,9 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.certificates import Held, expires_at, is_broken, renewed
+from ollama_op.admission.certificates import Held, expires_at, is_broken, renewed
 from ollama_op.errors import Conflict, KubeError, NotFound, NotPermitted, Rejected
-from ollama_op.kube import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.kube.writes import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S, request
 from ollama_op.parsing import Service
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 

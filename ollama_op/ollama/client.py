@@ -20,12 +20,12 @@ import msgspec
 
 from crd.names import InvalidNameError, ModelName
 from ollama_op.errors import LoadFailed, ModelAbsent, ModelBroken, ProtocolError
-from ollama_op.fence import Fence, no_fence
-from ollama_op.layers import layers
-from ollama_op.lines import LineTooLong, split_lines
-from ollama_op.ollama_calls import SEND_LIMIT_S, OllamaCalls, decode, expect_success, said
-from ollama_op.pull_errors import pull_failed
-from ollama_op.wire import Entry, Loaded, Step
+from ollama_op.leader.fence import Fence, no_fence
+from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls, decode, expect_success, said
+from ollama_op.ollama.lines import LineTooLong, split_lines
+from ollama_op.ollama.pull_errors import pull_failed
+from ollama_op.ollama.wire import Entry, Loaded, Step
+from ollama_op.telemetry.layers import layers
 
 # A large model from a slow disk takes its time.
 LOAD_TIMEOUT = httpx.Timeout(900, connect=SEND_LIMIT_S)

@@ -16,12 +16,12 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
-from ollama_op import tracing
 from ollama_op.errors import KubeError, NotFound, NotLeading
-from ollama_op.fence import Fence, no_fence
-from ollama_op.kube import MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.kube.writes import MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.occasions import Occasion
-from ollama_op.telemetry import about
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,6 @@ import structlog
 from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, PLURAL, OllamaModel, OllamaModelStatus, decode
-from ollama_op import tracing
 from ollama_op.errors import (
     Conflict,
     Expired,
@@ -32,10 +31,11 @@ from ollama_op.errors import (
     NotPermitted,
     Rejected,
 )
-from ollama_op.fence import Fence, no_fence
+from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.lost import Lost
-from ollama_op.observer import NOBODY, Observer
-from ollama_op.tracing import Span, Value
+from ollama_op.telemetry import tracing
+from ollama_op.telemetry.observer import NOBODY, Observer
+from ollama_op.telemetry.tracing import Span, Value
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""Which of several replicas acts, and for how much longer it may begin something."""

@@ -1,0 +1,1 @@
+"""One Ollama server: how it is called, and what its answers mean."""
