@@ -52,7 +52,7 @@ class Rest:
         self, settings: Settings, keys: Keys, sock: socket.socket, *, observe: Observe = ignore
     ) -> None:
         self._settings, self._keys, self._sock = settings, keys, sock
-        self._observe = _telling_spans(observe) if tracing.is_on() else observe
+        self._observe = observe
         self._app: App = lobby
 
     async def listen(self) -> None:
@@ -76,7 +76,8 @@ class Rest:
             only=self._settings.namespace,
             trace_url=wanted.trace_url_template,
         )
-        api = create_api(gateway, gateway, options, observe=self._observe)
+        observe = _telling_spans(self._observe) if tracing.is_on() else self._observe
+        api = create_api(gateway, gateway, options, observe=observe)
         self._app = traced(api.app) if tracing.is_on() else api.app
         try:
             if wanted.key_file is not None:
