@@ -15,7 +15,7 @@ import pytest
 
 from support.controlplane import ControlPlane
 from support.ollama import OllamaServer
-from support.operator import COMMAND, Models, Operator, bare, wait_until
+from support.operator import COMMAND, RESOURCE, Models, Operator, bare, wait_until
 from support.processes import READY_S, free_port
 from support.registry import Faults, Registry
 
@@ -153,23 +153,33 @@ def test_the_real_api_server_judges(client):
 def test_keys_and_tokens(client, cluster: ControlPlane, key_file: Path):
     """A key of the file is exchanged without a restart; a real token has its owner's rights."""
 
-    def code(method: str = "GET", path: str = MODELS, **headers: str) -> int:
+    def ask(method: str = "GET", path: str = MODELS, **headers: str) -> httpx.Response:
         with httpx.Client(base_url=client.base_url, trust_env=False) as bare_client:
-            return bare_client.request(method, path, headers=headers).status_code
+            return bare_client.request(method, path, headers=headers)
+
+    def code(method: str = "GET", path: str = MODELS, **headers: str) -> int:
+        return ask(method, path, **headers).status_code
 
     key = {"X-API-Key": READER}
     assert (code(**key), code("DELETE", f"{MODELS}/x", **key), code()) == (200, 403, 401)
     write_keys(key_file, "another")
     wait_until(lambda: code(**{"X-API-Key": "another"}) == 200, lambda: "the new key is not taken")
     cluster.kubectl("create", "serviceaccount", "rest")
-    cluster.kubectl("create", "role", "look", "--verb=get,list", "--resource=ollamamodels")
+    cluster.kubectl("create", "role", "look", "--verb=get,list", f"--resource={RESOURCE}")
     cluster.kubectl("create", "rolebinding", "look", "--role=look", "--serviceaccount=default:rest")
     token = cluster.kubectl("create", "token", "rest").strip()
     bearer = {"Authorization": f"Bearer {token}"}
-    # The API server hears of roles from itself, a moment later.
+    # The API server hears of accounts and roles from itself, a moment later. Asked too early, its
+    # "no" would be remembered for half a minute.
+    account = "--as=system:serviceaccount:default:rest"
+    may_list = ("auth", "can-i", "list", RESOURCE, account)
+    wait_until(
+        lambda: cluster.kubectl(*may_list, check=False) == "yes\n",
+        lambda: "the API server does not count the role",
+    )
     wait_until(
         lambda: code(path=f"{MODELS}?namespace=default", **bearer) == 200,
-        lambda: "the role does not count",
+        lambda: ask(path=f"{MODELS}?namespace=default", **bearer).text,
     )
     assert code(**bearer) == 403
     assert code("DELETE", f"{MODELS}/x", **bearer) == 403
