@@ -8,7 +8,7 @@ import pytest
 from support.controlplane import ControlPlane, controlplane
 from support.jaeger import Jaeger
 from support.ollama import OllamaServer
-from support.operator import Models, Operator, apply_crd
+from support.operator import RESOURCE, Models, Operator, apply_crd
 from support.registry import Registry
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
@@ -43,7 +43,7 @@ def operator(cluster: ControlPlane, ollama: OllamaServer, registry: Registry) ->
     ollama.pull("keeper")
     with Operator(cluster.kubeconfig, ollama.url) as operator:
         yield operator
-        cluster.kubectl("delete", "ollamamodels", "--all", "-A", "--timeout=30s")
+        cluster.kubectl("delete", RESOURCE, "--all", "-A", "--timeout=30s")
         assert operator.bugs() == []
         assert operator.stop() == 0
 

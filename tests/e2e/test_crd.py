@@ -14,7 +14,6 @@ from crd.render import crd
 from crd.v1alpha1 import (
     API_VERSION,
     FINALIZER,
-    GROUP,
     KIND,
     PLURAL,
     Condition,
@@ -24,11 +23,11 @@ from crd.v1alpha1 import (
     decode,
 )
 from support.controlplane import ControlPlane, KubectlError
+from support.operator import RESOURCE
 
 pytestmark = pytest.mark.real
 
 CONFIG = Path(__file__).parents[2] / "config"
-RESOURCE = f"{PLURAL}.{GROUP}"  # in full, as another group may have the plural too
 OLDER = "older.example.com"
 NOW = datetime(2025, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FULL = OllamaModelStatus(

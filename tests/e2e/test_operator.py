@@ -14,6 +14,7 @@ from crd.v1alpha1 import FINALIZER
 from support.controlplane import ControlPlane
 from support.ollama import OllamaServer
 from support.operator import (
+    RESOURCE,
     Models,
     Operator,
     cell,
@@ -36,7 +37,7 @@ def operator(cluster: ControlPlane, ollama: OllamaServer) -> Iterator[Operator]:
     """Run one operator for all these tests; each leaves it running."""
     with Operator(cluster.kubeconfig, ollama.url) as operator:
         yield operator
-        cluster.kubectl("delete", "ollamamodels", "--all", "-A", "--timeout=30s")
+        cluster.kubectl("delete", RESOURCE, "--all", "-A", "--timeout=30s")
         assert operator.stop() == 0
 
 

@@ -57,7 +57,7 @@ def operator(
     with Operator(cluster.kubeconfig, ollama.url, *flags) as operator:
         wait_until(lambda: _is_ready(url), operator.tail)
         yield operator
-        cluster.kubectl("delete", "ollamamodels", "--all", "-A", "--timeout=30s")
+        cluster.kubectl("delete", RESOURCE, "--all", "-A", "--timeout=30s")
         assert operator.stop() == 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from support.assets import assets
 from support.manifests import CONFIG, NAMESPACE
 from support.node import Node
-from support.operator import Object
+from support.operator import RESOURCE, Object
 from support.registry import Registry
 
 WITHIN_S = 120  # generous: a whole cluster is on this one machine
@@ -42,7 +42,7 @@ class Installed:
             return
         self._is_there = False
         limit = f"--timeout={WITHIN_S}s"
-        self.cluster.kubectl("delete", "ollamamodels", "--all", "-A", limit)
+        self.cluster.kubectl("delete", RESOURCE, "--all", "-A", limit)
         self.cluster.kubectl("delete", "-k", CONFIG / "crd", limit)
         self.cluster.kubectl("delete", "-k", self._folder, "--ignore-not-found", limit)
 
