@@ -98,9 +98,6 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":  # a websocket; uvicorn answers 403 for us
-            await send({"type": "websocket.close", "code": 1000})
-            return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self._cors is not None:

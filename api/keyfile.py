@@ -98,9 +98,8 @@ async def follow(path: Path, keys: Keys, changed: Callable[[], None] = lambda: N
 
     The file is told by its inode as well as its time: Kubernetes swaps a link when a Secret moves.
     """
-    seen = await anyio.to_thread.run_sync(_mark, path)
+    seen = None  # whatever `keys` was read from: that may be long ago
     while True:
-        await anyio.sleep(POLL_S)
         mark = await anyio.to_thread.run_sync(_mark, path)
         if mark != seen:
             seen = mark
@@ -108,6 +107,7 @@ async def follow(path: Path, keys: Keys, changed: Callable[[], None] = lambda: N
             await reload(path, keys)
             if keys.loaded != before:
                 changed()
+        await anyio.sleep(POLL_S)
 
 
 async def reload(path: Path, keys: Keys) -> None:

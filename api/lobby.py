@@ -11,9 +11,6 @@ WAIT: Final = {"retry-after": "5"}
 
 async def lobby(scope: Scope, receive: Receive, send: Send) -> None:
     """Say that the process answers, and is not ready. No key is looked at: nothing is known."""
-    if scope["type"] != "http":
-        await send({"type": "websocket.close", "code": 1000})
-        return
     path = scope["path"]
     problem = Problem(Kind.NOT_READY, "The operator has not reached Kubernetes yet.", headers=WAIT)
     answer = OK if path == HEALTH else problem.answer(path)

@@ -242,11 +242,10 @@ class Instance:
             await self._unload(name)  # once deleted, it could no longer be
             if self.survey.find(name) is None:
                 await self.survey.look()  # deleted already, it seems, by whoever came before
-            if unless():
-                return False
             if self.survey.find(name) is None:
-                return True
-            await self._client.delete(name)
+                return not unless()
+            if not await self._client.delete(name, unless):
+                return False
         await self.survey.look()
         if self.survey.find(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")

@@ -27,6 +27,8 @@ UNREAD_MS = 60_000  # how long a client may leave unread what was sent to it
 NO_NEWS = (
     "ASGI callable returned without completing response.",
     "Invalid HTTP request received.",
+    "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
 )
 
 
@@ -60,6 +62,7 @@ async def serve(
     config = uvicorn.Config(
         app,
         lifespan="off",
+        ws="none",  # whoever asks for one gets what a GET gets
         log_config=None,
         access_log=False,
         server_header=False,
@@ -84,7 +87,7 @@ async def serve(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return record.msg not in NO_NEWS
+    return not str(record.msg).startswith(NO_NEWS)
 
 
 async def _announce(server: _Server, task_status: TaskStatus[None]) -> None:

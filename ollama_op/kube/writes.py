@@ -21,7 +21,14 @@ import msgspec
 import structlog
 from kr8s.asyncio import Api
 
-from crd.v1alpha1 import API_VERSION, PLURAL, OllamaModel, OllamaModelStatus, decode
+from crd.v1alpha1 import (
+    API_VERSION,
+    PLURAL,
+    UNREADABLE,
+    OllamaModel,
+    OllamaModelStatus,
+    decode,
+)
 from ollama_op.errors import (
     Conflict,
     Expired,
@@ -229,7 +236,12 @@ class Kube:
                     timeout=WRITE_LIMIT_S,
                     warned=self._lost.mind,
                 )
-        return decode(answer)
+        try:
+            return decode(answer)
+        except UNREADABLE as error:
+            raise KubeUnreachable(
+                f"the Kubernetes API's answer cannot be read: {error!r}"
+            ) from error
 
     @contextmanager
     def _told_once(self) -> Generator[None]:

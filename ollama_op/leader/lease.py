@@ -23,6 +23,7 @@ import msgspec
 import structlog
 from kr8s.asyncio import Api
 
+from crd.v1alpha1 import UNREADABLE
 from ollama_op.errors import Conflict, KubeError, KubeUnreachable, NotFound, NotLeading
 from ollama_op.kube.writes import request
 from ollama_op.leader.record import (
@@ -255,5 +256,5 @@ class Leadership:
         )
         try:
             return msgspec.json.decode(answer, type=Object)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise KubeUnreachable(f"the lease cannot be read: {error}") from error

@@ -143,6 +143,7 @@ class OllamaClient:
         answer = await self._calls.send("POST", "/api/generate", body, limits=LOAD_TIMEOUT)
         if answer.status_code == BAD_REQUEST:  # one that embeds, and does not talk
             body = {"model": str(name), "keep_alive": keep_alive, "input": ""}
+            self._fence(SEND_LIMIT_S)
             answer = await self._calls.send("POST", "/api/embed", body, limits=LOAD_TIMEOUT)
         if answer.status_code == NOT_FOUND:
             raise ModelAbsent(f"Ollama has no {name}")
@@ -163,15 +164,21 @@ class OllamaClient:
         if answer.status_code != NOT_FOUND:
             expect_success(answer)
 
-    async def delete(self, name: ModelName) -> None:
-        """Delete a model; one that is not there is no error.
+    async def delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Delete a model, if `unless` is false when its turn has come; tell whether it was.
+
+        One that is not there is no error.
 
         Raises: OllamaUnreachable, ProtocolError.
         """
-        body = {"model": str(name)}
-        answer = await self._request("DELETE", "/api/delete", body, changes=True)
+        async with self._slots:
+            if unless():
+                return False
+            self._fence(SEND_LIMIT_S)
+            answer = await self._calls.send("DELETE", "/api/delete", {"model": str(name)})
         if answer.status_code != NOT_FOUND:
             expect_success(answer)
+        return True
 
     @asynccontextmanager
     async def pull(

@@ -108,6 +108,18 @@ async def test_a_mounted_secret_that_moves_is_read_again(tmp_path, monkeypatch):
         tasks.cancel_scope.cancel()
 
 
+async def test_what_changed_before_it_was_followed_is_taken_in_too(tmp_path):
+    """A key that was withdrawn while the operator waited for Kubernetes is valid no longer."""
+    _write(tmp_path, "keys.yaml", b"first")
+    path, keys = tmp_path / "keys.yaml", Keys()
+    keys.loaded = load(path)
+    _write(tmp_path, "keys.yaml", b"second")
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keyfile.follow, path, keys, tasks.cancel_scope.cancel)
+    assert (keys.find(b"first") is None, keys.find(b"second") is None) == (True, False)
+
+
 async def test_a_broken_file_keeps_the_old_keys(tmp_path):
     """Nobody is locked out by a typing mistake."""
     _write(tmp_path, "keys.yaml", b"first")

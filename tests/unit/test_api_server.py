@@ -77,3 +77,16 @@ async def test_an_orderly_end_does_not_wait_for_streams(api, port):
         with anyio.fail_after(2):
             while not got.endswith(b"0\r\n\r\n"):
                 got += await stream.receive()
+
+
+async def test_a_websocket_is_not_spoken_and_fills_no_log(port, caplog):
+    """Who asks for one gets what a GET gets; no port writes a line, or a traceback, for it."""
+    asked = (
+        "GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with caplog.at_level(logging.WARNING), anyio.fail_after(10):
+        async with await anyio.connect_tcp("127.0.0.1", port) as client:
+            await client.send(asked.encode())
+            assert (await client.receive()).startswith(b"HTTP/1.1 200 ")
+    assert caplog.messages == []

@@ -377,3 +377,18 @@ async def test_an_answer_that_breaks_off_is_an_error():
     async with AppTransport(app) as transport:
         with pytest.raises(KubeUnreachable, match="broke: cut"):
             await request(Wire(transport), "GET", url="x", version="v1")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"metadata": "\xff"}', b"[" * 100_000])
+async def test_a_write_whose_answer_cannot_be_read_is_an_error_of_ours(body):
+    """A page of a proxy, say: it is tried again, and no task ends of it."""
+
+    async def garbage(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async with bench() as b:
+        model = await b.create()
+        b.front = garbage
+        with pytest.raises(KubeUnreachable, match="cannot be read"):
+            await b.kube.annotate(model, "a", "b")

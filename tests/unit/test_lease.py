@@ -179,6 +179,40 @@ async def test_nothing_is_changed_in_ollama_that_the_fence_does_not_let_pass(cha
         assert list(w.ollama.calls) == ["GET /api/tags", "GET /api/ps"]
 
 
+async def test_loading_asks_the_fence_before_each_of_its_two_requests():
+    """The answer to the first, of a model that only embeds, may have taken long."""
+    asked = []
+
+    def fence(limit_s: float) -> None:
+        asked.append(limit_s)
+        if len(asked) > 1:
+            raise NotLeading("no longer")
+
+    async with world() as w:
+        w.ollama.publish("m:1", MB)
+        w.ollama.preload("m:1")
+        w.ollama.only_embeds = {"m:1"}
+        with pytest.raises(NotLeading):
+            await OllamaClient(w.ollama_http, fence=fence).load(M, 60)
+        assert w.ollama.calls["POST /api/embed"] == 0
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"spec": "\xff"}', b"[" * 100_000])
+async def test_a_lease_that_cannot_be_read_is_an_outage_and_no_end(body):
+    """Whatever bytes come: a page of a proxy, a broken encoding, brackets without end."""
+
+    async def garbage(_scope: Message, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async with AppTransport(garbage) as transport:
+        it = Leadership(Wire(transport), namespace="default", name=NAME, identity="me")
+        with capture_logs() as logs, anyio.move_on_after(5):
+            await it.run(anyio.sleep_forever)
+    warned = [line["event"] for line in logs if line["log_level"] == "warning"]
+    assert warned == ["lease not reached, will retry"]
+
+
 async def test_clocks_that_disagree_do_not_matter(r):
     """Not by an hour, in either direction."""
     for skew in (timedelta(hours=1), timedelta(hours=-1)):

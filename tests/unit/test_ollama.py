@@ -276,6 +276,33 @@ async def test_few_calls_at_once_and_pulls_beside_them():
     assert (most, anyio.current_time()) == (CALLS_AT_ONCE, pytest.approx(5))
 
 
+async def test_a_deletion_asks_once_more_when_its_turn_has_come():
+    """Whoever has come to need the model while others were served keeps it."""
+    needed, asked = False, []
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        await anyio.sleep(1)
+        return httpx.Response(200, json={})
+
+    ollama, deleted = client(slow), []
+
+    async def delete() -> None:
+        deleted.append(await ollama.delete(LLAMA, lambda: needed))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(CALLS_AT_ONCE):
+            tasks.start_soon(ollama.running)
+        await anyio.sleep(0.5)
+        tasks.start_soon(delete)
+        await anyio.sleep(0.1)
+        needed = True
+    assert (deleted, set(asked)) == ([False], {"GET"})
+    needed = False
+    assert await ollama.delete(LLAMA, lambda: needed)
+    assert asked[-1] == "DELETE"
+
+
 # --- pulls
 
 
