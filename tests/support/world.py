@@ -21,6 +21,7 @@ from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.settings import Settings
 from ollama_op.telemetry.observer import NOBODY, Observer
+from support.gateway import Gateway
 from support.unruly import Wire
 
 Object = dict[str, Any]
@@ -39,6 +40,7 @@ class World:
     cluster: Cluster
     ollama_http: httpx.AsyncClient
     tasks: TaskGroup
+    gateway: Gateway  # before Ollama; lets everything through until it is told otherwise
     settings: Settings = field(default_factory=Settings)
     health: Health = field(default_factory=Health)
     observer: Observer = NOBODY
@@ -232,10 +234,11 @@ async def world(
     clock = lambda: START + timedelta(seconds=anyio.current_time())  # noqa: E731 - one line that is used once
     kube = KubeSandbox(now=clock)
     ollama = OllamaSandbox(now=clock, bytes_per_second=10 * MB, tick_s=TICK_S)
+    gateway = Gateway()
     async with (
         AppTransport(kube) as users,
         AppTransport(through(kube)) as to_kube,
-        AppTransport(through(ollama)) as to_ollama,
+        AppTransport(through(gateway.before(ollama))) as to_ollama,
         anyio.create_task_group() as tasks,
     ):
         yield World(
@@ -245,6 +248,7 @@ async def world(
             cluster=Cluster(*(Wire(to_kube, use) for use in "abc")),
             ollama_http=httpx.AsyncClient(transport=to_ollama, base_url="http://ollama:11434"),
             tasks=tasks,
+            gateway=gateway,
             settings=Settings(**settings),
         )
         tasks.cancel_scope.cancel()
