@@ -49,10 +49,9 @@ def plan(
 
 def wanted_name(model: OllamaModel) -> ModelName | None:
     """Return the model that an object names, if it names one."""
-    if isinstance(model.spec, Malformed):
-        return None
+    spec = model.spec
     try:
-        return ModelName.of(model.spec.name, model.spec.tag)
+        return ModelName.of(spec.name or "", spec.tag or "")
     except InvalidNameError:
         return None
 

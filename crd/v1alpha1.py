@@ -11,6 +11,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from crd.switches import read_switch
+
 # What msgspec raises on bytes that are no JSON of the type asked for.
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -353,7 +355,7 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
             str,
             Meta(
                 description="Set by you: `true` lets an object that is being deleted go, without a"
-                " look at Ollama; its model may stay there."
+                " look at Ollama; its model may stay there. `True`, `1` and `yes` are taken too."
             ),
         ]
         | UnsetType
@@ -368,6 +370,18 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         ]
         | UnsetType
     ) = msgspec.field(default=UNSET, name=TRACEPARENT)
+
+    @property
+    def forces_deletion(self) -> bool:
+        """Whether `force-delete` says yes, in whatever spelling."""
+        return self.force_delete is not UNSET and read_switch(self.force_delete) is True
+
+    @property
+    def unclear_force(self) -> str | None:
+        """The value of `force-delete` where it says neither yes nor no; else None."""
+        if self.force_delete is UNSET or read_switch(self.force_delete) is not None:
+            return None
+        return self.force_delete
 
 
 class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -384,14 +398,17 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     annotations: Annotations = Annotations()
 
 
-class Malformed(msgspec.Struct, frozen=True):
+class Malformed(msgspec.Struct, frozen=True, kw_only=True):
     """Stands where a spec should be that is not one; `problem` says why not.
 
-    What it says of deletion is read all the same: a mistake elsewhere must not cost the model.
+    What it says of deletion and of the model is read all the same: a mistake elsewhere must not
+    cost the model, whether this object names it or another one is about to let it go.
     """
 
     problem: str
     deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+    name: str | None = None
+    tag: str | None = None
 
 
 class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -408,11 +425,15 @@ class _Envelope(msgspec.Struct, frozen=True):
     status: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Fate(msgspec.Struct, rename="camel"):
-    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+class _Rest(msgspec.Struct, rename="camel"):
+    """What is read of a spec that is not one."""
+
+    deletion_policy: object = DeletionPolicy.DELETE
+    name: object = None
+    tag: object = None
 
 
-_fate = msgspec.json.Decoder(_Fate)
+_rest = msgspec.json.Decoder(_Rest)
 _envelope = msgspec.json.Decoder(_Envelope)
 _spec = msgspec.json.Decoder(OllamaModelSpec)
 _status = msgspec.json.Decoder(OllamaModelStatus)
@@ -432,7 +453,7 @@ def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
     try:
         spec = _spec.decode(envelope.spec)
     except UNREADABLE as error:
-        spec = Malformed(str(error), _deletion_policy(envelope.spec))
+        spec = _malformed(str(error), envelope.spec)
     try:
         status = _status.decode(envelope.status)
     except UNREADABLE:
@@ -440,8 +461,16 @@ def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
     return OllamaModel(metadata=envelope.metadata, spec=spec, status=status)
 
 
-def _deletion_policy(spec: msgspec.Raw) -> DeletionPolicy:
+def _malformed(problem: str, spec: msgspec.Raw) -> Malformed:
     try:
-        return _fate.decode(spec).deletion_policy
-    except UNREADABLE:
-        return DeletionPolicy.DELETE
+        rest = _rest.decode(spec)
+    except UNREADABLE:  # no object, so it says nothing of anything
+        return Malformed(problem=problem)
+    deletes = str(rest.deletion_policy or "delete").lower() == DeletionPolicy.DELETE.lower()
+    return Malformed(
+        problem=problem,
+        # Whoever writes something else does not ask for a deletion that cannot be undone.
+        deletion_policy=DeletionPolicy.DELETE if deletes else DeletionPolicy.RETAIN,
+        name=rest.name if isinstance(rest.name, str) else None,
+        tag=rest.tag if isinstance(rest.tag, str) else None,
+    )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from crd.names import ModelName
 from crd.options import Options
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
+from ollama_op.errors import sanitise
 from ollama_op.occasions import Occasion
 from ollama_op.ollama.wire import Loaded
 from ollama_op.reading import (
@@ -224,9 +225,12 @@ def _as_wished(model: OllamaModel, action: Pull | Verify | Load) -> bool:
             return True
 
 
-def blocked(problem: str) -> str:
+def blocked(model: OllamaModel, problem: str) -> str:
     """Say why a deletion waits, and how to end the waiting."""
-    return f"Model not removed: {problem.rstrip('.')}. To let go: annotate {FORCE_DELETE}=true."
+    unclear = model.metadata.annotations.unclear_force
+    hint = f" The annotation says {sanitise(unclear)!r} now." if unclear is not None else ""
+    why = f"Model not removed: {problem.rstrip('.')}."
+    return f"{why} To let go: annotate {FORCE_DELETE}=true.{hint}"
 
 
 def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action) -> Action:
@@ -267,13 +271,13 @@ def _unreachable(outage: str) -> Verdict:
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     if FINALIZER not in model.metadata.finalizers:
         return Rest()  # somebody else's finalizer keeps the object
-    if model.metadata.annotations.force_delete == "true":
+    if model.metadata.annotations.forces_deletion:
         return Leave((), "ForcedDelete")
     if retains(model):
         return Leave((), "Retained")
     names = tuple(name for name in with_wanted(model) if name not in seen.shared)
     if names and seen.outage is not None:
-        return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(seen.outage)))
+        return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(model, seen.outage)))
     if ready_reason(model) == Reason.DELETION_BLOCKED and (due := retry_due(model, now)):
         return Rest(until=due)
     return Leave(names)

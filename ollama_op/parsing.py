@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from crd.durations import InvalidDurationError, parse_seconds
+from crd.switches import read_switch
 
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
 LAST_PORT = 65535
@@ -76,15 +77,14 @@ class Address:
 
 
 def parse_switch(text: str) -> bool:
-    """Read a boolean in any of Go's spellings.
+    """Read a boolean, in any of Go's spellings and a few more.
 
     Raises: BadSetting.
     """
-    if text.lower() in ("1", "t", "true"):
-        return True
-    if text.lower() in ("", "0", "f", "false"):
-        return False
-    raise BadSetting(f"{text!r} is neither true nor false", "write true or false")
+    said = read_switch(text)
+    if said is None:
+        raise BadSetting(f"{text!r} is neither true nor false", "write true or false")
+    return said
 
 
 def parse_list(text: str) -> tuple[str, ...]:

@@ -28,12 +28,18 @@ class Verdict:
 
 
 def wanted(model: OllamaModel) -> ModelName | Verdict:
-    """Read the model's name from the spec, or say what is wrong with it."""
-    if isinstance(model.spec, Malformed):
-        return Verdict(Reason.INVALID_SPEC, f"The spec cannot be read: {model.spec.problem}.")
+    """Read the model's name from the spec, or say what is wrong with it.
+
+    A spec that cannot be read names its model all the same, if those two fields can.
+    """
+    spec = model.spec
+    if isinstance(spec, Malformed) and (spec.name is None or spec.tag is None):
+        return _unreadable(spec)
     try:
-        return ModelName.of(model.spec.name, model.spec.tag)
+        return ModelName.of(spec.name or "", spec.tag or "")
     except InvalidNameError as error:
+        if isinstance(spec, Malformed):
+            return _unreadable(spec)
         return Verdict(Reason.INVALID_NAME, f"Not a model name: {error}. Correct the spec.")
 
 
@@ -43,11 +49,15 @@ def wishes(model: OllamaModel) -> Options | Verdict:
     A wrong option stops the care; it does not make the object name another model, or none.
     """
     if isinstance(model.spec, Malformed):
-        return Verdict(Reason.INVALID_SPEC, f"The spec cannot be read: {model.spec.problem}.")
+        return _unreadable(model.spec)
     try:
         return options(model.spec)
     except InvalidOptionError as error:
         return Verdict(Reason.INVALID_SPEC, f"{error}. Correct the spec.")
+
+
+def _unreadable(spec: Malformed) -> Verdict:
+    return Verdict(Reason.INVALID_SPEC, f"The spec cannot be read: {spec.problem}.")
 
 
 def retains(model: OllamaModel) -> bool:

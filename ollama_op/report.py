@@ -223,7 +223,7 @@ def failed(
     due = now + retry_delay(attempts, error.patience_s, chance)
     match reason:
         case Reason.DELETION_BLOCKED:
-            problem = blocked(problem)
+            problem = blocked(model, problem)
         case Reason.REFRESH_FAILED:
             problem = f"Refresh failed: {problem.rstrip('.')}. The old version stays in use."
         case Reason.LOAD_FAILED:

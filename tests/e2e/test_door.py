@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import fields
 
-from crd.v1alpha1 import FINALIZER, GROUP, Annotations
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, GROUP, Annotations
 from support.controlplane import ControlPlane, controlplane
 from support.door import BAD, create, refusal_over_rest
 from support.manifests import CONFIG
@@ -97,9 +97,14 @@ def test_an_annotation_that_means_nothing_is_told(cluster) -> None:
     models = Models(cluster, "annotated")
     create(models, "one")
     others = ["example.com/refesh=1", "kubernetes.io/change-cause=b"]
-    known = [f"{field.encode_name}=x" for field in fields(Annotations)]
+    known = [f"{field.encode_name}=1" for field in fields(Annotations)]
     said = models.kubectl("annotate", RESOURCE, "one", *others, *known, check=False)
     assert said.splitlines() == [f"{RESOURCE.replace('s.', '.', 1)}/one annotated"]
+
+    unclear = f"{FORCE_DELETE}=please"
+    said = models.kubectl("annotate", RESOURCE, "one", unclear, "--overwrite", check=False)
+    assert f"{FORCE_DELETE} is 'please', which is neither yes nor no; write true" in said
+    models.kubectl("annotate", RESOURCE, "one", f"{FORCE_DELETE}=Yes", "--overwrite")
 
     said = models.kubectl("annotate", RESOURCE, "one", f"{GROUP}/refesh=true", check=False)
     assert f"metadata.annotations: {GROUP}/refesh means nothing; refresh and force-del" in said

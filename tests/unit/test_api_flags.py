@@ -102,13 +102,14 @@ def test_the_key_is_in_no_repr():
 
 
 def test_lists_and_switches_are_read():
-    """Commas part; switches are Go's."""
+    """Commas part; switches are Go's, and yes and no."""
     assert parse_origins("https://a.example, http://b:3000") == (
         "https://a.example",
         "http://b:3000",
     )
     assert parse_networks("10.0.0.0/8,::1") == ("10.0.0.0/8", "::1")
     assert [parse_switch(text) for text in ("T", "1", "false", "")] == [True, True, False, False]
+    assert [parse_switch(text) for text in ("Yes", " on\n", "NO")] == [True, True, False]
     with pytest.raises(BadSetting):
         parse_networks("10.0.0.1/8")
 

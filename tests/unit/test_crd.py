@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from crd.names import ModelName
 from crd.render import PATH, crd, main, manifest
 from crd.structural import NotStructuralError, structural
+from crd.switches import NO, YES
 from crd.v1alpha1 import (
     API_VERSION,
     KIND,
@@ -375,3 +376,10 @@ def test_what_is_no_kubernetes_object_is_an_error(raw):
     """Without name, namespace and uid there is nobody to tell."""
     with pytest.raises(msgspec.MsgspecError):
         decode(raw)
+
+
+def test_the_policy_takes_the_words_that_the_operator_takes():
+    """Where CEL repeats what Python knows, it cannot drift away."""
+    policy = (SAMPLES.parent / "policy" / "annotations.yaml").read_text()
+    words = ", ".join(f"'{word}'" for word in (*YES, *NO))
+    assert f"variables.force in [{words}]" in policy

@@ -331,10 +331,26 @@ DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
         OUTAGE,
         Leave((), "ForcedDelete"),
     ),
-    "Force is spelled true and not otherwise": (
-        model(**GONE, status=READY, annotations={FORCE_DELETE: "yes"}),
+    "Force is taken in any spelling of yes": (
+        model(**GONE, status=READY, annotations={FORCE_DELETE: "Yes"}),
+        OUTAGE,
+        Leave((), "ForcedDelete"),
+    ),
+    "Force that says no forces nothing": (
+        model(**GONE, status=READY, annotations={FORCE_DELETE: "false"}),
         THERE,
         Leave((LLAMA,)),
+    ),
+    "Force that says neither yes nor no is told": (
+        model(**GONE, status=READY, annotations={FORCE_DELETE: "please"}),
+        OUTAGE,
+        Rest(
+            Verdict(
+                Reason.DELETION_BLOCKED,
+                "Model not removed: http://ollama does not answer."
+                f" To let go: annotate {FORCE_DELETE}=true. The annotation says 'please' now.",
+            )
+        ),
     ),
     "Force alone deletes nothing": (
         model(status=READY, annotations={FORCE_DELETE: "true"}),

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH
 from ollama_op.sandbox.kube import Fault
 from ollama_op.sandbox.pulls import Trouble
 from support.world import MB, Object, World, condition, reason, world
@@ -484,6 +484,26 @@ async def test_a_deletion_never_breaks_a_download_that_shares_a_layer(w: World) 
     answer = await w.ollama_http.post("/api/show", json={"model": "new:1"})
     assert answer.status_code == 200
     assert w.ollama.calls["POST /api/pull"] == 3
+
+
+async def test_an_object_that_cannot_be_read_keeps_the_model_that_it_names(w: World) -> None:
+    """Its name and tag count though another field is none; the last one takes the model away."""
+    w.ollama.publish("llama3.2:1b", MB)
+    await w.apply("a", "llama3.2:1b")
+    await w.ready("a")
+    await w.apply("b", "llama3.2:1b")
+    await w.ready("b")
+    whole = await w.get("b")
+    broken = whole | {"spec": whole["spec"] | {"suspend": "maybe"}}  # of a CRD that takes more
+    w.kube.store.put(PLURAL, ("default", "b"), broken)
+    await anyio.sleep(1)
+    await w.delete("a")
+    await w.gone("a")
+    assert set(w.ollama.models) == {"llama3.2:1b"}
+    w.kube.store.put(PLURAL, ("default", "b"), whole)
+    await w.delete("b")
+    await w.gone("b")
+    assert w.ollama.models == {}
 
 
 async def test_an_object_made_anew_under_the_same_name_is_another_one(w: World) -> None:

@@ -114,9 +114,12 @@ def test_a_window_opens_by_its_own_clock(at, opens):
     assert BERLIN.first_open(moment) == datetime.fromisoformat(opens).replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize("spec", [{"name": 5, "deletionPolicy": "Retain"}, {"deletionPolicy": 7}])
-def test_a_spec_that_cannot_be_read_still_says_what_becomes_of_the_model(spec):
-    """A mistake elsewhere must not cost a model that was to be kept."""
-    read = decode(raw(manifest() | {"spec": spec})).spec
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [("Retain", True), ("retain", True), (7, True), (None, False), ("Delete", False)],
+)
+def test_a_spec_that_cannot_be_read_still_says_what_becomes_of_the_model(policy, kept):
+    """A mistake elsewhere must not cost a model that was to be kept, nor one in that very field."""
+    read = decode(raw(manifest() | {"spec": {"name": 5, "deletionPolicy": policy}})).spec
     assert isinstance(read, Malformed)
-    assert (read.deletion_policy is DeletionPolicy.RETAIN) == ("name" in spec)
+    assert (read.deletion_policy is DeletionPolicy.RETAIN) is kept
