@@ -22,9 +22,9 @@ from ollama_op.flags import (
     METRICS_KUBERNETES_AUTH,
     NAME,
     NAMESPACE,
-    OLLAMA_API_URL,
     Failure,
     flag,
+    ollama_flags,
     read,
     rest_flags,
     switch,
@@ -49,7 +49,7 @@ def cli() -> None:
 
 
 @cli.command(short_help="Run the operator against a cluster.")
-@OLLAMA_API_URL
+@ollama_flags
 @KUBECONFIG
 @NAMESPACE
 @flag(
@@ -116,7 +116,7 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
 
 
 @cli.command(short_help="Look for what keeps it from working.")
-@OLLAMA_API_URL
+@ollama_flags
 @KUBECONFIG
 @NAMESPACE
 @ENABLE_API_SERVER

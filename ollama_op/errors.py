@@ -54,8 +54,10 @@ class OllamaError(OperatorError):
     stalled: ClassVar[bool] = False  # a person must act; trying again cannot help
     patience_s: ClassVar[float] = 0  # seconds that the next try waits at the least
 
-    def __init__(self, message: str) -> None:
-        super().__init__(sanitise(message))
+    def __init__(self, problem: str, hint: str = "") -> None:
+        self.problem, self.hint = sanitise(problem), hint
+        advice = f". {hint[0].upper()}{hint[1:]}" if hint else ""
+        super().__init__(self.problem + advice)
 
 
 class OllamaUnreachable(OllamaError):

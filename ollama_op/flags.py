@@ -88,9 +88,6 @@ def switch(name: str, dest: str, **how: Any) -> Callable[[F], F]:
     return flag(name, dest, **how)
 
 
-OLLAMA_API_URL = flag(
-    "--ollama-api-url", type=URL, default="http://localhost:11434", help="The Ollama server."
-)
 KUBECONFIG = flag(
     "--kubeconfig",
     type=click.Path(path_type=Path),
@@ -119,6 +116,33 @@ LEADER_ELECT_NAMESPACE = flag(
     type=NAME,
     help="Where the Lease is; default is the pod's own, else --namespace, else default.",
 )
+
+
+def ollama_flags(command: F) -> F:
+    """Add the flags of the Ollama server."""
+    flags = [
+        flag(
+            "--ollama-api-url",
+            type=URL,
+            default="http://localhost:11434",
+            help="The Ollama server.",
+        ),
+        flag(
+            "--ollama-ca-file",
+            type=click.Path(path_type=Path),
+            help="File of CAs to trust for an https:// Ollama, instead of the usual ones; read"
+            " again when it changes.",
+        ),
+        flag(
+            "--ollama-header-file",
+            type=click.Path(path_type=Path),
+            help="File of headers for each call of Ollama, lines `Name: value`, as for a token;"
+            " read again when it changes.",
+        ),
+    ]
+    for each in reversed(flags):
+        command = each(command)
+    return command
 
 
 def webhook_flags(command: F) -> F:

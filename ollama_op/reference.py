@@ -57,8 +57,12 @@ OPENTELEMETRY: Final = {
 }
 OTHERS: Final = {
     "KUBECONFIG": "Which kubeconfig, unless `--kubeconfig` names one.",
-    "HTTP_PROXY": "Through which proxy Ollama and a collector of traces are called; likewise"
-    " `HTTPS_PROXY` and `ALL_PROXY`. `NO_PROXY` names hosts that are called without it.",
+    "HTTP_PROXY": "Through which proxy `http://` addresses are called; likewise `HTTPS_PROXY` for"
+    " `https://`, and `ALL_PROXY` for either. In lower case they win.",
+    "NO_PROXY": "What is called without a proxy, separated by commas: names, with all below them;"
+    " `.svc` for what is below only; addresses; networks, as `10.0.0.0/8`; each also with a port.",
+    "SSL_CERT_FILE": "File of CAs to trust instead of those that come with the operator; or"
+    " `SSL_CERT_DIR`. `--ollama-ca-file` wins for Ollama.",
     "OLLAMA_HOST": "A real Ollama for `demo` to play on.",
     "NO_COLOR": "If it is set, nothing is coloured.",
 }

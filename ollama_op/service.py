@@ -13,8 +13,10 @@ import httpx
 import structlog
 
 from ollama_op.kube.kubeconfig import check_kubeconfig
+from ollama_op.ollama.connection import OllamaTransport
 from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import Address, BadSetting
+from ollama_op.proxies import check_proxies
 from ollama_op.settings import Settings, wants_tracing
 from ollama_op.telemetry.observer import NOBODY
 
@@ -34,6 +36,7 @@ class _Ready:
     """What is ready before the event loop runs; None for what is not wanted."""
 
     health: Health
+    ollama: OllamaTransport
     probes: socket.socket | None
     metrics: "tuple[Exporter, socket.socket] | None"
     rest: "Rest | None"
@@ -47,6 +50,7 @@ def run(settings: Settings) -> int:
     """
     check_kubeconfig(settings.kubeconfig)
     check_proxy()
+    ollama = transport(settings)
     health = Health()
     metrics = _get_metrics_ready(settings, health)
     rest = _get_rest_ready(settings, metrics[0] if metrics else None)
@@ -60,7 +64,7 @@ def run(settings: Settings) -> int:
             return anyio.run(
                 _main,
                 settings,
-                _Ready(health, probes, metrics, rest, webhook),
+                _Ready(health, ollama, probes, metrics, rest, webhook),
                 # Serves a fifth more requests a second, and makes no difference to anything else.
                 backend_options={"use_uvloop": rest is not None},
             )
@@ -151,10 +155,12 @@ def unwrapped(kind: type[Exception]) -> Generator[None]:
 
 
 def check_proxy() -> None:
-    """See that the proxy of the environment, if there is one, is of a kind that httpx knows.
+    """Check the proxies of the environment; log what in NO_PROXY is not understood.
 
-    Raises: BadSetting.
+    Raises: BadSetting for a proxy that cannot be used.
     """
+    if unknown := check_proxies():
+        log.warning("entries of NO_PROXY are not understood, and exempt nothing", entries=unknown)
     try:
         httpx.AsyncClient()
     except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -165,11 +171,24 @@ def check_proxy() -> None:
 
 
 def http_client(
-    url: str, make: Callable[..., httpx.AsyncClient] = httpx.AsyncClient
+    url: str,
+    way: OllamaTransport | None = None,
+    make: Callable[..., httpx.AsyncClient] = httpx.AsyncClient,
 ) -> httpx.AsyncClient:
-    """Make the client of an Ollama server. Pulls are few but long, so nothing waits for a place."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return make(base_url=url, limits=limits)
+    """Make the client of an Ollama server, which nothing else in the environment has a say in."""
+    return make(base_url=url, transport=way or OllamaTransport(url), trust_env=False)
+
+
+def transport(settings: Settings) -> OllamaTransport:
+    """Return the way to the Ollama server.
+
+    Raises: BadSetting.
+    """
+    return OllamaTransport(
+        settings.ollama_api_url,
+        ca_file=settings.ollama_ca_file,
+        header_file=settings.ollama_header_file,
+    )
 
 
 async def _main(settings: Settings, ready: _Ready) -> int:
@@ -202,7 +221,7 @@ async def _operate(settings: Settings, ready: _Ready) -> None:
     asks = ready.rest is not None or settings.metrics_kubernetes_auth
     cluster = await connect(settings.kubeconfig, rest=asks, lease=settings.leader_elect)
     make = metrics.client if metrics else httpx.AsyncClient
-    async with http_client(settings.ollama_api_url, make) as http:
+    async with http_client(settings.ollama_api_url, ready.ollama, make) as http:
         await operate(
             settings,
             cluster,

@@ -160,6 +160,8 @@ class Settings:
     """How to run the operator. Times are in seconds."""
 
     ollama_api_url: str = "http://localhost:11434"
+    ollama_ca_file: Path | None = None  # None: the usual CAs, or those of SSL_CERT_FILE
+    ollama_header_file: Path | None = None
     namespace: str | None = None  # None for all
     kubeconfig: Path | None = None  # None: KUBECONFIG, ~/.kube/config or the pod's own account
     health_probe_bind_address: Address | None = field(default=Address("", 8081))

@@ -4,7 +4,6 @@ Whatever they show comes through `sanitise`: what a server answers can neither d
 give away the password in an address.
 """
 
-import re
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -19,20 +18,16 @@ from crd.render import crd
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
 from ollama_op.errors import NotFound, NotPermitted, sanitise
 from ollama_op.kube.writes import request
-from ollama_op.ollama.client import OllamaClient
 from ollama_op.parsing import BadSetting
+from ollama_op.proxies import proxy_for
 from ollama_op.rights import Right, rights
 from ollama_op.settings import Settings, wants_tracing
-from ollama_op.sizes import formatted_size
 
-OLDEST_OLLAMA = (0, 6, 5)  # what the tests run on
 APPLY_CRD = "kubectl apply -k config/crd"
 TRACES = "/v1/traces"
 DEFAULT_ENDPOINT = "http://localhost:4318"  # as OpenTelemetry has it
 OTLP_ANSWERS = ("application/x-protobuf", "application/json")
 DENIED = (401, 403)
-
-_NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 
 Object = dict[str, Any]
 
@@ -203,26 +198,7 @@ async def _get(api: Api, version: str, url: str) -> Object:
     return decoded
 
 
-# --- what is outside the cluster
-
-
-async def check_ollama(client: OllamaClient) -> list[Finding]:
-    """Ask Ollama for its version and its models.
-
-    Raises: OllamaError.
-    """
-    version, models = await client.version(), await client.tags()
-    size = formatted_size(sum(entry.size for entry in models.values()))
-    match = _NUMBER.match(version)
-    number = tuple(map(int, match.groups())) if match else ()
-    found = [well("ollama", f"{client.where} is Ollama {version}")]
-    # What is built from source without a version calls itself 0.0.0.
-    if any(number) and number < OLDEST_OLLAMA:
-        oldest = ".".join(map(str, OLDEST_OLLAMA))
-        message = f"{client.where} is Ollama {version}; nothing before {oldest} was tried"
-        found = [doubt("ollama", message, "upgrade Ollama, if something does not work")]
-    what = f"{size} of models, {len(models)} in all" if models else "no models yet"
-    return [*found, well("disk", f"{what}; Ollama does not tell how much room is left")]
+# --- where traces go
 
 
 async def check_tracing(
@@ -236,7 +212,8 @@ async def check_tracing(
         return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
     base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
     text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or base.rstrip("/") + TRACES
-    async with web(verify=_trust(environ)) as http:
+    way = {"proxy": proxy_for(text, environ), "trust_env": False}
+    async with web(verify=_trust(environ), **way) as http:
         return [await _send_no_traces(http, httpx.URL(text), environ)]
 
 

@@ -20,17 +20,18 @@ from ollama_op.doctor.checkup import (
     Finding,
     check_cluster,
     check_crd,
-    check_ollama,
     check_rights,
     check_tracing,
     wrong,
 )
+from ollama_op.doctor.server import check_ollama
 from ollama_op.errors import KubeError, OllamaError
 from ollama_op.kube.kubeconfig import check_kubeconfig
 from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.failures import Trouble
 from ollama_op.operator import login
 from ollama_op.parsing import BadSetting
-from ollama_op.service import check_proxy, http_client
+from ollama_op.service import check_proxy, http_client, transport
 from ollama_op.settings import Settings
 
 Output = Literal["text", "json"]
@@ -42,7 +43,7 @@ LIMIT_S = 10.0  # a check is several requests, and each connection logs in anew
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 HINTS = {
     "cluster": "kubectl cluster-info; name another kubeconfig with --kubeconfig",
-    "ollama": "start Ollama, or set --ollama-api-url",
+    "ollama": Trouble.NO_ANSWER.hint,
 }
 INDENT = " " * 15
 
@@ -60,7 +61,7 @@ def run(settings: Settings, output: Output) -> int:
 
 
 async def _run(settings: Settings) -> list[Finding]:
-    async with http_client(settings.ollama_api_url) as ollama:
+    async with http_client(settings.ollama_api_url, transport(settings)) as ollama:
         return await examine(
             settings,
             log_in=partial(login, settings.kubeconfig),
@@ -131,7 +132,9 @@ def _bounded(name: str, check: Check) -> Check:
             return [wrong(name, f"no answer within {LIMIT_S:g} s", hint)]
         except BadSetting as error:
             return [wrong(name, str(error), error.hint)]
-        except (KubeError, OllamaError) as error:
+        except OllamaError as error:
+            return [wrong(name, error.problem, error.hint or hint)]
+        except KubeError as error:
             return [wrong(name, str(error), hint)]
         except Exception as error:  # noqa: BLE001 - what it says may be a secret; its kind is none
             return [wrong(name, f"cannot be checked: {type(error).__name__}", hint)]

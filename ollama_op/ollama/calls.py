@@ -8,7 +8,8 @@ import httpx
 import msgspec
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import OllamaUnreachable, ProtocolError
+from ollama_op.errors import ProtocolError
+from ollama_op.ollama.failures import failure
 from ollama_op.telemetry import tracing
 from ollama_op.telemetry.tracing import MODEL, Span, Value
 
@@ -54,7 +55,7 @@ class OllamaCalls:
                     method, path, json=body, timeout=limits, headers=_joining(span)
                 )
             except httpx.RequestError as error:
-                raise self._failure(error) from error
+                raise failure(self.where, error) from error
             span.answered(answer.status_code, len(answer.content))
             return answer
 
@@ -74,7 +75,7 @@ class OllamaCalls:
                     span.answered(answer.status_code)
                     yield answer, span
             except httpx.RequestError as error:
-                raise self._failure(error) from error
+                raise failure(self.where, error) from error
 
     def _traced(
         self, method: str, path: str, body: Mapping[str, Any] | None
@@ -88,20 +89,6 @@ class OllamaCalls:
         if body is not None:
             about[MODEL] = body["model"]
         return tracing.span(f"{method} {path}", about, kind="client")
-
-    def _failure(self, error: httpx.RequestError) -> OllamaUnreachable | ProtocolError:
-        match error:
-            case httpx.DecodingError() | httpx.TooManyRedirects():
-                return ProtocolError(f"{self.where} gives an answer that cannot be read: {error}")
-            case httpx.ConnectTimeout() | httpx.ReadTimeout():
-                what = "does not answer"
-            case httpx.ConnectError() if "Name or service not known" in str(error):
-                what = "has a host name that cannot be resolved"
-            case httpx.ConnectError():
-                what = "refused the connection"
-            case _:
-                what = "broke the connection"
-        return OllamaUnreachable(f"{self.where} {what}")
 
 
 def _joining(span: Span) -> dict[str, str]:

@@ -22,14 +22,24 @@ def write_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def write_certificate(folder: Path, hosts: tuple[str, ...]) -> tuple[Path, Path]:
+def write_certificate(
+    folder: Path,
+    hosts: tuple[str, ...],
+    *,
+    loopback: bool = True,
+    until: dt.datetime | None = None,
+) -> tuple[Path, Path]:
     """Write a self-signed certificate for these names and 127.0.0.1; return it and its key.
+
+    Not for 127.0.0.1 without `loopback`; it is valid until tomorrow unless `until` says otherwise.
 
     Whoever takes the certificate as its only root trusts exactly the server that has the key.
     """
     key = write_key(folder / "key.pem")
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ollama-op tests")])
-    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names: list[x509.GeneralName] = [*map(x509.DNSName, hosts)]
+    if loopback:
+        names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -38,10 +48,8 @@ def write_certificate(folder: Path, hosts: tuple[str, ...]) -> tuple[Path, Path]
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _VALID)
-        .not_valid_after(now + _VALID)
-        .add_extension(
-            x509.SubjectAlternativeName([*map(x509.DNSName, hosts), loopback]), critical=False
-        )
+        .not_valid_after(until or now + _VALID)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

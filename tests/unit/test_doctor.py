@@ -26,6 +26,7 @@ from ollama_op.sandbox.ollama import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
 from ollama_op.settings import RestSettings, Settings, WebhookSettings
 from support.certificate import write_certificate
+from support.gateway import FOREIGN, Gateway
 from support.unruly import Wire
 
 CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
@@ -146,7 +147,9 @@ async def test_where_nothing_is_missing_all_is_well(practice):
     assert "off" in texts["tracing"]
     writes = {path for method, path in practice.api.kube.requests if method != "GET"}
     assert writes == {"/apis/authentication.k8s.io/v1/selfsubjectreviews"}  # which stores nothing
-    assert all(call.startswith("GET ") for call in practice.ollama.calls)
+    asked = [call for call in practice.ollama.calls if not call.startswith("GET ")]
+    assert len(asked) == 1
+    assert asked[0].startswith("POST /api/show")  # which changes nothing either
 
 
 # --- cluster
@@ -383,11 +386,29 @@ async def test_an_ollama_older_than_what_was_tried_is_a_warning(practice, versio
     assert (found.level, f"is Ollama {version}" in found.message) == (level, True)
 
 
+@pytest.mark.parametrize("models", [0, 1])
+@pytest.mark.parametrize(("route", "level"), [("POST /api/show", "fail"), ("GET /api/ps", "warn")])
+async def test_what_a_gateway_before_ollama_blocks_is_told(practice, route, level, models):
+    """With what it says; without `show` nothing is ever Ready, without `ps` only less is known."""
+    if models:
+        practice.ollama.publish("m:1", 1)
+        practice.ollama.preload("m:1")
+    gateway = Gateway()
+    gateway.answer(FOREIGN["403 HTML"], route)
+    async with AppTransport(gateway.before(practice.ollama)) as way:
+        practice.http = httpx.AsyncClient(transport=way, base_url="http://ollama:11434")
+        found = [each for each in await practice.examine() if each.check == "ollama"]
+    assert [each.level for each in found] == ["ok", level]
+    assert f"{route} is not answered: " in found[1].message
+    assert "403" in found[1].message
+    assert found[1].hint
+
+
 async def test_a_silent_ollama_is_told(practice):
     """In time."""
     practice.ollama.delay_s["/api/tags"] = math.inf
     assert await practice.find("ollama") == Finding(
-        "ollama", "fail", "no answer within 10 s", "start Ollama, or set --ollama-api-url"
+        "ollama", "fail", "no answer within 10 s", "see Ollama's log, and its load"
     )
 
 

@@ -1,0 +1,263 @@
+"""How an Ollama server is reached: by which proxy, trusting which CAs, with which headers.
+
+CAs and headers are in files, which Kubernetes mounts from a ConfigMap or a Secret. Each request
+looks whether they have changed. One that cannot be used any more changes nothing, and is logged.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import structlog
+
+from ollama_op.ollama.failures import DNS_SILENT, VIA
+from ollama_op.parsing import BadSetting
+from ollama_op.proxies import proxy_for, shown
+from ollama_op.settings import Misuse
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Headers = tuple[tuple[bytes, bytes], ...]
+
+CA_FILE: Final = "--ollama-ca-file"
+HEADER_FILE: Final = "--ollama-header-file"
+MAX_BYTES: Final = 1 << 20  # of either file
+LOOKUP_S: Final = 1.0  # for a second lookup of a name, once no connection came in time
+# What HTTP itself and this operator say in headers.
+OURS: Final = frozenset(
+    {"connection", "content-length", "content-type", "traceparent", "transfer-encoding"}
+)
+_HEADER: Final = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\t]*)")
+
+
+class OllamaTransport(httpx.AsyncBaseTransport):
+    """Connections to the Ollama server at `url`.
+
+    Raises: BadSetting for a file that cannot be used; Misuse.
+    """
+
+    def __init__(
+        self, url: str, *, ca_file: Path | None = None, header_file: Path | None = None
+    ) -> None:
+        is_plain = urlsplit(url).scheme == "http"
+        if ca_file and is_plain:
+            raise Misuse(
+                f"{CA_FILE} is given, but --ollama-api-url is without TLS",
+                "write https:// in --ollama-api-url",
+            )
+        self._proxy = proxy_for(url)
+        near = urlsplit(self._proxy or url)
+        self._near = near.hostname or "", near.port or 0  # where connections really go
+        self._headers = _Followed(header_file, parse_headers, HEADER_FILE)
+        self._trust = _Followed(ca_file, trust, CA_FILE)
+        self._trusted = self._trust.current()
+        self._pool = _Pool(self._proxy, self._trusted)
+        if header_file and is_plain:
+            log.warning("headers of --ollama-header-file are sent without TLS", server=url)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request with the headers of now, trusting the CAs of now."""
+        if self._proxy:
+            request.extensions = {**request.extensions, VIA: shown(self._proxy)}
+        # A copy: whoever shows a request, or an error with one, shows none of these headers.
+        sent = httpx.Request(
+            request.method,
+            request.url,
+            headers=[*request.headers.raw, *(self._headers.current() or ())],
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+        pool = await self._current()
+        try:
+            return await pool.send(sent)
+        except httpx.ConnectTimeout as error:
+            if await _is_dns_silent(*self._near):
+                silent = socket.gaierror(socket.EAI_AGAIN, "no answer in time")
+                raise httpx.ConnectTimeout(str(error)) from silent
+            raise
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.retire()
+
+    async def _current(self) -> "_Pool":
+        trusted = self._trust.current()
+        if trusted is not self._trusted:
+            old, self._trusted, self._pool = self._pool, trusted, _Pool(self._proxy, trusted)
+            await old.retire()
+        return self._pool
+
+
+class _Pool:
+    """Connections that trust the same CAs. Retired, it closes when its last answer has ended."""
+
+    def __init__(self, proxy: str | None, trusted: ssl.SSLContext | None) -> None:
+        # Pulls are few but long, so nothing waits for a place.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=trusted or _usual_trust(), proxy=proxy, limits=limits, trust_env=False
+        )
+        self._users, self._is_retired = 0, False
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        self._users += 1
+        try:
+            answer = await self._transport.handle_async_request(request)
+        except BaseException:
+            await self._leave()
+            raise
+        answer.stream = _Watched(answer.stream, self._leave)
+        return answer
+
+    async def retire(self) -> None:
+        self._is_retired = True
+        await self._close_if_unused()
+
+    async def _leave(self) -> None:
+        self._users -= 1
+        await self._close_if_unused()
+
+    async def _close_if_unused(self) -> None:
+        if self._is_retired and not self._users:
+            await self._transport.aclose()
+
+
+class _Watched(httpx.AsyncByteStream):
+    """The body of an answer, which says when it is done with."""
+
+    def __init__(self, stream: Any, left: Callable[[], Any]) -> None:
+        self._stream, self._left = stream, left
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._stream:
+            yield part
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._left()
+
+
+class _Followed(Generic[T]):
+    """What a file says; read again when it changes. Without a file that is None.
+
+    The file is told by its inode as well as its time: Kubernetes swaps a link when a Secret moves.
+
+    Raises: BadSetting if it cannot be used at the start.
+    """
+
+    def __init__(self, path: Path | None, parse: Callable[[bytes], T], flag: str) -> None:
+        self._path, self._parse, self._flag = path, parse, flag
+        self._mark, self._value = self._look(), self._read()
+
+    def current(self) -> T | None:
+        """Return what the file says, or last said while it could be used."""
+        if (mark := self._look()) == self._mark:
+            return self._value
+        self._mark = mark
+        try:
+            self._value = self._read()
+        except BadSetting as error:
+            log.error("file cannot be used, keeping what it said", problem=str(error))  # noqa: TRY400 - the problem is said, no stack
+        else:
+            log.info("file read again", flag=self._flag, path=str(self._path))
+        return self._value
+
+    def _look(self) -> tuple[int, int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _read(self) -> T | None:
+        if self._path is None:
+            return None
+        hint = f"see what is mounted there, or go without {self._flag}"
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise ValueError("it has more than 1 MiB")  # noqa: TRY301 - told as the others are
+            return self._parse(content)
+        except OSError as error:
+            problem = error.strerror or "it cannot be read"
+        except ValueError as error:  # of `parse`: without what the file says
+            problem = str(error)
+        raise BadSetting(f"{self._flag} {self._path} cannot be used: {problem}", hint)
+
+
+def parse_headers(content: bytes) -> Headers:
+    """Read lines `Name: value`.
+
+    Raises: ValueError, which repeats none of it.
+    """
+    try:
+        lines = content.decode().splitlines()
+    except UnicodeDecodeError:
+        raise ValueError("it is no text") from None
+    found: list[tuple[bytes, bytes]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        match = _HEADER.fullmatch(line.rstrip())
+        if match is None or not match["value"]:
+            raise ValueError(f"line {number} is not of the form `Name: value`")
+        if match["name"].lower() in OURS:
+            raise ValueError(f"line {number} names a header that the operator sets itself")
+        found.append((match["name"].encode(), match["value"].encode()))
+    if not found:
+        raise ValueError("it has no line `Name: value`")
+    return tuple(found)
+
+
+def trust(content: bytes) -> ssl.SSLContext:
+    """Trust the certificates of a PEM file, and no others.
+
+    Raises: ValueError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # An intermediate CA, or a server's own certificate, may be all that there is.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=content.decode("ascii"))
+    except (ssl.SSLError, ValueError):  # UnicodeDecodeError is one
+        raise ValueError("it holds no certificates in PEM") from None
+    if not context.cert_store_stats()["x509"]:
+        raise ValueError("it holds no certificates in PEM")
+    return context
+
+
+def _usual_trust() -> ssl.SSLContext:
+    """Trust what httpx does: SSL_CERT_FILE, SSL_CERT_DIR or the CAs of certifi.
+
+    Raises: BadSetting.
+    """
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        raise BadSetting(
+            f"the CAs in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror}",
+            "see where they lead, or unset them",
+        ) from None
+
+
+async def _is_dns_silent(host: str, port: int) -> bool:
+    """Ask whether DNS is why no connection came in time."""
+    with anyio.move_on_after(LOOKUP_S):
+        try:
+            await anyio.getaddrinfo(host, port)
+        except socket.gaierror as error:
+            return error.errno in DNS_SILENT
+        return False
+    return True
