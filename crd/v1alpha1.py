@@ -73,8 +73,12 @@ class Reason(StrEnum):
     INVALID_NAME = "InvalidName"
     MODEL_UNKNOWN = "ModelUnknown"
     AUTHENTICATION_FAILED = "AuthenticationFailed"
+    REGISTRY_REFUSED = "RegistryRefused"
+    REGISTRY_UNSUPPORTED = "RegistryUnsupported"
     SERVER_TOO_OLD = "ServerTooOld"
+    MODEL_UNSUPPORTED = "ModelUnsupported"
     INSUFFICIENT_STORAGE = "InsufficientStorage"
+    STORAGE_FAILED = "StorageFailed"
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     DIGEST_MISMATCH = "DigestMismatch"
     UNEXPECTED_DIGEST = "UnexpectedDigest"
@@ -308,7 +312,7 @@ class OllamaModelStatus(
         Meta(description="When Ollama unloads the model at the earliest, if it ever does."),
     ] = None
     server_version: Annotated[
-        str | None, Meta(description="Version of the Ollama that was too old for the model.")
+        str | None, Meta(description="Version of the Ollama that cannot use the model.")
     ] = None
     trace_id: Annotated[
         str | None,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from crd.names import ModelName
 from crd.options import Options
+from crd.reasons import NEEDS_ANOTHER_VERSION
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
 from ollama_op.errors import sanitise
 from ollama_op.occasions import Occasion
@@ -242,8 +243,8 @@ def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action)
 
 
 def _has_new_version(model: OllamaModel, seen: Observed) -> bool:
-    """Tell whether a server that was too old is another one by now."""
-    if ready_reason(model) != Reason.SERVER_TOO_OLD or seen.version is None:
+    """Return True if the server that cannot use the model is another version by now."""
+    if ready_reason(model) not in NEEDS_ANOTHER_VERSION or seen.version is None:
         return False
     return seen.version != model.status.server_version
 

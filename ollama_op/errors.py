@@ -10,12 +10,17 @@ HTTP to decide.
     │   ├── ModelAbsent             the server has no such model; often no error at all
     │   ├── ModelBroken             in the list of models, yet it cannot be shown
     │   ├── LoadFailed              it does not get into memory
+    │   ├── ModelUnsupported        stalled: this Ollama cannot use the model
     │   └── PullFailed
     │       ├── ModelUnknown        stalled: the registry has no such model
-    │       ├── AuthenticationFailed
+    │       ├── RegistryRefused     stalled: the registry will not give this model
+    │       ├── RegistryUnsupported stalled: Ollama cannot pull from this registry
+    │       ├── AuthenticationFailed    stalled after a few tries
     │       ├── ServerTooOld        stalled: the model needs a newer Ollama
     │       ├── InsufficientStorage
+    │       ├── StorageFailed
     │       ├── RegistryUnavailable
+    │       │   └── RegistryBusy    tried again after a longer pause
     │       ├── DigestMismatch
     │       ├── UnexpectedDigest    stalled: whole, but not what spec.expectedDigest names
     │       ├── PullStalled
@@ -30,12 +35,14 @@ HTTP to decide.
     └── NotLeading                  another replica acts, or will soon
 """
 
+import math
 import re
 from typing import ClassVar
 
 from crd.v1alpha1 import Reason
 
 MESSAGE_LIMIT = 256  # characters of foreign text that reach a status
+ADVICE_LIMIT = 640  # characters of such text with our own words around it
 
 # Control characters, other ends of lines, and what turns the direction of writing.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
@@ -52,10 +59,12 @@ class OllamaError(OperatorError):
 
     reason: ClassVar[Reason]
     stalled: ClassVar[bool] = False  # a person must act; trying again cannot help
+    stalled_after: ClassVar[float] = math.inf  # likewise, once it was said so often in a row
     patience_s: ClassVar[float] = 0  # seconds that the next try waits at the least
+    limit: ClassVar[int] = MESSAGE_LIMIT
 
     def __init__(self, problem: str, hint: str = "") -> None:
-        self.problem, self.hint = sanitise(problem), hint
+        self.problem, self.hint = sanitise(problem, self.limit), hint
         advice = f". {hint[0].upper()}{hint[1:]}" if hint else ""
         super().__init__(self.problem + advice)
 
@@ -91,10 +100,19 @@ class LoadFailed(OllamaError):
     patience_s = 60
 
 
+class ModelUnsupported(OllamaError):
+    """This version of Ollama, or this build of it, cannot use the model."""
+
+    reason = Reason.MODEL_UNSUPPORTED
+    stalled = True
+    limit = ADVICE_LIMIT
+
+
 class PullFailed(OllamaError):
     """A pull ended without a model, for a cause that has no class of its own."""
 
     reason = Reason.PULL_FAILED
+    limit = ADVICE_LIMIT
 
 
 class ModelUnknown(PullFailed):
@@ -104,11 +122,26 @@ class ModelUnknown(PullFailed):
     stalled = True
 
 
+class RegistryRefused(PullFailed):
+    """The registry will not give this model, and says why."""
+
+    reason = Reason.REGISTRY_REFUSED
+    stalled = True
+
+
+class RegistryUnsupported(PullFailed):
+    """The registry does not do what Ollama needs to pull from it."""
+
+    reason = Reason.REGISTRY_UNSUPPORTED
+    stalled = True
+
+
 class AuthenticationFailed(PullFailed):
     """The registry wants credentials that the server does not have."""
 
     reason = Reason.AUTHENTICATION_FAILED
-    patience_s = 300
+    stalled_after = 3
+    patience_s = 60
 
 
 class ServerTooOld(PullFailed):
@@ -125,10 +158,23 @@ class InsufficientStorage(PullFailed):
     patience_s = 300
 
 
+class StorageFailed(PullFailed):
+    """The server cannot write to its disk, or read from it."""
+
+    reason = Reason.STORAGE_FAILED
+    patience_s = 300
+
+
 class RegistryUnavailable(PullFailed):
     """The registry does not answer, or answers with a server error."""
 
     reason = Reason.REGISTRY_UNAVAILABLE
+
+
+class RegistryBusy(RegistryUnavailable):
+    """The registry limits how often it is asked. Ollama does not wait for it by itself."""
+
+    patience_s = 300
 
 
 class DigestMismatch(PullFailed):
@@ -192,11 +238,11 @@ class NotLeading(OperatorError):
     """This replica may not change anything now. Nobody is told: another one will do it."""
 
 
-def sanitise(text: str) -> str:
+def sanitise(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Make foreign text fit to be shown: one line, of bounded length, without URL secrets.
 
     Signed URLs carry their signature as a query, and a proxy's password stands before its host.
     """
     text = _CONTROL.sub(" ", text).strip()
     text = _QUERY.sub("?…", _USERINFO.sub("…@", text))
-    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

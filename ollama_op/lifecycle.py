@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from structlog.contextvars import bind_contextvars
 
 from crd.names import ModelName
+from crd.reasons import NEEDS_ANOTHER_VERSION
 from crd.v1alpha1 import OllamaModel, Reason
 from ollama_op import report
 from ollama_op.bring import Bringer, settle, unless_moot
@@ -39,7 +40,6 @@ from ollama_op.errors import (
     NotLeading,
     OllamaError,
     OllamaUnreachable,
-    ServerTooOld,
     UnexpectedDigest,
 )
 from ollama_op.instance import Instance
@@ -80,6 +80,7 @@ _FAILURES = {
     Reason.MODEL_BROKEN: Occasion.MODEL_BROKEN,
     Reason.UNEXPECTED_DIGEST: Occasion.UNEXPECTED_DIGEST,
     Reason.LOAD_FAILED: Occasion.LOAD_FAILED,
+    Reason.MODEL_UNSUPPORTED: Occasion.MODEL_UNSUPPORTED,
 }
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
@@ -219,7 +220,7 @@ class Lifecycle:
         status = report.failed(
             subject.model, error, subject.now, reason=reason, chance=self._chance()
         )
-        if isinstance(error, ServerTooOld):
+        if reason in NEEDS_ANOTHER_VERSION:
             version = await self._instance.survey.ask_version()
             status = replace(status, server_version=version)
         if status.next_retry_time:
@@ -249,7 +250,7 @@ def _interest(model: OllamaModel) -> Interest:
         name,
         interval_s=care.interval_s,
         memory=care.keep_alive_s is not None,
-        version=is_stalled(model) and ready_reason(model) == Reason.SERVER_TOO_OLD,
+        version=is_stalled(model) and ready_reason(model) in NEEDS_ANOTHER_VERSION,
     )
 
 

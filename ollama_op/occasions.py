@@ -78,6 +78,12 @@ class Occasion(Enum):
         "Ollama does not get the model into memory, as `spec.keepAlive` wishes",
         "{problem}",
     )
+    MODEL_UNSUPPORTED = (
+        "ModelUnsupported",
+        WARNING,
+        "a model is there, and this version of Ollama cannot use it",
+        "{problem}",
+    )
     OLLAMA_UNREACHABLE = (
         "OllamaUnreachable",
         WARNING,

@@ -13,6 +13,7 @@ import anyio
 import msgspec
 
 from crd.names import ModelName
+from crd.reasons import FINE, NEEDS_ANOTHER_VERSION, WORDS, Mode
 from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, Reason, decode
 from ollama_op.errors import OllamaError
 from ollama_op.occasions import Occasion
@@ -21,14 +22,13 @@ from ollama_op.survey import Snapshot
 from ollama_op.telemetry.gauges import Scene, families
 from ollama_op.telemetry.metrics import Metrics
 from ollama_op.telemetry.served import Admitted
-from ollama_op.words import FINE, WORDS, Mode
 
 MINUTE_S: Final = 60
 # When a reason is tried again that waits neither for a time nor for a person.
-WAITS: Final = {
+WAITS = {
     Reason.OLLAMA_UNREACHABLE: "as soon as Ollama answers",
-    Reason.SERVER_TOO_OLD: "as soon as Ollama's version is another one",
 }
+WAITS |= dict.fromkeys(NEEDS_ANOTHER_VERSION, "as soon as Ollama's version is another one")
 # What stands in the messages of events, for an example.
 VALUES: Final = {
     "model": "llama3.2:1b",

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from crd.names import ModelName
+from crd.reasons import FINE, WORDS, Mode, Truth
 from crd.v1alpha1 import (
     FINALIZER,
     Condition,
@@ -34,7 +35,6 @@ from ollama_op.reading import (
     with_wanted,
 )
 from ollama_op.sizes import formatted_part, formatted_size
-from ollama_op.words import FINE, WORDS, Mode, Truth
 
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 300.0
@@ -53,17 +53,16 @@ def report(
     now: datetime,
     /,
     *,
-    will_retry: bool = False,
+    mode: Mode | None = None,
     **changes: Any,
 ) -> OllamaModelStatus:
     """Say `verdict` in the status, with `changes` to its other fields.
 
-    `error` is set by what is wrong and stays until the model is well again. With `will_retry`
-    nobody has to act, whatever the reason.
+    `error` is set by what is wrong and stays until the model is well again. `mode` is for a reason
+    that has another one here than it mostly has.
     """
-    ready, mode, state = _words(model, verdict.reason)
-    if mode is Mode.STALLED and will_retry:
-        mode = Mode.WORKING
+    ready, usual, state = _words(model, verdict.reason)
+    mode = mode or usual
     if verdict.reason is Reason.AVAILABLE:
         trouble = ("error", "attempts", "next_retry_time", "progress", "server_version")
         changes = dict.fromkeys(trouble) | changes
@@ -214,9 +213,9 @@ def failed(
     """
     problem = str(error)
     attempts = 1 + (model.status.attempts or 0 if is_current(model) else 0)
-    if error.stalled and reason is error.reason and refresh_wish(model) is None:
-        verdict = Verdict(reason, problem)
-        return report(model, verdict, now, attempts=attempts, next_retry_time=None, progress=None)
+    if _is_final(model, error, attempts) and reason is error.reason:
+        changes: dict[str, Any] = {"attempts": attempts, "next_retry_time": None, "progress": None}
+        return report(model, Verdict(reason, problem), now, mode=Mode.STALLED, **changes)
     gone: dict[str, Any] = {"digest": None} if reason is Reason.MODEL_BROKEN else {}
     if reason is Reason.LOAD_FAILED:
         gone = {"loaded": False, "expires_at": None}
@@ -237,12 +236,20 @@ def failed(
         model,
         Verdict(reason, message),
         now,
-        will_retry=True,
+        mode=Mode.WORKING,
         error=problem,
         attempts=attempts,
         next_retry_time=due,
         **gone,
     )
+
+
+def _is_final(model: OllamaModel, error: OllamaError, attempts: int) -> bool:
+    """Return True if a person must act: trying again has not helped, or cannot."""
+    is_same = model.status.error == str(error)
+    return (error.stalled or (attempts >= error.stalled_after and is_same)) and refresh_wish(
+        model
+    ) is None
 
 
 def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:

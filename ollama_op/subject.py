@@ -12,13 +12,13 @@ import structlog
 from msgspec.structs import replace
 
 from crd.names import ModelName
+from crd.reasons import FINE
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus, Reason
 from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
 from ollama_op.telemetry.lifetrace import LifeTrace
 from ollama_op.telemetry.logs import about
-from ollama_op.words import FINE
 
 log = structlog.get_logger("ollama_op.lifecycle")
 

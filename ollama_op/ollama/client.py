@@ -19,11 +19,11 @@ import httpx
 import msgspec
 
 from crd.names import InvalidNameError, ModelName
-from ollama_op.errors import LoadFailed, ModelAbsent, ModelBroken, ProtocolError
+from ollama_op.errors import ModelAbsent, ModelBroken, ProtocolError
 from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls, decode, expect_success, said
 from ollama_op.ollama.lines import LineTooLong, split_lines
-from ollama_op.ollama.pull_errors import pull_failed
+from ollama_op.ollama.pull_errors import load_failed, pull_failed
 from ollama_op.ollama.wire import Entry, Loaded, Step
 from ollama_op.telemetry.layers import layers
 
@@ -134,7 +134,7 @@ class OllamaClient:
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have a model in memory, and kept there so long after each use; infinite is for ever.
 
-        Raises: ModelAbsent, LoadFailed, OllamaUnreachable, ProtocolError.
+        Raises: ModelAbsent, ModelUnsupported, LoadFailed, OllamaUnreachable, ProtocolError.
         """
         keep_alive = -1 if math.isinf(keep_alive_s) else math.ceil(keep_alive_s)
         body = {"model": str(name), "keep_alive": keep_alive, "stream": False}
@@ -148,7 +148,7 @@ class OllamaClient:
         if answer.status_code == NOT_FOUND:
             raise ModelAbsent(f"Ollama has no {name}")
         if not answer.is_success:
-            raise LoadFailed(f"Ollama cannot load {name}: {said(answer)}")
+            raise load_failed(said(answer), name)
 
     async def unload(self, name: ModelName) -> None:
         """Drop a model from memory; one that is not loaded is no error.
@@ -192,7 +192,7 @@ class OllamaClient:
         part that is there already is kept for the next pull. No timeout: whoever reads the steps
         knows best what is too slow.
 
-        Raises: OllamaUnreachable, ProtocolError, or the PullFailed that fits Ollama's words.
+        Raises: OllamaUnreachable, ProtocolError, or the error that fits Ollama's words.
         """
         body = {"model": str(name)} | ({"insecure": True} if insecure else {})
         self._fence(SEND_LIMIT_S)

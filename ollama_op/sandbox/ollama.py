@@ -38,6 +38,7 @@ class OllamaSandbox:
         self.version = "0.17.4"
         self.only_embeds: set[str] = set()  # models that do not talk
         self.no_memory = False  # every load fails
+        self.load_error = ""  # likewise, with these words
         self.room = 100  # models in memory at a time; one more pushes out the one loaded first
         self.clock_skew = timedelta()  # how far its clock is ahead of everybody else's
         self.is_down = False  # every connection is refused
@@ -187,8 +188,9 @@ class OllamaSandbox:
         if not _is_wanted(body):
             self._loaded.pop(name, None)
             return 200, {"done": True, "done_reason": "unload"}
-        if self.no_memory:
-            return 500, {"error": "model requires more system memory than is available"}
+        if self.no_memory or self.load_error:
+            full = "model requires more system memory than is available"
+            return 500, {"error": self.load_error or full}
         self._loaded[name] = self._clock() + (
             FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s)
         )

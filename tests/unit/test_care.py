@@ -498,6 +498,37 @@ async def test_a_server_that_was_too_old_is_tried_again_when_it_is_another_one(w
     assert "serverVersion" not in status
 
 
+async def test_what_this_ollama_cannot_load_waits_for_another_version(w: World) -> None:
+    """An architecture that it does not know is no matter of memory: no load is tried again."""
+    w.ollama.load_error = "error loading model: unknown model architecture: 'next'"
+    w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1", spec={"keepAlive": "-1"})
+    status = await w.until("m", lambda s: reason(s) == "ModelUnsupported")
+    assert (condition(status, "Stalled"), status["serverVersion"]) == ("True", "0.17.4")
+    assert "unknown model architecture: 'next'" in status["error"]
+    assert ("ModelUnsupported", status["error"]) in await w.events()
+    await anyio.sleep(3600)
+    loads, pulls = w.ollama.calls["POST /api/generate"], w.ollama.calls["POST /api/pull"]
+    assert (loads, pulls) == (1, 1)
+    w.ollama.load_error, w.ollama.version = "", "0.18.0"
+    status = await w.ready("m", within_s=61)
+    assert (status["loaded"], reason(status)) == (True, "Available")
+
+
+async def test_a_model_that_this_ollama_refuses_waits_for_another_version(w: World) -> None:
+    """A model for MLX on a server without it: nothing is asked for again until it is another."""
+    w.ollama.publish("m:1", MB)
+    no_mlx = "this model requires MLX support, but the MLX runtime is not available"
+    w.ollama.trouble("m:1", Trouble(error=no_mlx))
+    await w.apply("m", "m:1")
+    status = await w.until("m", lambda s: reason(s) == "ModelUnsupported")
+    assert (condition(status, "Stalled"), status["serverVersion"]) == ("True", "0.17.4")
+    await anyio.sleep(3600)
+    assert w.ollama.calls["POST /api/pull"] == 1
+    w.ollama.version = "0.32.8"
+    assert "serverVersion" not in await w.ready("m", within_s=61)
+
+
 # --- mistakes
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from crd.reasons import FINE, WORDS
 from crd.v1alpha1 import Reason
-from ollama_op.words import FINE, WORDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

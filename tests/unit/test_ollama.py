@@ -1,6 +1,5 @@
 import itertools
 import json
-import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,9 +12,6 @@ import pytest
 
 from crd.names import ModelName
 from ollama_op.errors import (
-    AuthenticationFailed,
-    DigestMismatch,
-    InsufficientStorage,
     ModelAbsent,
     ModelBroken,
     ModelUnknown,
@@ -23,12 +19,9 @@ from ollama_op.errors import (
     OllamaUnreachable,
     ProtocolError,
     PullFailed,
-    RegistryUnavailable,
-    ServerTooOld,
 )
 from ollama_op.ollama.client import CALLS_AT_ONCE, LINE_LIMIT, OllamaClient
 from ollama_op.ollama.failures import VIA
-from ollama_op.ollama.pull_errors import pull_failed
 from ollama_op.ollama.wire import Step
 
 LLAMA = ModelName.parse("llama3.2:1b")
@@ -535,69 +528,3 @@ async def test_a_bug_of_the_reader_is_not_taken_for_ollamas():
     with pytest.raises(ZeroDivisionError):
         async with ollama.pull(LLAMA):
             raise ZeroDivisionError
-
-
-# --- what Ollama's words mean
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("pull model manifest: file does not exist", ModelUnknown),
-        ("pull model manifest: 404: manifest unknown", ModelUnknown),
-        (
-            "write /models/blobs/sha256-15cb: no space left on device",
-            InsufficientStorage,
-        ),
-        ("digest mismatch, file must be downloaded again: want a, got b", DigestMismatch),
-        (
-            (
-                "pull model manifest: 412:\n\nThe model you are attempting to pull requires a newer"
-                " version of Ollama."
-            ),
-            ServerTooOld,
-        ),
-        ("pull model manifest: 401: unauthorized", AuthenticationFailed),
-        ("pull model manifest: 403: denied", AuthenticationFailed),
-        ("max retries exceeded: EOF", RegistryUnavailable),
-        ("max retries exceeded: unexpected EOF", RegistryUnavailable),
-        ("Get https://r/v2/: dial tcp: lookup r: no such host", RegistryUnavailable),
-        ("dial tcp 127.0.0.1:5000: connect: connection refused", RegistryUnavailable),
-        ("read: connection reset by peer", RegistryUnavailable),
-        ("context deadline exceeded", RegistryUnavailable),
-        ("http: server gave HTTP response to HTTPS client", RegistryUnavailable),
-        ("tls: first record does not look like a TLS handshake", RegistryUnavailable),
-        ("tls: failed to verify certificate: x509: unknown authority", RegistryUnavailable),
-        ("pull model manifest: 503: Service Unavailable", RegistryUnavailable),
-        ("pull model manifest: 429: Too Many Requests", RegistryUnavailable),
-        ("something that nobody has seen before", PullFailed),
-    ],
-)
-def test_ollamas_words_say_which_failure_it_is(text, error):
-    """Whatever their case; the class decides what happens next."""
-    assert type(pull_failed(text, LLAMA)) is error
-    assert type(pull_failed(text.upper(), LLAMA)) is error
-
-
-@pytest.mark.parametrize(
-    "digest", ["4013" + "0" * 60, "a403" + "f" * 60], ids=["with 401", "with 403"]
-)
-def test_digits_inside_a_digest_are_no_status(digest):
-    """One digest in thirty has 401 or 403 in it; that says nothing of credentials."""
-    text = f'max retries exceeded: Get "https://r/v2/library/m/blobs/sha256:{digest}": EOF'
-    assert type(pull_failed(text, LLAMA)) is RegistryUnavailable
-
-
-def test_a_models_own_name_is_no_cause():
-    """A tag may have 403 in it, or a model the letters eof."""
-    text = 'open "/models/manifests/registry.ollama.ai/library/geoffrey/403": permission denied'
-    assert type(pull_failed(text, ModelName.parse("geoffrey:403"))) is PullFailed
-
-
-def test_what_is_shown_is_one_line_without_secrets():
-    """A registry may redirect to a signed URL, and Ollama repeats it."""
-    text = "Get https://user:hunter2@cdn/x?X-Sig=hunter2: EOF\n\x1b[31mred" + "y" * 5000
-    message = str(pull_failed(text, LLAMA))
-    assert "hunter2" not in message
-    assert not re.search(r"[\x00-\x1f]", message)
-    assert len(message) <= 256

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from crd.names import ModelName
+from crd.reasons import Mode
 from crd.v1alpha1 import (
     FINALIZER,
     REFRESH,
@@ -25,6 +26,9 @@ from ollama_op.errors import (
     ModelUnknown,
     OllamaError,
     PullFailed,
+    RegistryBusy,
+    RegistryUnavailable,
+    StorageFailed,
 )
 from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.sizes import formatted_size
@@ -39,24 +43,29 @@ def fail(obj: OllamaModel, error: OllamaError, reason: Reason | None = None) -> 
     return report.failed(obj, error, NOW, reason=reason or error.reason, chance=0)
 
 
+def again(status: OllamaModelStatus) -> OllamaModel:
+    """Return an object that has this status from an earlier try."""
+    return replace(owned(), status=status)
+
+
 def told(status: OllamaModelStatus) -> dict[str, tuple[str, str]]:
     """Return each condition's status and reason."""
     return {c.type: (c.status, c.reason) for c in status.conditions}
 
 
 @pytest.mark.parametrize("reason", Reason)
-@pytest.mark.parametrize("will_retry", [True, False])
-def test_every_reason_makes_conditions_that_tools_understand(reason, will_retry):
+@pytest.mark.parametrize("mode", [None, Mode.WORKING])
+def test_every_reason_makes_conditions_that_tools_understand(reason, mode):
     """Ready always; Reconciling or Stalled while not settled, and never both: so kstatus reads."""
     obj = made(manifest(generation=7))
-    status = report.report(obj, Verdict(reason, "so"), NOW, will_retry=will_retry)
+    status = report.report(obj, Verdict(reason, "so"), NOW, mode=mode)
     kinds = {c.type for c in status.conditions}
     assert kinds in ({"Ready"}, {"Ready", "Reconciling"}, {"Ready", "Stalled"})
     assert {(c.reason, c.message, c.observed_generation) for c in status.conditions} == {
         (reason, "so", 7)
     }
     assert (status.observed_generation, status.state is not None) == (7, True)
-    assert not (will_retry and "Stalled" in kinds)
+    assert not (mode and "Stalled" in kinds)
 
 
 READY_REASONS = {
@@ -238,11 +247,33 @@ def test_a_later_attempt_never_comes_sooner(attempts, chance):
 
 
 def test_what_takes_a_person_some_time_is_tried_rarely():
-    """A full disk or a wrong password does not mend within a second."""
-    for error in (AuthenticationFailed("no"), InsufficientStorage("full")):
+    """A full disk or a wrong password does not mend within a second, nor does a rate limit."""
+    for error in (InsufficientStorage("full"), StorageFailed("read-only"), RegistryBusy("often")):
         status = fail(owned(), error)
         assert status.next_retry_time >= NOW + timedelta(seconds=300)
         assert "Stalled" not in told(status)
+
+
+def test_who_is_denied_access_time_and_again_needs_a_person():
+    """A gateway says 403 once; a registry that says it three times in a row means it."""
+    denied = AuthenticationFailed("denied")
+    status = fail(owned(), denied)
+    assert status.next_retry_time >= NOW + timedelta(seconds=60)
+    status = fail(again(status), denied)
+    assert told(status)["Reconciling"] == ("True", Reason.AUTHENTICATION_FAILED)
+    status = fail(again(status), denied)
+    assert told(status)["Stalled"] == ("True", Reason.AUTHENTICATION_FAILED)
+    assert status.next_retry_time is None
+
+
+def test_one_denial_after_other_failures_is_no_verdict():
+    """It has to be said in a row: an outage that ends in one 403 goes on being tried."""
+    status = OllamaModelStatus()
+    for _ in range(5):
+        status = fail(again(status), RegistryUnavailable("down"))
+    status = fail(again(status), AuthenticationFailed("denied"))
+    assert "Stalled" not in told(status)
+    assert status.attempts == 6
 
 
 @pytest.mark.parametrize(

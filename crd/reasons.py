@@ -30,10 +30,14 @@ WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
     Reason.INVALID_SPEC: ("False", Mode.STALLED, State.FAILED),
     Reason.INVALID_NAME: ("False", Mode.STALLED, State.FAILED),
     Reason.MODEL_UNKNOWN: ("False", Mode.STALLED, State.FAILED),
+    Reason.REGISTRY_REFUSED: ("False", Mode.STALLED, State.FAILED),
+    Reason.REGISTRY_UNSUPPORTED: ("False", Mode.STALLED, State.FAILED),
     Reason.SERVER_TOO_OLD: ("False", Mode.STALLED, State.FAILED),
+    Reason.MODEL_UNSUPPORTED: ("False", Mode.STALLED, State.FAILED),
     Reason.PROTOCOL_ERROR: ("False", Mode.WORKING, State.FAILED),
     Reason.AUTHENTICATION_FAILED: ("False", Mode.WORKING, State.FAILED),
     Reason.INSUFFICIENT_STORAGE: ("False", Mode.WORKING, State.FAILED),
+    Reason.STORAGE_FAILED: ("False", Mode.WORKING, State.FAILED),
     Reason.REGISTRY_UNAVAILABLE: ("False", Mode.WORKING, State.FAILED),
     Reason.DIGEST_MISMATCH: ("False", Mode.WORKING, State.FAILED),
     Reason.UNEXPECTED_DIGEST: ("False", Mode.STALLED, State.FAILED),
@@ -48,3 +52,6 @@ WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
 FINE: Final = frozenset(
     {Reason.SUSPENDED, Reason.AVAILABLE, Reason.QUEUED, Reason.PULLING, Reason.REFRESHING}
 )
+
+# Stalled until Ollama's version is another one.
+NEEDS_ANOTHER_VERSION: Final = frozenset({Reason.SERVER_TOO_OLD, Reason.MODEL_UNSUPPORTED})
