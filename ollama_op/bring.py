@@ -10,8 +10,8 @@ from crd.names import ModelName
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress, Reason
 from ollama_op import report
 from ollama_op.decide import Pull, concerns
-from ollama_op.errors import KubeError, NotLeading, OllamaError, UnexpectedDigest
-from ollama_op.instance import Download, Instance
+from ollama_op.errors import KubeError, NotLeading, OllamaError, PullFailed, UnexpectedDigest
+from ollama_op.instance import Download, Instance, Wait
 from ollama_op.occasions import Occasion
 from ollama_op.ollama.wire import Entry
 from ollama_op.reading import Verdict, refresh_wish, wishes
@@ -35,19 +35,19 @@ class Bringer:
 
         Raises: OllamaError, KubeError.
         """
-        wish, began = refresh_wish(subject.model), anyio.current_time()
+        wish = refresh_wish(subject.model)
         _tell_why(subject, pull)
         with self._instance.enlist(pull.name) as download:
             # Said before Ollama is touched: should the operator die in the middle, its successor
             # knows from the status what may have to be removed one day.
-            await self._say_under_way(subject, pull, queued=download.queued)
+            await self._say_under_way(subject, pull, waits_for=download.waits_for)
             entry = await self._download(subject, pull, download)
         if entry is None or not concerns(subject.model, pull):
             subject.log.info("pull cancelled: no longer wanted", model=str(pull.name))
             return
         is_new = entry.digest != subject.model.status.digest
         if download.begun.is_set() and is_new:
-            _tell_pulled(subject, pull, entry, round(anyio.current_time() - began, 1))
+            _tell_pulled(subject, pull, entry, round(download.took_s, 1))
         if wish is not None or pull.why is Reason.REFRESHING:
             await _finish_refresh(subject, wish, entry)
         await settle(subject, pull.name, entry, pulled=download.begun.is_set(), wish=wish)
@@ -71,16 +71,31 @@ class Bringer:
                 subject, fetch, is_moot=lambda: not concerns(subject.model, pull)
             )
             tasks.cancel_scope.cancel()
+        if isinstance(error, PullFailed) and error.stalled:
+            self._require_expected(subject, pull.name, error)
         if error is not None:
             raise error
         return entry
+
+    def _require_expected(self, subject: Subject, name: ModelName, error: PullFailed) -> None:
+        """Put first what is wrong with the model that is there: the registry was asked for that.
+
+        Raises: UnexpectedDigest.
+        """
+        there, expected = self._instance.survey.find(name), _expected_digest(subject)
+        if there is not None and expected not in (None, there.digest):
+            raise UnexpectedDigest(
+                f"{name} is {there.digest}, and spec.expectedDigest is {expected}. The registry"
+                f" gives no other ({error.reason}). To accept this one, set spec.expectedDigest to"
+                f" {there.digest}."
+            ) from error
 
     async def _show_progress(self, subject: Subject, pull: Pull, download: Download) -> None:
         await download.begun.wait()
         await anyio.sleep(BRIEF_S)
         if pull.why is Reason.PULLING and not subject.model.status.attempts:
             subject.event(Occasion.PULLING, model=pull.name)
-        if not download.queued:
+        if download.waits_for is None:
             await anyio.sleep(self._progress_interval_s - BRIEF_S)
         while True:
             try:
@@ -97,15 +112,16 @@ class Bringer:
         pull: Pull,
         progress: Progress | None = None,
         *,
-        queued: bool = False,
+        waits_for: Wait | None = None,
     ) -> None:
         why = pull.why
         if why is Reason.REFRESHING and self._instance.survey.find(pull.name) is None:
             why = Reason.MODEL_LOST  # the old version, meant to stay in use, is not there any more
         verdict = Verdict(why, report.fetching(why, progress))
-        if queued and why is Reason.PULLING:
+        if waits_for is not None and why is Reason.PULLING:
             limit = self._instance.max_concurrent_pulls
-            verdict = Verdict(Reason.QUEUED, f"Waiting for a download slot (limit {limit}).")
+            among = f" (limit {limit})" if waits_for is Wait.SLOT else ""
+            verdict = Verdict(Reason.QUEUED, f"Waiting for {waits_for.value}{among}.")
         await subject.say(
             report.under_way(subject.model, pull.name, verdict, progress, subject.now)
         )
@@ -126,15 +142,22 @@ async def settle(
     handled = subject.model.status.last_handled_refresh
     if wish is not None and wish != ANY_REFRESH:
         handled = wish
-    care = wishes(subject.model)
-    if not isinstance(care, Verdict) and care.expected_digest not in (None, entry.digest):
+    expected = _expected_digest(subject)
+    if expected not in (None, entry.digest):
         await subject.say(replace(subject.model.status, last_handled_refresh=handled))
         raise UnexpectedDigest(
-            f"{name} is {entry.digest}, which is not spec.expectedDigest. Correct that, or request"
-            " a refresh once the registry has the right one."
+            f"{name} is {entry.digest}, and spec.expectedDigest is {expected}. If only Ollama was"
+            " upgraded, the model may be the same: newer versions show the digest of the"
+            f" registry's own bytes. To accept it, set spec.expectedDigest to {entry.digest};"
+            " otherwise request a refresh once the registry has the expected one."
         )
     status = report.available(subject.model, name, entry, subject.now, pulled=pulled)
     await subject.say(replace(status, last_handled_refresh=handled))
+
+
+def _expected_digest(subject: Subject) -> str | None:
+    care = wishes(subject.model)
+    return None if isinstance(care, Verdict) else care.expected_digest
 
 
 async def unless_moot(

@@ -10,6 +10,7 @@ overlapped is looked at again after that deletion, and repeated if it is not who
 import math
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from enum import Enum
 from itertools import count
 
 import anyio
@@ -35,13 +36,21 @@ RELOAD_S = 30.0  # a model that leaves memory sooner, twice in a row, is not loa
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
-class Download:
-    """A pull as those see it who wait for it."""
+class Wait(Enum):
+    """What a pull has to wait for before it begins."""
 
-    def __init__(self, *, queued: bool) -> None:
-        self.queued = queued  # it will have to wait for its turn
+    SLOT = "a download slot"
+    NAME = "what is under way for the same model"
+
+
+class Download:
+    """A pull as its waiters see it."""
+
+    def __init__(self, waits_for: Wait | None = None) -> None:
+        self.waits_for = waits_for
         self.begun = anyio.Event()  # set when its turn has come
         self.meter = Meter(anyio.current_time())
+        self.took_s = 0.0  # of the download itself, without the waiting
 
 
 class Instance:
@@ -77,7 +86,8 @@ class Instance:
     def enlist(self, name: ModelName) -> Generator[Download]:
         """Announce a pull of `name`, before anything is awaited on its account."""
         full = len(self._downloads) >= self.max_concurrent_pulls
-        download = Download(queued=full or name in self._locks)
+        # Whoever waits for the name may find the model there, and never needs a slot.
+        download = Download(Wait.NAME if name in self._locks else Wait.SLOT if full else None)
         self._downloads.add(download)
         try:
             yield download
@@ -213,9 +223,11 @@ class Instance:
             download.begun.set()
             tracing.current().event("download slot taken")
             before, busy = self._deletions_begun, bool(self._deletions)
+            began = anyio.current_time()
             with self._observer.pulling(download.meter.received):
                 with anyio.move_on_after(timeout_s) as limit:
                     await self._read_steps(name, download.meter, insecure=insecure)
+                download.took_s += anyio.current_time() - began
                 if limit.cancelled_caught:
                     raise PullTimedOut(f"The pull took longer than {timeout_s:g} s (spec.timeout)")
         for deletion in tuple(self._deletions):

@@ -211,32 +211,27 @@ def failed(
     `reason` may place the error in what was being done; `chance`, a number in [0, 1), spreads
     the delay.
     """
-    problem = str(error)
+    problem = _in_context(model, reason, str(error))
     attempts = 1 + (model.status.attempts or 0 if is_current(model) else 0)
-    if _is_final(model, error, attempts) and reason is error.reason:
+    is_final = _is_final(model, error, problem, attempts)
+    if is_final and reason is error.reason:
         changes: dict[str, Any] = {"attempts": attempts, "next_retry_time": None, "progress": None}
         return report(model, Verdict(reason, problem), now, mode=Mode.STALLED, **changes)
     gone: dict[str, Any] = {"digest": None} if reason is Reason.MODEL_BROKEN else {}
     if reason is Reason.LOAD_FAILED:
         gone = {"loaded": False, "expires_at": None}
-    due = now + retry_delay(attempts, error.patience_s, chance)
-    match reason:
-        case Reason.DELETION_BLOCKED:
-            problem = blocked(model, problem)
-        case Reason.REFRESH_FAILED:
-            problem = f"Refresh failed: {problem.rstrip('.')}. The old version stays in use."
-        case Reason.LOAD_FAILED:
-            problem = f"Model is present and answers, but not loaded: {problem}"
-        case Reason.AVAILABLE:
-            problem = f"Model is present and answers. Cleaning up failed: {problem}"
-        case _:
-            pass
-    message = f"{problem.rstrip('.')}. Attempt {attempts} failed; next at {due:%H:%M:%SZ}."
+    due, mode = now + retry_delay(attempts, error.patience_s, chance), Mode.WORKING
+    if is_final and reason is Reason.REFRESH_FAILED:
+        # The old version is well, and the registry has said its last word: until the next time.
+        planned = _next_refresh(model, {"last_pull_time": now}, now)
+        due, mode = (planned, Mode.SETTLED) if planned else (due, mode)
+        gone = {"next_refresh_time": planned}
+    message = f"{problem.rstrip('.')}. Attempt {attempts} failed; next at {_moment(due, now)}."
     return report(
         model,
         Verdict(reason, message),
         now,
-        mode=Mode.WORKING,
+        mode=mode,
         error=problem,
         attempts=attempts,
         next_retry_time=due,
@@ -244,12 +239,31 @@ def failed(
     )
 
 
-def _is_final(model: OllamaModel, error: OllamaError, attempts: int) -> bool:
-    """Return True if a person must act: trying again has not helped, or cannot."""
-    is_same = model.status.error == str(error)
-    return (error.stalled or (attempts >= error.stalled_after and is_same)) and refresh_wish(
-        model
-    ) is None
+def _in_context(model: OllamaModel, reason: Reason, problem: str) -> str:
+    """Say what a problem means for what was being done."""
+    match reason:
+        case Reason.DELETION_BLOCKED:
+            return blocked(model, problem)
+        case Reason.REFRESH_FAILED:
+            return f"Refresh failed: {problem.rstrip('.')}. The old version stays in use."
+        case Reason.LOAD_FAILED:
+            return f"Model is present and answers, but not loaded: {problem}"
+        case Reason.AVAILABLE:
+            return f"Model is present and answers. Cleaning up failed: {problem}"
+        case _:
+            return problem
+
+
+def _moment(due: datetime, now: datetime) -> str:
+    """Write a time; with its date, where that is another one."""
+    return f"{due:%H:%M:%SZ}" if due.date() == now.date() else f"{due:%Y-%m-%d %H:%M:%SZ}"
+
+
+def _is_final(model: OllamaModel, error: OllamaError, problem: str, attempts: int) -> bool:
+    """Return True if trying again has not helped, or cannot, and no refresh asks for it."""
+    if refresh_wish(model) is not None:
+        return False
+    return error.stalled or (attempts >= error.stalled_after and model.status.error == problem)
 
 
 def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:

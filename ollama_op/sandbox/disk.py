@@ -22,11 +22,13 @@ class Manifest:
     """A model as the registry publishes it and the server keeps it."""
 
     layers: tuple[Layer, ...]
+    form: str = ""  # how its bytes are written, which changes the digest and nothing else
 
     @property
     def digest(self) -> str:
         """The bare hex digest that `/api/tags` shows."""
-        return hashlib.sha256(" ".join(layer.digest for layer in self.layers).encode()).hexdigest()
+        text = self.form + " ".join(layer.digest for layer in self.layers)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def size(self) -> int:

@@ -53,11 +53,14 @@ class OllamaSandbox:
 
     # --- the stage directions
 
-    def publish(self, name: str, *sizes: int, seed: str = "", shared: str = "") -> str:
+    def publish(
+        self, name: str, *sizes: int, seed: str = "", shared: str = "", form: str = ""
+    ) -> str:
         """Put a model into the registry; return its digest.
 
         `sizes` are those of its layers; another `seed` is another version. `shared` names a first
-        layer that models with the same word have in common.
+        layer that models with the same word have in common. Another `form` of the manifest is
+        another digest for the same layers.
         """
         words = [f"shared {shared}"] if shared else [f"{name} {seed}"]
         words += [f"{name} {seed} {i}" for i in range(1, len(sizes))]
@@ -65,7 +68,7 @@ class OllamaSandbox:
             Layer("sha256:" + hashlib.sha256(word.encode()).hexdigest(), size)
             for word, size in zip(words, sizes, strict=True)
         )
-        manifest = self._registry[ModelName.parse(name)] = Manifest(tuple(layers))
+        manifest = self._registry[ModelName.parse(name)] = Manifest(tuple(layers), form)
         return manifest.digest
 
     def publish_again(self, name: str, tag: str) -> None:

@@ -266,6 +266,24 @@ async def test_a_scheduled_refresh_that_fails_keeps_the_old_version(w: World) ->
     await w.until("m", lambda s: reason(s) == "Available", within_s=10)
 
 
+async def test_a_scheduled_refresh_that_is_refused_waits_for_the_next_one(w: World) -> None:
+    """A model that no registry has is asked for once an interval, and is well in between."""
+    w.ollama.publish("m:1", MB)
+    w.ollama.preload("m:1")
+    w.ollama.withdraw("m:1")
+    await w.apply("m", "m:1", spec={"refreshInterval": "1h"})
+    await w.ready("m")
+    status = await w.until("m", lambda s: reason(s) == "RefreshFailed", within_s=2 * 3600)
+    assert (condition(status, "Ready"), status["state"]) == ("True", "Ready")
+    assert condition(status, "Reconciling") is condition(status, "Stalled") is None
+    assert at(status, "nextRetryTime") == at(status, "nextRefreshTime")
+    assert 3600 <= at(status, "nextRetryTime") - anyio.current_time() <= 1.1 * 3600
+    await anyio.sleep(24 * 3600)
+    assert 21 <= w.ollama.calls["POST /api/pull"] <= 25
+    w.ollama.publish("m:1", MB, seed="new")
+    await w.until("m", lambda s: reason(s) == "Available", within_s=2 * 3600)
+
+
 async def test_a_model_that_is_as_expected_is_not_refreshed(w: World) -> None:
     """Pinned to a digest that is there, nothing better can come from the registry."""
     digest = w.ollama.publish("m:1", MB, MB)
@@ -334,6 +352,41 @@ async def test_another_digest_than_expected_is_never_ready(w: World) -> None:
     assert w.ollama.calls["POST /api/pull"] == 1
     await care(w, expectedDigest=digest)
     status = await w.ready("m", within_s=5)
+    assert w.ollama.calls["POST /api/pull"] == 1
+
+
+async def test_a_digest_that_an_upgrade_has_changed_is_explained(w: World) -> None:
+    """Newer versions keep the registry's bytes: the same layers, not downloaded, another digest."""
+    old = w.ollama.publish("m:1", MB)
+    await w.apply("m", "m:1", spec={"expectedDigest": old})
+    await w.ready("m")
+    new = w.ollama.publish("m:1", MB, form="the registry's own")
+    w.ollama.version = "0.32.7"
+    await w.patch("m", {"metadata": {"annotations": {REFRESH: "after the upgrade"}}})
+    status = await w.until("m", lambda s: reason(s) == "UnexpectedDigest")
+    assert f"m:1 is {new}, and spec.expectedDigest is {old}" in status["error"]
+    assert "If only Ollama was upgraded" in status["error"]
+    assert f"set spec.expectedDigest to {new}" in status["error"]
+    assert len(status["error"]) < 600
+    await care(w, expectedDigest=new)
+    await w.ready("m", within_s=5)
+    assert w.ollama.calls["POST /api/pull"] == 2
+
+
+async def test_a_model_of_no_registry_is_told_by_both_digests(w: World) -> None:
+    """What is wrong is its digest: that the registry has no other one is no more than a reason."""
+    digest = w.ollama.publish("m:1", MB)
+    w.ollama.preload("m:1")
+    w.ollama.withdraw("m:1")
+    await w.apply("m", "m:1", spec={"expectedDigest": "0" * 64})
+    status = await w.until("m", lambda s: s.get("state") == "Failed")
+    assert (reason(status), condition(status, "Stalled")) == ("UnexpectedDigest", "True")
+    assert f"m:1 is {digest}, and spec.expectedDigest is {'0' * 64}" in status["error"]
+    assert f"set spec.expectedDigest to {digest}" in status["error"]
+    await anyio.sleep(3600)
+    assert w.ollama.calls["POST /api/pull"] == 1
+    await care(w, expectedDigest=digest)
+    await w.ready("m", within_s=5)
     assert w.ollama.calls["POST /api/pull"] == 1
 
 

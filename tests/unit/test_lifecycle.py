@@ -115,6 +115,32 @@ async def test_pulls_run_side_by_side_up_to_the_limit(w: World) -> None:
     assert w.ollama.downloads.most == 4
 
 
+async def test_how_long_a_pull_took_is_without_the_waiting() -> None:
+    """Ten seconds each, one after the other: both say so."""
+    async with world(max_concurrent_pulls=1) as w:
+        for name in ("a", "b"):
+            w.ollama.publish(f"{name}:1", 100 * MB)
+            await w.apply(name, f"{name}:1")
+        w.start()
+        await w.ready("a")
+        await w.ready("b")
+        took = [
+            float(message.split()[-2]) for what, message in await w.events() if what == "Pulled"
+        ]
+        assert took == [pytest.approx(10, abs=1)] * 2
+
+
+async def test_who_waits_for_the_same_model_says_so(w: World) -> None:
+    """There is a slot; the download that is under way for another object is waited for."""
+    w.ollama.publish("m:1", 100 * MB)
+    await w.apply("a", "m:1")
+    await anyio.sleep(1)
+    await w.apply("b", "m:1")
+    status = await w.until("b", lambda s: reason(s) == "Queued", within_s=5)
+    said = condition(status, "Ready", "message")
+    assert said == "Waiting for what is under way for the same model."
+
+
 async def test_one_download_for_one_model_however_many_ask(w: World) -> None:
     """Two objects in two namespaces that name one model share one pull; each becomes Ready."""
     w.ollama.publish("llama3.2:1b", 100 * MB)
