@@ -27,9 +27,11 @@ HTTP to decide.
     │       └── PullTimedOut
     ├── KubeError                   the operator's log tells
     │   ├── KubeUnreachable         no answer, or none in time
+    │   │   └── LoginFailed         no credentials to call with
     │   ├── Conflict                somebody was faster: look again
     │   ├── NotFound                the object, or its whole resource, is not there
-    │   ├── NotPermitted            401 or 403
+    │   ├── NotPermitted            403
+    │   │   └── Unauthenticated     401
     │   ├── Expired                 410: the past that was asked for is gone
     │   └── Rejected                any other 4xx: asking again will not help
     └── NotLeading                  another replica acts, or will soon
@@ -205,13 +207,18 @@ class PullTimedOut(PullFailed):
 class KubeError(OperatorError):
     """The Kubernetes API did not do what was asked."""
 
-    def __init__(self, message: str, *, retry_after_s: float = 0) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 0, body: bytes = b"") -> None:
         super().__init__(sanitise(message))
         self.retry_after_s = retry_after_s
+        self.body = body  # of the answer, as it came
 
 
 class KubeUnreachable(KubeError):
     """No connection, no answer in time, or a server error."""
+
+
+class LoginFailed(KubeUnreachable):
+    """There are no credentials that work. The login itself tells the log, once."""
 
 
 class Conflict(KubeError):
@@ -224,6 +231,10 @@ class NotFound(KubeError):
 
 class NotPermitted(KubeError):
     """These credentials may not do that."""
+
+
+class Unauthenticated(NotPermitted):
+    """The API server does not know who calls: a new login may help."""
 
 
 class Expired(KubeError):

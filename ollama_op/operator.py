@@ -4,25 +4,24 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
-import kr8s
 import structlog
-from kr8s.asyncio import Api
 
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel
 from ollama_op.engine import Engine
-from ollama_op.errors import KubeError, OllamaError
+from ollama_op.errors import KubeError, LoginFailed, OllamaError
 from ollama_op.instance import Instance
 from ollama_op.kube.calls import KubeCalls
+from ollama_op.kube.connection import Connection, LoggedIn
 from ollama_op.kube.events import Events
 from ollama_op.kube.reflector import Reflector
+from ollama_op.kube.requests import version_of
 from ollama_op.kube.watch import Store
-from ollama_op.kube.writes import Kube, as_kube_error
+from ollama_op.kube.writes import Kube
 from ollama_op.leader.fence import no_fence
 from ollama_op.leader.lease import Leadership, clock, identify
 from ollama_op.lifecycle import Lifecycle
@@ -38,7 +37,6 @@ from ollama_op.telemetry.observer import NOBODY, Observer
 
 log = structlog.get_logger(__name__)
 
-LOGIN_LIMIT_S = 10.0
 CONNECT_RETRY_S = 30.0  # at the most, between tries to reach the cluster
 
 
@@ -48,11 +46,16 @@ class Health:
 
     engine: Engine | None = None
     is_admitting: bool = True  # False while a webhook that is wanted has no certificate
+    login: LoggedIn | None = None
 
     def is_ready(self) -> bool:
         """Tell whether all objects are known, news of them would arrive, and a webhook answers."""
         in_sync = self.engine is not None and self.engine.reflector.is_in_sync()
-        return in_sync and self.is_admitting
+        return in_sync and self.is_admitting and self.is_logged_in()
+
+    def is_logged_in(self) -> bool:
+        """Return False while the cluster takes no credentials that the operator has."""
+        return self.login is None or not self.login.problem()
 
     def sharers(self, name: ModelName, uid: str) -> int:
         """Count the live objects other than `uid` that name this model, as far as is known."""
@@ -67,44 +70,40 @@ class Health:
 class Cluster:
     """Connections to the Kubernetes API, so that trouble with one leaves the others alone."""
 
-    writes: Api
-    watch: Api
-    events: Api
-    rest: Api | None = None  # for what clients of the REST API write and ask
-    lease: Api | None = None  # for the election of a leader
+    writes: Connection
+    watch: Connection
+    events: Connection
+    rest: Connection | None = None  # for what clients of the REST API write and ask
+    lease: Connection | None = None  # for the election of a leader
 
 
 Serve = Callable[[Gateway], Coroutine[Any, Any, None]]
 """Serves the REST API from what the operator knows and can do, until cancelled."""
 
 
-async def connect(kubeconfig: Path | None, *, rest: bool = False, lease: bool = False) -> Cluster:
-    """Log in to the cluster, waiting for it as long as it takes."""
+async def connect(login: LoggedIn, *, rest: bool = False, lease: bool = False) -> Cluster:
+    """Connect to the cluster, waiting for it as long as it takes."""
     uses = ["writes", "watch", "events", *["rest"] * rest, *["lease"] * lease]
+    cluster = Cluster(**{use: Connection(login, use) for use in uses})
+    await reach(cluster.writes)
+    return cluster
+
+
+async def reach(api: Connection, *, quietly: bool = False) -> None:
+    """Wait until the cluster answers, as long as it takes."""
+    say = log.debug if quietly else log.warning
     wait_s = 1.0
     while True:
         try:
-            return Cluster(**{use: await login(kubeconfig, use) for use in uses})
+            await version_of(api)
         except KubeError as error:
-            log.warning("cluster not reached, will retry", problem=str(error), retry_in_s=wait_s)
+            if not isinstance(error, LoginFailed):  # a login tells of itself
+                problem = str(error)
+                say("cluster not reached, will retry", problem=problem, retry_in_s=wait_s)
+        else:
+            return
         await anyio.sleep(wait_s)
         wait_s = min(wait_s * 2, CONNECT_RETRY_S)
-
-
-async def login(kubeconfig: Path | None, use: str) -> Api:
-    """Log in to the cluster; each `use` gets a connection of its own.
-
-    Raises: KubeError.
-    """
-    # kr8s hands out one client per set of arguments; the namespace makes these differ, and
-    # every call names its own.
-    path = None if kubeconfig is None else str(kubeconfig)
-    try:
-        with anyio.fail_after(LOGIN_LIMIT_S):  # kr8s waits for ever
-            return await kr8s.asyncio.api(kubeconfig=path, namespace=use)
-    # ValueError: a page for people where JSON should be, from a proxy or another server.
-    except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError, OSError, ValueError) as error:
-        raise as_kube_error(error) from error
 
 
 async def operate(

@@ -12,6 +12,9 @@ class Health(Protocol):
     def is_ready(self) -> bool:
         """Tell whether it is."""
 
+    def is_logged_in(self) -> bool:
+        """Return False while Kubernetes does not know who calls."""
+
 
 class Probes:
     """An ASGI application: alive while it answers at all, ready while `health` says so."""
@@ -37,6 +40,8 @@ class Probes:
                 return 200, "ok"
             case "/readyz" if self._health.is_ready():
                 return 200, "ok"
+            case "/readyz" if not self._health.is_logged_in():
+                return 503, "not logged in to Kubernetes; the log says why"
             case "/readyz":
                 return 503, "the watch of OllamaModels, or the webhook, is not established"
             case _:

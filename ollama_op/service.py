@@ -12,7 +12,7 @@ import anyio
 import httpx
 import structlog
 
-from ollama_op.kube.kubeconfig import check_kubeconfig
+from ollama_op.kube.login import Login
 from ollama_op.ollama.connection import OllamaTransport
 from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import Address, BadSetting
@@ -35,6 +35,7 @@ CLOSE_LIMIT_S = 1.5  # what deletions under way get to end; who leads next is to
 class _Ready:
     """What is ready before the event loop runs; None for what is not wanted."""
 
+    login: Login
     health: Health
     ollama: OllamaTransport
     probes: socket.socket | None
@@ -48,10 +49,10 @@ def run(settings: Settings) -> int:
 
     Raises: BadSetting if it cannot start.
     """
-    check_kubeconfig(settings.kubeconfig)
+    login = Login.find(settings.kubeconfig)
     check_proxy()
     ollama = transport(settings)
-    health = Health()
+    health = Health(login=login)
     metrics = _get_metrics_ready(settings, health)
     rest = _get_rest_ready(settings, metrics[0] if metrics else None)
     webhook = _get_webhook_ready(settings, health, metrics[0] if metrics else None)
@@ -64,7 +65,7 @@ def run(settings: Settings) -> int:
             return anyio.run(
                 _main,
                 settings,
-                _Ready(health, ollama, probes, metrics, rest, webhook),
+                _Ready(login, health, ollama, probes, metrics, rest, webhook),
                 # Serves a fifth more requests a second, and makes no difference to anything else.
                 backend_options={"use_uvloop": rest is not None},
             )
@@ -194,6 +195,7 @@ def transport(settings: Settings) -> OllamaTransport:
 async def _main(settings: Settings, ready: _Ready) -> int:
     log.info("starting", ollama=settings.ollama_api_url, namespace=settings.namespace or "all")
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ready.login.run)
         tasks.start_soon(_operate, settings, ready)
         if ready.probes is not None:
             log.info("serving health probes", address=str(settings.health_probe_bind_address))
@@ -219,7 +221,7 @@ async def _main(settings: Settings, ready: _Ready) -> int:
 async def _operate(settings: Settings, ready: _Ready) -> None:
     metrics = ready.metrics[0].metrics if ready.metrics else None
     asks = ready.rest is not None or settings.metrics_kubernetes_auth
-    cluster = await connect(settings.kubeconfig, rest=asks, lease=settings.leader_elect)
+    cluster = await connect(ready.login, rest=asks, lease=settings.leader_elect)
     make = metrics.client if metrics else httpx.AsyncClient
     async with http_client(settings.ollama_api_url, ready.ollama, make) as http:
         await operate(
@@ -248,6 +250,7 @@ async def _admit(
         settings,
         sock,
         certificate,
+        login=ready.login,
         sharers=ready.health.sharers,
         ready=ready.health.admits,
         observe=admitted.note if admitted else None,

@@ -12,12 +12,13 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 import msgspec
 import structlog
-from kr8s.asyncio import Api
 
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.admission.certificates import Held, expires_at, is_broken, renewed
-from ollama_op.errors import Conflict, KubeError, NotFound, NotPermitted, Rejected
-from ollama_op.kube.writes import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.errors import Conflict, KubeError, LoginFailed, NotFound, NotPermitted, Rejected
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.requests import request
+from ollama_op.kube.writes import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S
 from ollama_op.parsing import Service
 from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 
@@ -78,7 +79,7 @@ class Trust:
 
     def __init__(
         self,
-        api: Api,
+        api: Connection,
         service: Service,
         install: Install,
         *,
@@ -207,8 +208,8 @@ class Trust:
 
     def _tell(self, error: KubeError) -> None:
         """Log a problem once, until it is another."""
-        if (problem := str(error)) == self._problem:
-            return
+        if (problem := str(error)) == self._problem or isinstance(error, LoginFailed):
+            return  # a login tells of itself
         self._problem = problem
         hint = {NotPermitted: {"hint": GRANT}, NotFound: {"hint": APPLY}}.get(type(error), {})
         log.warning("webhook certificates not kept, will retry", problem=problem, **hint)

@@ -6,7 +6,6 @@ cert-manager renews it, or else the operator makes its own (`trust`).
 
 import socket
 import ssl
-import tempfile
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +15,6 @@ from typing import Final
 import anyio
 import msgspec
 import structlog
-from kr8s.asyncio import Api
 
 from api.answers import JSON, Receive, Scope, Send
 from api.answers import Answer as HttpAnswer
@@ -24,9 +22,10 @@ from crd.v1alpha1 import UNREADABLE
 from ollama_op.admission.asked import Asked, Observe, asked, nobody
 from ollama_op.admission.review import Answer, Request, Response, Review
 from ollama_op.admission.rules import Sharers, mutate, validate
-from ollama_op.errors import KubeError
-from ollama_op.operator import CONNECT_RETRY_S, login
+from ollama_op.kube.connection import Connection, LoggedIn
+from ollama_op.operator import reach
 from ollama_op.parsing import BadSetting
+from ollama_op.pem import load_pair
 from ollama_op.serve import serve
 from ollama_op.settings import Settings
 
@@ -37,7 +36,6 @@ DEADLINE_S: Final = 5.0  # after which the API server has given up
 # The API server gives up a connection after 90 s; if we did so first, it could just be sending.
 KEEP_ALIVE_S: Final = 120
 LOOK_S: Final = 10.0  # between looks at the files
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a key in it is written to no disk
 CERTIFICATE, KEY = "tls.crt", "tls.key"
 
 _review = msgspec.json.Decoder(Review)
@@ -112,13 +110,13 @@ class Certificate:
             return
         try:
             # OpenSSL would forget the old key before it finds fault with the new one.
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
+            load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
         except ssl.SSLError as error:
             raise BadSetting(
                 f"certificate and key cannot be used: {error.reason or 'they are no PEM'}",
                 f"{CERTIFICATE} and {KEY} have to be PEM, and belong to each other",
             ) from None
-        _load(self.context, certificate, key)
+        load_pair(self.context, certificate, key)
         from ollama_op.admission.certificates import end_of  # noqa: PLC0415 - where there is one
 
         self._current, self.expires_at = (certificate, key), end_of(certificate)
@@ -163,6 +161,7 @@ async def serve_webhook(
     sock: socket.socket,
     certificate: Certificate,
     *,
+    login: LoggedIn,
     sharers: Sharers,
     ready: Callable[[], None],
     observe: Observe | None = None,
@@ -175,28 +174,19 @@ async def serve_webhook(
         if wanted.cert_dir is not None:
             tasks.start_soon(certificate.follow, wanted.cert_dir)
         else:
-            tasks.start_soon(_keep_own, settings, certificate)
+            tasks.start_soon(_keep_own, login, settings, certificate)
         await certificate.loaded.wait()
         ready()
         log.info("serving webhook", address=str(wanted.bind_address))
         await serve(webhook, sock, tls=certificate.context, keep_alive_s=KEEP_ALIVE_S)
 
 
-async def _keep_own(settings: Settings, certificate: Certificate) -> None:
+async def _keep_own(login: LoggedIn, settings: Settings, certificate: Certificate) -> None:
     from ollama_op.admission.trust import Trust  # noqa: PLC0415 - others go without
 
-    api = await _log_in(settings.kubeconfig)
+    api = Connection(login, "webhook")
+    await reach(api, quietly=True)  # the operator waits too, and says so
     await Trust(api, settings.webhook.named_service(), certificate.install).run()
-
-
-async def _log_in(kubeconfig: Path | None) -> Api:
-    wait_s = 1.0
-    while True:
-        try:
-            return await login(kubeconfig, "webhook")
-        except KubeError:  # the operator logs in, too, and says so
-            await anyio.sleep(wait_s)
-        wait_s = min(wait_s * 2, CONNECT_RETRY_S)
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -209,17 +199,6 @@ async def _read(receive: Receive) -> bytes | None:
         parts.append(message.get("body", b""))
         size, more = size + len(parts[-1]), message.get("more_body", False)
     return b"".join(parts)
-
-
-def _load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """Load both, by way of a file: there is no other.
-
-    Raises: ssl.SSLError.
-    """
-    with tempfile.NamedTemporaryFile(dir=MEMORY if MEMORY.is_dir() else None) as file:
-        file.write(key + b"\n" + certificate)
-        file.flush()
-        context.load_cert_chain(file.name)
 
 
 def _told(status: int, text: str) -> HttpAnswer:

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import httpx
 import msgspec
-from kr8s.asyncio import Api
 from opentelemetry.util.re import parse_env_headers
 
 from crd.render import crd
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
 from ollama_op.errors import NotFound, NotPermitted, sanitise
-from ollama_op.kube.writes import request
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.requests import request, version_of
 from ollama_op.parsing import BadSetting
 from ollama_op.proxies import proxy_for
 from ollama_op.rights import Right, rights
@@ -59,13 +59,12 @@ def wrong(check: str, message: str, hint: str) -> Finding:
 # --- Kubernetes. What these raise is a KubeError
 
 
-async def check_cluster(api: Api) -> list[Finding]:
+async def check_cluster(api: Connection) -> list[Finding]:
     """Ask which Kubernetes this is."""
-    version = msgspec.json.decode(await request(api, "GET", version="", base="/version"))
-    return [well("cluster", f"{api.auth.server} is Kubernetes {version.get('gitVersion', '?')}")]
+    return [well("cluster", f"{api.login.server} is Kubernetes {await version_of(api)}")]
 
 
-async def check_crd(api: Api) -> list[Finding]:
+async def check_crd(api: Connection) -> list[Finding]:
     """See that OllamaModels are served, and that what is known of them is what is known here."""
     try:
         there = await _get(
@@ -82,7 +81,7 @@ async def check_crd(api: Api) -> list[Finding]:
     return [compare(versions[VERSION])]
 
 
-async def _check_served(api: Api) -> Finding:
+async def _check_served(api: Connection) -> Finding:
     """Ask what everybody may ask."""
     try:
         found = await _get(api, API_VERSION, "")
@@ -125,7 +124,7 @@ def _fields(schema: Object, path: str = "") -> Iterable[str]:
         yield from _fields(items, path)
 
 
-async def check_rights(api: Api, settings: Settings) -> list[Finding]:
+async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
     """Ask whether all that the operator does is allowed, kind of object by kind of object."""
     rest = settings.rest
     hook = settings.webhook
@@ -162,7 +161,7 @@ def _denied(who: str, lacking: list[Right], namespace: str | None) -> Finding:
     return wrong("rights", message, f"grant it in a {kind}: {verbs} on {full}")
 
 
-async def _may(api: Api, right: Right, namespace: str | None) -> bool:
+async def _may(api: Connection, right: Right, namespace: str | None) -> bool:
     resource, _, subresource = right.resource.partition("/")
     asked = {"verb": right.verb, "group": right.group, "resource": resource}
     asked |= {"subresource": subresource} if subresource else {}
@@ -174,7 +173,7 @@ async def _may(api: Api, right: Right, namespace: str | None) -> bool:
     return bool(answer.get("status", {}).get("allowed"))
 
 
-async def _who(api: Api) -> str:
+async def _who(api: Connection) -> str:
     """Name the account; not every cluster tells."""
     try:
         answer = await _review(api, "authentication", "SelfSubjectReview", {})
@@ -184,7 +183,7 @@ async def _who(api: Api) -> str:
     return str(name or "this account")
 
 
-async def _review(api: Api, what: str, kind: str, body: Object) -> Object:
+async def _review(api: Connection, what: str, kind: str, body: Object) -> Object:
     version = f"{what}.k8s.io/v1"
     content = msgspec.json.encode({"apiVersion": version, "kind": kind, **body})
     url = f"{kind.lower()}s"
@@ -193,7 +192,7 @@ async def _review(api: Api, what: str, kind: str, body: Object) -> Object:
     return decoded
 
 
-async def _get(api: Api, version: str, url: str) -> Object:
+async def _get(api: Connection, version: str, url: str) -> Object:
     decoded: Object = msgspec.json.decode(await request(api, "GET", version=version, url=url))
     return decoded
 

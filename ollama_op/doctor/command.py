@@ -5,14 +5,12 @@ Every check ends after LIMIT_S at the latest, and no failure of one keeps anothe
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from itertools import chain
 from typing import Literal
 
 import anyio
 import httpx
 import msgspec
-from kr8s.asyncio import Api
 from rich.console import Console
 from rich.text import Text
 
@@ -26,20 +24,21 @@ from ollama_op.doctor.checkup import (
 )
 from ollama_op.doctor.server import check_ollama
 from ollama_op.errors import KubeError, OllamaError
-from ollama_op.kube.kubeconfig import check_kubeconfig
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.login import Login
+from ollama_op.kube.plugin import PLUGIN_LIMIT_S
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.failures import Trouble
-from ollama_op.operator import login
 from ollama_op.parsing import BadSetting
 from ollama_op.service import check_proxy, http_client, transport
 from ollama_op.settings import Settings
 
 Output = Literal["text", "json"]
 Check = Callable[[], Awaitable[list[Finding]]]
-LogIn = Callable[[str], Awaitable[Api]]
-"""Opens a connection to the cluster, another one for each use."""
+LogIn = Callable[[], Awaitable[Connection]]
+"""Logs in to the cluster. Raises: BadSetting, LoginFailed."""
 
-LIMIT_S = 10.0  # a check is several requests, and each connection logs in anew
+LIMIT_S = 10.0  # a check is several requests
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 HINTS = {
     "cluster": "kubectl cluster-info; name another kubeconfig with --kubeconfig",
@@ -61,14 +60,22 @@ def run(settings: Settings, output: Output) -> int:
 
 
 async def _run(settings: Settings) -> list[Finding]:
-    async with http_client(settings.ollama_api_url, transport(settings)) as ollama:
-        return await examine(
-            settings,
-            log_in=partial(login, settings.kubeconfig),
-            ollama=ollama,
-            web=httpx.AsyncClient,
-            environ=os.environ,
+    async with (
+        http_client(settings.ollama_api_url, transport(settings)) as ollama,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def log_in() -> Connection:
+            login = Login.find(settings.kubeconfig)
+            tasks.start_soon(login.run)
+            await login.credentials()
+            return Connection(login, "doctor")
+
+        found = await examine(
+            settings, log_in=log_in, ollama=ollama, web=httpx.AsyncClient, environ=os.environ
         )
+        tasks.cancel_scope.cancel()
+    return found
 
 
 async def examine(
@@ -90,22 +97,20 @@ async def examine(
 
 async def _check_kubernetes(settings: Settings, log_in: LogIn) -> list[Finding]:
     """Check the cluster, and what is in it only if there is one."""
+    api: list[Connection] = []
 
-    async def cluster() -> list[Finding]:
-        check_kubeconfig(settings.kubeconfig)
-        return await check_cluster(await log_in("doctor"))
+    async def login() -> list[Finding]:
+        api.append(await log_in())
+        return []
 
-    # Connections of their own: a denial makes kr8s log in anew and drop what else one carries.
-    async def crd() -> list[Finding]:
-        return await check_crd(await log_in("doctor's crd"))
-
-    async def rights() -> list[Finding]:
-        return await check_rights(await log_in("doctor's rights"), settings)
-
-    found = await _bounded("cluster", cluster)()
+    found = await _bounded("cluster", login, PLUGIN_LIMIT_S + LIMIT_S)()
+    found += await _bounded("cluster", lambda: check_cluster(api[0]))() if api else []
     if any(each.level == "fail" for each in found):
         return found
-    return found + await _together(_bounded("crd", crd), _bounded("rights", rights))
+    return found + await _together(
+        _bounded("crd", lambda: check_crd(api[0])),
+        _bounded("rights", lambda: check_rights(api[0], settings)),
+    )
 
 
 async def _together(*checks: Check) -> list[Finding]:
@@ -120,16 +125,16 @@ async def _together(*checks: Check) -> list[Finding]:
     return [*chain(*found)]
 
 
-def _bounded(name: str, check: Check) -> Check:
+def _bounded(name: str, check: Check, limit_s: float = LIMIT_S) -> Check:
     """Make a check end in time, and in words."""
     hint = HINTS.get(name, "run doctor again; if that does not help, report a bug")
 
     async def bounded() -> list[Finding]:
         try:
-            with anyio.fail_after(LIMIT_S):
+            with anyio.fail_after(limit_s):
                 return await check()
         except TimeoutError:
-            return [wrong(name, f"no answer within {LIMIT_S:g} s", hint)]
+            return [wrong(name, f"no answer within {limit_s:g} s", hint)]
         except BadSetting as error:
             return [wrong(name, str(error), error.hint)]
         except OllamaError as error:

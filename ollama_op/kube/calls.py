@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 
 import anyio
 import msgspec
-from kr8s.asyncio import Api
 
 from api.ports import Changed, Forbidden, Missing, Refused, Taken, Unavailable, WriteError
 from crd.v1alpha1 import API_VERSION, UNREADABLE
@@ -17,11 +16,14 @@ from ollama_op.errors import (
     Conflict,
     KubeError,
     KubeUnreachable,
+    LoginFailed,
     NotFound,
     NotPermitted,
     sanitise,
 )
-from ollama_op.kube.writes import WRITE_LIMIT_S, WRITES_AT_ONCE, answer_behind, request
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.requests import request
+from ollama_op.kube.writes import WRITE_LIMIT_S, WRITES_AT_ONCE
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class _Refusal(msgspec.Struct):
 class KubeCalls:
     """One line of calls: so many at once, so many that wait."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Connection) -> None:
         self._api, self._slots = api, anyio.CapacityLimiter(WRITES_AT_ONCE)
 
     async def send(
@@ -76,14 +78,26 @@ class KubeCalls:
             "headers": headers,
             "timeout": WRITE_LIMIT_S,
         }
-        # Cancelled halfway, nobody would know whether it was done.
         async with self._slots:
-            with anyio.CancelScope(shield=True):
-                try:
-                    answer = await request(self._api, method, **call)
-                except KubeError as error:
-                    raise _as_write_error(error) from error
-        return answer
+            try:
+                await self._see_that_we_are_logged_in()
+                # Cancelled halfway, nobody would know whether it was done.
+                return await request(
+                    self._api, method, within=lambda: anyio.CancelScope(shield=True), **call
+                )
+            except KubeError as error:
+                raise _as_write_error(error) from error
+
+    async def _see_that_we_are_logged_in(self) -> None:
+        """Wait for a login, but not longer than a client waits.
+
+        Raises: LoginFailed.
+        """
+        try:
+            with anyio.fail_after(WRITE_LIMIT_S):
+                await self._api.login.credentials()
+        except TimeoutError:
+            raise LoginFailed("the login takes its time", retry_after_s=1) from None
 
 
 def read(kind: type[T], answer: bytes) -> T:
@@ -107,6 +121,9 @@ BY_POLICY: Final = re.compile(r" denied request: (spec\.[\w.]+): (.+)")
 def _as_write_error(error: KubeError) -> WriteError:
     text, refusal = str(error), _refusal(error)
     match error:
+        case LoginFailed():  # why is the operator's own affair
+            text = "the operator is not logged in to Kubernetes"
+            return Unavailable(text, retry_after_s=error.retry_after_s)
         case KubeUnreachable():
             return Unavailable(text, retry_after_s=error.retry_after_s)
         case NotPermitted() if not any(words in refusal.message for words in ADMISSION):
@@ -132,10 +149,7 @@ def _fields(refusal: _Refusal) -> list[tuple[str, str]]:
 
 
 def _refusal(error: KubeError) -> _Refusal:
-    answer = answer_behind(error)
-    if answer is None:
-        return _Refusal()
     try:
-        return msgspec.json.decode(answer.content, type=_Refusal)
+        return msgspec.json.decode(error.body, type=_Refusal)
     except UNREADABLE:
         return _Refusal()

@@ -6,6 +6,7 @@ counted, as kubectl shows it (`x7 over 10m`), and not said anew.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -13,11 +14,12 @@ from uuid import uuid4
 import anyio
 import msgspec
 import structlog
-from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
 from ollama_op.errors import KubeError, NotFound, NotLeading
-from ollama_op.kube.writes import MERGE_PATCH, WRITE_LIMIT_S, request
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.requests import request
+from ollama_op.kube.writes import MERGE_PATCH, WRITE_LIMIT_S
 from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.occasions import Occasion
 from ollama_op.telemetry import tracing
@@ -43,13 +45,12 @@ class _Moment(NamedTuple):
 class Events:
     """Sends events. `run()` must be running for any of them to leave.
 
-    The connection is its own: events are the first thing that a cluster denies, and a denial makes
-    kr8s log in anew and drop what else the connection carries.
+    The connection is its own: what is sent beside must not hold up what matters.
     """
 
     def __init__(
         self,
-        api: Api,
+        api: Connection,
         *,
         is_busy: Callable[[], bool],
         fence: Fence = no_fence,
@@ -141,7 +142,10 @@ class Events:
     async def _call(
         self, method: str, url: str, model: OllamaModel, body: dict[str, Any], **how: Any
     ) -> None:
-        self._fence(WRITE_LIMIT_S)
+        def begin() -> AbstractContextManager[None]:
+            self._fence(WRITE_LIMIT_S)
+            return nullcontext()
+
         await request(
             self._api,
             method,
@@ -149,6 +153,7 @@ class Events:
             namespace=model.metadata.namespace,
             content=msgspec.json.encode(body),
             timeout=WRITE_LIMIT_S,
+            within=begin,
             **how,
         )
 

@@ -1,65 +1,260 @@
-"""Look at the kubeconfig before kr8s does: what is wrong with it is said in words that help."""
+"""What a kubeconfig says, read as kubectl reads it: several files are merged, and the first wins.
+
+A path in a kubeconfig is relative to the file that it stands in, so paths are made absolute before
+the files are merged. Entries are never merged with each other: of two users with one name, the
+second file's is ignored as a whole.
+
+Source: k8s.io/client-go, tools/clientcmd; kubernetes.io, "Organizing Cluster Access Using
+kubeconfig Files".
+"""
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
+import msgspec
 import yaml
 
 from ollama_op.parsing import BadSetting
 
-POD_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+T = TypeVar("T", bound="Named")
+
+# How msgspec names a kind of value, and how a person does.
+KINDS: Final = {"str": "text", "bool": "true or false", "object": "a mapping", "array": "a list"}
 
 
-def check_kubeconfig(path: Path | None) -> None:
-    """See that there are credentials to try, and that they can be read.
+class Cluster(msgspec.Struct, frozen=True, rename="kebab"):
+    """Where a cluster is, and how it is known to be itself."""
+
+    server: str = ""
+    certificate_authority: str = ""
+    certificate_authority_data: str = ""
+    insecure_skip_tls_verify: bool = False
+    tls_server_name: str = ""
+    proxy_url: str = ""
+    disable_compression: bool = False
+    extensions: tuple["NamedExtension", ...] = ()
+
+
+class Variable(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """An environment variable of a plugin. Its value may be a secret."""
+
+    name: str = ""
+    value: str = ""
+
+    def __repr__(self) -> str:
+        return f"Variable({self.name!r})"
+
+
+class Exec(msgspec.Struct, frozen=True, rename="camel"):
+    """A plugin: a program that is asked for credentials."""
+
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: tuple[Variable, ...] = ()
+    api_version: str = ""
+    install_hint: str = ""
+    provide_cluster_info: bool = False
+    interactive_mode: str = ""
+
+
+class AuthProvider(msgspec.Struct, frozen=True):
+    """What there was before plugins."""
+
+    name: str = ""
+    config: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"AuthProvider({self.name!r})"
+
+
+class User(msgspec.Struct, frozen=True, rename="kebab"):
+    """Who calls, and as whom."""
+
+    client_certificate: str = ""
+    client_certificate_data: str = ""
+    client_key: str = ""
+    client_key_data: str = ""
+    token: str = ""
+    token_file: str = msgspec.field(default="", name="tokenFile")
+    username: str = ""
+    password: str = ""
+    impersonate: str = msgspec.field(default="", name="as")
+    as_uid: str = ""
+    as_groups: tuple[str, ...] = ()
+    as_user_extra: dict[str, tuple[str, ...]] = {}
+    auth_provider: AuthProvider | None = None
+    plugin: Exec | None = msgspec.field(default=None, name="exec")
+
+    def __repr__(self) -> str:
+        return "User(…)"
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Which user of which cluster."""
+
+    cluster: str = ""
+    user: str = ""
+
+
+class Named(msgspec.Struct, frozen=True):
+    """An entry of a list in which names are unique."""
+
+    name: str = ""
+
+
+class NamedCluster(Named, frozen=True):
+    """A cluster and its name."""
+
+    cluster: Cluster = Cluster()
+
+
+class NamedUser(Named, frozen=True):
+    """A user and its name."""
+
+    user: User = User()
+
+
+class NamedContext(Named, frozen=True):
+    """A context and its name."""
+
+    context: Context = Context()
+
+
+class NamedExtension(Named, frozen=True):
+    """What somebody else's program reads."""
+
+    extension: Any = None
+
+
+class _File(msgspec.Struct, frozen=True, rename="kebab"):
+    current_context: str = ""
+    clusters: tuple[NamedCluster, ...] = ()
+    users: tuple[NamedUser, ...] = ()
+    contexts: tuple[NamedContext, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kubeconfig:
+    """Several files, merged. `where` names them for people."""
+
+    where: str
+    current_context: str
+    clusters: dict[str, Cluster]
+    users: dict[str, User]
+    contexts: dict[str, Context]
+
+    @property
+    def is_empty(self) -> bool:
+        """True if it says nothing at all."""
+        return not (self.current_context or self.clusters or self.users or self.contexts)
+
+
+def merged(paths: Iterable[Path]) -> Kubeconfig | None:
+    """Read and merge those of the files that exist; None if none does.
+
+    Raises: BadSetting if one cannot be read, for kubectl refuses that too.
+    """
+    there = [(path, found) for path in paths if (found := _read(path)) is not None]
+    if not there:
+        return None
+    files = [file for _, file in there]
+    return Kubeconfig(
+        where=f"the kubeconfig {os.pathsep.join(str(path) for path, _ in there)}",
+        current_context=next((f.current_context for f in files if f.current_context), ""),
+        clusters=_first({each.name: each.cluster for each in file.clusters} for file in files),
+        users=_first({each.name: each.user for each in file.users} for file in files),
+        contexts=_first({each.name: each.context for each in file.contexts} for file in files),
+    )
+
+
+Value = TypeVar("Value")
+
+
+def _first(maps: Iterable[dict[str, Value]]) -> dict[str, Value]:
+    """Merge; the first map with a key wins."""
+    result: dict[str, Value] = {}
+    for each in maps:
+        result = each | result
+    return result
+
+
+def _read(path: Path) -> _File | None:
+    """Read one file, its paths made absolute.
 
     Raises: BadSetting.
     """
-    source = "--kubeconfig"
-    if path is None:
-        if POD_TOKEN.exists():
-            return
-        source = "KUBECONFIG" if os.environ.get("KUBECONFIG") else "the default"
-        paths = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
-        if len(paths) > 1 and any(Path(each).expanduser().exists() for each in paths):
-            return  # what one file lacks another may have; kr8s merges them
-        path = Path(paths[0])
-    hint = "name one with --kubeconfig; without a cluster: ollama-op demo"
     try:
-        content = yaml.safe_load(path.expanduser().read_text())
+        content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise BadSetting(f"no kubeconfig at {path} (from {source})", hint) from None
+        return None
     except (OSError, UnicodeError, yaml.YAMLError) as error:
-        why = str(error).splitlines()[0]
-        raise BadSetting(f"the kubeconfig {path} cannot be read: {why}", hint) from None
-    if not isinstance(content, dict) or not content.get("current-context"):
-        raise BadSetting(
-            f"the kubeconfig {path} has no current context",
-            "kubectl config use-context NAME",
-        )
-    if hole := _hole(content, path.expanduser().parent):
-        raise BadSetting(f"the kubeconfig {path} has no {hole}", "kubectl config view")
+        raise _unreadable(path, str(error).splitlines()[0]) from None
+    content = _without_nulls(content) if isinstance(content, dict) else {}
+    try:
+        file = msgspec.convert(content, type=_File)
+    except msgspec.ValidationError as error:
+        raise _unreadable(path, _in_words(error)) from None
+    for kind in (file.clusters, file.users, file.contexts):
+        _see_that_names_are_unique(path, kind)
+    folder = path.absolute().parent
+    return msgspec.structs.replace(
+        file,
+        clusters=tuple(_absolute_cluster(each, folder) for each in file.clusters),
+        users=tuple(_absolute_user(each, folder) for each in file.users),
+    )
 
 
-def _hole(config: dict[str, Any], folder: Path) -> str | None:
-    """Name what the current context needs and does not have; paths are relative to `folder`."""
-    context = _entry(config, "context", config["current-context"])
-    if context is None:
-        return f"context {config['current-context']!r}"
-    for kind in ("cluster", "user"):
-        entry = _entry(config, kind, context.get(kind))
-        if entry is None:
-            return f"{kind} {context.get(kind)!r}"
-        for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
-            if (file := entry.get(key)) and not (folder / file).exists():
-                return f"file {file}, which is the {key} of {kind} {context[kind]!r}"
-    return None
+def _unreadable(path: Path, why: str) -> BadSetting:
+    hint = "name one with --kubeconfig; without a cluster: ollama-op demo"
+    return BadSetting(f"the kubeconfig {path} cannot be read: {why}", hint)
 
 
-def _entry(config: dict[str, Any], kind: str, name: object) -> dict[str, Any] | None:
-    entries = config.get(f"{kind}s")
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and entry.get("name") == name:
-            return entry[kind] if isinstance(entry.get(kind), dict) else None
-    return None
+def _in_words(error: msgspec.ValidationError) -> str:
+    """Say where a value is of the wrong kind, without repeating it: it may be a secret."""
+    problem, _, place = str(error).partition(" - at `")
+    kinds = [words for kind, words in KINDS.items() if f"Expected `{kind}" in problem]
+    return f"{place.strip('`').removeprefix('$.') or 'it'} is not {kinds[0] if kinds else 'valid'}"
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drop what is null: for Go, that is as good as not written."""
+    match value:
+        case dict():
+            return {str(k): _without_nulls(v) for k, v in value.items() if v is not None}
+        case list():
+            return [_without_nulls(each) for each in value if each is not None]
+        case _:
+            return value
+
+
+def _see_that_names_are_unique(path: Path, entries: tuple[T, ...]) -> None:
+    names = [each.name for each in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise _unreadable(path, f"it has two entries with the name {name!r} in one list")
+
+
+def _absolute_cluster(named: NamedCluster, folder: Path) -> NamedCluster:
+    cluster = named.cluster
+    if not cluster.certificate_authority:
+        return named
+    path = str(folder / cluster.certificate_authority)
+    return NamedCluster(named.name, msgspec.structs.replace(cluster, certificate_authority=path))
+
+
+def _absolute_user(named: NamedUser, folder: Path) -> NamedUser:
+    user = named.user
+    paths = {
+        field: str(folder / path)
+        for field in ("client_certificate", "client_key", "token_file")
+        if (path := getattr(user, field))
+    }
+    plugin = user.plugin
+    # A command without a slash is looked for on the PATH.
+    if plugin is not None and os.sep in plugin.command:
+        command = os.path.normpath(folder / plugin.command)
+        plugin = msgspec.structs.replace(plugin, command=command)
+    return NamedUser(named.name, msgspec.structs.replace(user, plugin=plugin, **paths))

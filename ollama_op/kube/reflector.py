@@ -13,11 +13,18 @@ import anyio
 import httpx
 import msgspec
 import structlog
-from kr8s.asyncio import Api
 
 from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
-from ollama_op.errors import Expired, KubeError, KubeUnreachable, NotFound, NotPermitted
-from ollama_op.kube.writes import as_kube_error, request, status_error, stream
+from ollama_op.errors import (
+    Expired,
+    KubeError,
+    KubeUnreachable,
+    LoginFailed,
+    NotFound,
+    NotPermitted,
+)
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.requests import as_kube_error, request, status_error, stream
 from ollama_op.ollama.lines import LineTooLong, split_lines
 from ollama_op.telemetry.observer import NOBODY, Observer
 
@@ -77,7 +84,7 @@ class Reflector:
 
     def __init__(
         self,
-        api: Api,
+        api: Connection,
         sink: Sink,
         *,
         namespace: str | None = None,
@@ -183,7 +190,8 @@ class Reflector:
     def _complain(self, error: KubeError, failures: int, wait_s: float) -> None:
         routine = self._answered and failures == 0
         self.connected = self.connected and routine
-        say = log.debug if routine or self._told is type(error) else log.warning
+        is_known = self._told is type(error) or isinstance(error, LoginFailed)  # told by the login
+        say = log.debug if routine or is_known else log.warning
         self._told = self._told if routine else type(error)
         say("watch broken, will retry", problem=str(error), retry_in_s=wait_s, **_hint(error))
 

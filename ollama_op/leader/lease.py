@@ -21,11 +21,18 @@ from uuid import uuid4
 import anyio
 import msgspec
 import structlog
-from kr8s.asyncio import Api
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import Conflict, KubeError, KubeUnreachable, NotFound, NotLeading
-from ollama_op.kube.writes import request
+from ollama_op.errors import (
+    Conflict,
+    KubeError,
+    KubeUnreachable,
+    LoginFailed,
+    NotFound,
+    NotLeading,
+)
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.requests import request
 from ollama_op.leader.record import (
     API_VERSION,
     DURATION_S,
@@ -67,7 +74,7 @@ class Leadership:
 
     def __init__(
         self,
-        api: Api,
+        api: Connection,
         *,
         namespace: str,
         name: str,
@@ -153,11 +160,15 @@ class Leadership:
         """Try once to get or to renew the lease; return when that was begun."""
         began = self._clock()
         try:
+            await self._api.login.credentials()  # however long that takes
+            began = self._clock()
             with anyio.fail_after(CALL_LIMIT_S):
                 await self._try(began)
         except (Conflict, NotFound) as error:  # somebody was faster: look again
             self._lease = None
             log.debug("lease has changed", lease=self._where, problem=str(error))
+        except LoginFailed:  # nothing was asked, and the login tells of itself
+            pass
         except (KubeError, TimeoutError) as error:
             self._lease = None  # whether it was written is not known
             self._tell_failure(str(error) or f"no answer within {CALL_LIMIT_S:g} s")

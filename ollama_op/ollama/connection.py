@@ -7,9 +7,9 @@ looks whether they have changed. One that cannot be used any more changes nothin
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,6 +18,7 @@ import structlog
 
 from ollama_op.ollama.failures import DNS_SILENT, VIA
 from ollama_op.parsing import BadSetting
+from ollama_op.pool import Pool
 from ollama_op.proxies import proxy_for, shown
 from ollama_op.settings import Misuse
 
@@ -58,7 +59,7 @@ class OllamaTransport(httpx.AsyncBaseTransport):
         self._headers = _Followed(header_file, parse_headers, HEADER_FILE)
         self._trust = _Followed(ca_file, trust, CA_FILE)
         self._trusted = self._trust.current()
-        self._pool = _Pool(self._proxy, self._trusted)
+        self._pool = self._new_pool()
         if header_file and is_plain:
             log.warning("headers of --ollama-header-file are sent without TLS", server=url)
 
@@ -87,63 +88,18 @@ class OllamaTransport(httpx.AsyncBaseTransport):
         """Close all connections."""
         await self._pool.retire()
 
-    async def _current(self) -> "_Pool":
+    async def _current(self) -> Pool:
         trusted = self._trust.current()
         if trusted is not self._trusted:
-            old, self._trusted, self._pool = self._pool, trusted, _Pool(self._proxy, trusted)
+            self._trusted = trusted
+            old, self._pool = self._pool, self._new_pool()
             await old.retire()
         return self._pool
 
-
-class _Pool:
-    """Connections that trust the same CAs. Retired, it closes when its last answer has ended."""
-
-    def __init__(self, proxy: str | None, trusted: ssl.SSLContext | None) -> None:
+    def _new_pool(self) -> Pool:
         # Pulls are few but long, so nothing waits for a place.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=trusted or _usual_trust(), proxy=proxy, limits=limits, trust_env=False
-        )
-        self._users, self._is_retired = 0, False
-
-    async def send(self, request: httpx.Request) -> httpx.Response:
-        self._users += 1
-        try:
-            answer = await self._transport.handle_async_request(request)
-        except BaseException:
-            await self._leave()
-            raise
-        answer.stream = _Watched(answer.stream, self._leave)
-        return answer
-
-    async def retire(self) -> None:
-        self._is_retired = True
-        await self._close_if_unused()
-
-    async def _leave(self) -> None:
-        self._users -= 1
-        await self._close_if_unused()
-
-    async def _close_if_unused(self) -> None:
-        if self._is_retired and not self._users:
-            await self._transport.aclose()
-
-
-class _Watched(httpx.AsyncByteStream):
-    """The body of an answer, which says when it is done with."""
-
-    def __init__(self, stream: Any, left: Callable[[], Any]) -> None:
-        self._stream, self._left = stream, left
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
-
-    async def aclose(self) -> None:
-        try:
-            await self._stream.aclose()
-        finally:
-            await self._left()
+        return Pool(self._trusted or _usual_trust(), self._proxy, limits=limits)
 
 
 class _Followed(Generic[T]):

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from crd.names import ModelName
 from crd.v1alpha1 import REFRESH, decode
 from ollama_op.errors import OllamaError
+from ollama_op.kube.login import Login
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.operator import Health, connect, operate
 from ollama_op.parsing import BadSetting, parse_url
@@ -190,15 +191,17 @@ def _url(sock: socket.socket | None) -> str:
 
 
 async def _operate(path: Path, http: httpx.AsyncClient, page: socket.socket | None) -> None:
-    cluster = await connect(path, rest=page is not None)
-    if page is None:
-        await operate(SETTINGS, cluster, http, health=Health())
-        return
-    from api.access import Keys  # noqa: PLC0415 - half a second of import
-    from ollama_op.rest.serving import Rest  # noqa: PLC0415 - likewise
-
-    rest = Rest(SETTINGS, Keys(), page)
+    login = Login.find(path)
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(login.run)
+        cluster = await connect(login, rest=page is not None)
+        if page is None:
+            await operate(SETTINGS, cluster, http, health=Health())
+            return
+        from api.access import Keys  # noqa: PLC0415 - half a second of import
+        from ollama_op.rest.serving import Rest  # noqa: PLC0415 - likewise
+
+        rest = Rest(SETTINGS, Keys(), page)
         tasks.start_soon(rest.listen)
         await operate(SETTINGS, cluster, http, health=Health(), serve=rest.open)
 

@@ -4,6 +4,7 @@ A cue is what one list or one watch gets instead of the sandbox's answer; cues a
 request each, and without one the sandbox answers.
 """
 
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from urllib.parse import parse_qsl
 import anyio
 import httpx
 import msgspec
-from kr8s.asyncio import Api
 
 from crd.v1alpha1 import PLURAL
+from ollama_op.kube.connection import Connection
+from ollama_op.kube.credentials import Credentials, Identity
+from ollama_op.kube.login import Login
 from ollama_op.sandbox.http import Message, Receive, Send
 from ollama_op.sandbox.kube import KubeSandbox
 
@@ -22,16 +25,38 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Cue = App
 
 
-class Wire(Api):
-    """kr8s' own client, its connections going through a transport."""
+class LoggedIn:
+    """A login that never ends."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, use: str = "test") -> None:
-        super().__init__(url="http://kube", kubeconfig=False, namespace=use, bypass_factory=True)
+    server, proxy = "http://kube", None
+    _credentials = Credentials((), Identity(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    async def credentials(self) -> Credentials:
+        return self._credentials
+
+    def refused(self, used: Credentials) -> bool:  # noqa: ARG002 - there are no others
+        return False
+
+    def accepted(self, used: Credentials) -> None:
+        pass
+
+    def problem(self) -> str:
+        return ""
+
+
+class Wire(Connection):
+    """Our client of Kubernetes, its connections going through a transport."""
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        use: str = "test",
+        login: LoggedIn | Login | None = None,
+    ) -> None:
+        super().__init__(login or LoggedIn(), use)
         self._transport = transport
-        self.logins = 0
 
     async def _create_session(self) -> None:
-        self.logins += 1
         self._session = httpx.AsyncClient(
             base_url="http://kube",
             transport=self._transport,

@@ -11,9 +11,13 @@ class Known:
     """A health that a test sets."""
 
     ready: bool
+    logged_in: bool = True
 
     def is_ready(self) -> bool:
         return self.ready
+
+    def is_logged_in(self) -> bool:
+        return self.logged_in
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,15 @@ async def test_alive_is_one_thing_and_ready_another(path, ready, status, text):
     async with httpx.AsyncClient(transport=transport, base_url="http://pod") as kubelet:
         answer = await kubelet.get(path)
     assert (answer.status_code, answer.text) == (status, text)
+
+
+async def test_who_is_not_logged_in_is_not_ready_and_says_so():
+    """Why, the log says: anybody may ask a probe, and the reason names files and programs."""
+    transport = httpx.ASGITransport(Probes(Known(ready=False, logged_in=False)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://pod") as kubelet:
+        answer = await kubelet.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.text == "not logged in to Kubernetes; the log says why\n"
 
 
 async def test_readiness_is_asked_anew_each_time():
