@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from crd.reasons import FINE, NO_REFRESH_HELPS
 from crd.v1alpha1 import (
-    ANY_REFRESH,
     DeletionPolicy,
     Malformed,
     OllamaModel,
@@ -53,6 +53,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     progress: Annotated[Progress | None, Meta(description="The download under way.")] = None
     digest: Annotated[str | None, Meta(description="Ollama's digest of it, in bare hex.")] = None
     stalled: Annotated[bool, Meta(description="Whether a person must act.")] = False
+    retrying: Annotated[
+        bool, Meta(description="Whether something is wrong and is tried again by itself.")
+    ] = False
+    refresh_in_vain: Annotated[
+        bool,
+        Meta(description="Whether no refresh can help: the spec or the server has to change."),
+    ] = False
     deleting: Annotated[bool, Meta(description="Whether it is about to be removed.")] = False
     refresh_requested: Annotated[
         bool, Meta(description="Whether a refresh was asked for and is not done yet.")
@@ -171,12 +178,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator is about to do, from what is wanted and what is there."""
 
     pull: Annotated[list[PlannedModel], Meta(description="Wanted, and not there.")]
-    keep: Annotated[list[PlannedModel], Meta(description="Wanted, and there.")]
+    keep: Annotated[
+        list[PlannedModel],
+        Meta(description="There, and wanted, or held by an object that is suspended."),
+    ]
     delete: Annotated[
         list[PlannedModel], Meta(description="There, and about to go with its last object.")
     ]
     paused: Annotated[
-        list[PlannedModel], Meta(description="Wanted by suspended objects only, and not there.")
+        list[PlannedModel],
+        Meta(description="Not there, and wanted only by objects that are suspended or wrong."),
     ]
     unmanaged: Annotated[
         list[PlannedModel],
@@ -221,7 +232,8 @@ class Deleted(msgspec.Struct, frozen=True):
 def describe(model: OllamaModel) -> Model:
     """Say about an object what the API says."""
     meta, spec, status = model.metadata, model.spec, model.status
-    ready = status.condition("Ready")
+    ready, stalled = status.condition("Ready"), _holds(model, "Stalled")
+    reason = ready.reason if ready else None
     wanted = (
         {"model_name": "", "tag": ""}
         if isinstance(spec, Malformed)
@@ -233,13 +245,15 @@ def describe(model: OllamaModel) -> Model:
         state=status.state or State.PENDING,
         error=status.error or (spec.problem[:1024] if isinstance(spec, Malformed) else None),
         ready=ready is not None and ready.status == "True",
-        reason=ready.reason if ready else None,
+        reason=reason,
         # What Available means never changes, and would be a sixth of a long list.
         message=ready.message if ready and ready.reason != Reason.AVAILABLE else None,
         progress=status.progress if status.state is State.PULLING else None,
-        stalled=_holds(model, "Stalled"),
+        stalled=stalled,
+        retrying=reason is not None and reason not in FINE and not stalled,
+        refresh_in_vain=reason in NO_REFRESH_HELPS,
         deleting=meta.deletion_timestamp is not None,
-        refresh_requested=meta.annotations.refresh == ANY_REFRESH,
+        refresh_requested=model.refresh_wish is not None,
         **{name: getattr(status, name) for name in _FROM_STATUS},
         **wanted,
     )

@@ -7,7 +7,8 @@ from contextlib import suppress
 from api.bodies import Plan, PlannedModel, Ref
 from api.ports import Held
 from crd.names import InvalidNameError, ModelName
-from crd.v1alpha1 import DeletionPolicy, Malformed, OllamaModel
+from crd.options import InvalidOptionError, options
+from crd.v1alpha1 import FINALIZER, DeletionPolicy, Malformed, OllamaModel
 
 
 def plan(
@@ -19,32 +20,39 @@ def plan(
 
     With `namespaces`, only what is named there is told, though all objects count.
     """
-    wanted = defaultdict[ModelName, list[OllamaModel]](list)
-    leaving = defaultdict[ModelName, list[OllamaModel]](list)
-    for model in models:
-        name, owned = wanted_name(model), _owned(model)
-        if model.metadata.deletion_timestamp is not None:
-            stays, goes = set[ModelName](), owned | ({name} if name else set())
-        elif name is None:  # what it means is not known, so nothing goes on its account
-            stays, goes = owned, set[ModelName]()
-        else:
-            stays, goes = {name}, owned - {name}
-        for each in stays:
-            wanted[each].append(model)
-        for each in goes:
-            leaving[each].append(model)
+    named, leaving, held = _by_name(models)
     result = Plan(pull=[], keep=[], delete=[], paused=[], unmanaged=[])
-    for name in sorted({*wanted, *leaving, *there}, key=str):
-        by = wanted.get(name) or leaving.get(name, [])
+    for name in sorted({*named, *leaving, *held, *there}, key=str):
+        by = named.get(name) or leaving.get(name) or held.get(name, [])
         shown = [m for m in by if namespaces is None or m.metadata.namespace in namespaces]
         if not shown and (by or namespaces is not None):
             continue
         line = _line(name, shown, there.get(name))
-        if name in wanted:
-            _wanted(result, by, present=name in there).append(line)
+        if name in named:
+            _named(result, by, present=name in there).append(line)
         elif name in there:
-            (result.delete if _goes(by) else result.unmanaged).append(line)
+            goes, stays = name in leaving and _goes(by), name in held and name not in leaving
+            (result.delete if goes else result.keep if stays else result.unmanaged).append(line)
     return result
+
+
+ByName = defaultdict[ModelName, list[OllamaModel]]
+
+
+def _by_name(models: Iterable[OllamaModel]) -> tuple[ByName, ByName, ByName]:
+    """Sort objects by the models that they name, let go of, and hold until they are cared for."""
+    named, leaving, held = ByName(list), ByName(list), ByName(list)
+    for model in models:
+        name, owned = wanted_name(model), _owned(model)
+        if model.metadata.deletion_timestamp is None:
+            if name is not None:
+                named[name].append(model)
+            for each in owned - {name}:
+                (leaving if _is_cared_for(model) else held)[each].append(model)
+        elif FINALIZER in model.metadata.finalizers:
+            for each in owned | ({name} if name else set()):
+                leaving[each].append(model)
+    return named, leaving, held
 
 
 def wanted_name(model: OllamaModel) -> ModelName | None:
@@ -65,11 +73,22 @@ def _owned(model: OllamaModel) -> set[ModelName]:
     return names
 
 
-def _wanted(result: Plan, by: list[OllamaModel], *, present: bool) -> list[PlannedModel]:
+def _is_cared_for(model: OllamaModel) -> bool:
+    """Return True if the operator acts for the object: it is neither suspended nor wrong."""
+    spec = model.spec
+    if isinstance(spec, Malformed) or spec.suspend or wanted_name(model) is None:
+        return False
+    try:
+        options(spec)
+    except InvalidOptionError:
+        return False
+    return True
+
+
+def _named(result: Plan, by: list[OllamaModel], *, present: bool) -> list[PlannedModel]:
     if present:
         return result.keep
-    paused = all(not isinstance(m.spec, Malformed) and m.spec.suspend for m in by)
-    return result.paused if paused else result.pull
+    return result.pull if any(map(_is_cared_for, by)) else result.paused
 
 
 def _goes(by: list[OllamaModel]) -> bool:

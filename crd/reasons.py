@@ -55,3 +55,5 @@ FINE: Final = frozenset(
 
 # Stalled until Ollama's version is another one.
 NEEDS_ANOTHER_VERSION: Final = frozenset({Reason.SERVER_TOO_OLD, Reason.MODEL_UNSUPPORTED})
+# With these no refresh helps: the spec has to change, or the server.
+NO_REFRESH_HELPS: Final = NEEDS_ANOTHER_VERSION | {Reason.INVALID_SPEC, Reason.INVALID_NAME}

@@ -422,6 +422,14 @@ class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
     spec: OllamaModelSpec | Malformed
     status: OllamaModelStatus = OllamaModelStatus()
 
+    @property
+    def refresh_wish(self) -> str | None:
+        """The value of the refresh annotation while it asks for something."""
+        value = self.metadata.annotations.refresh
+        if value is UNSET or not value or value.startswith(REFRESHED):
+            return None
+        return None if value == self.status.last_handled_refresh else value
+
 
 class _Envelope(msgspec.Struct, frozen=True):
     metadata: ObjectMeta

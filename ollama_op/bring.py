@@ -14,7 +14,7 @@ from ollama_op.errors import KubeError, NotLeading, OllamaError, PullFailed, Une
 from ollama_op.instance import Download, Instance, Wait
 from ollama_op.occasions import Occasion
 from ollama_op.ollama.wire import Entry
-from ollama_op.reading import Verdict, refresh_wish, wishes
+from ollama_op.reading import Verdict, wishes
 from ollama_op.sizes import formatted_size
 from ollama_op.subject import Subject
 
@@ -35,7 +35,7 @@ class Bringer:
 
         Raises: OllamaError, KubeError.
         """
-        wish = refresh_wish(subject.model)
+        wish = subject.model.refresh_wish
         _tell_why(subject, pull)
         with self._instance.enlist(pull.name) as download:
             # Said before Ollama is touched: should the operator die in the middle, its successor
@@ -214,7 +214,7 @@ def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> N
 async def _finish_refresh(subject: Subject, wish: str | None, entry: Entry) -> None:
     old, new = (subject.model.status.digest or "none")[:8], entry.digest[:8]
     # A token that came meanwhile is another wish, and not written over.
-    if wish == ANY_REFRESH and refresh_wish(subject.model) == wish:
+    if wish == ANY_REFRESH and subject.model.refresh_wish == wish:
         await subject.annotate(REFRESH, f"{REFRESHED}{subject.now:%Y-%m-%dT%H:%M:%SZ}")
     occasion = Occasion.REFRESHED if old != new else Occasion.NOTHING_NEWER
     subject.event(occasion, old=old, new=new)

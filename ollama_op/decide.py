@@ -26,7 +26,6 @@ from ollama_op.reading import (
     owned,
     ready_reason,
     refresh_due,
-    refresh_wish,
     retains,
     retry_due,
     wanted,
@@ -145,7 +144,7 @@ def _bring(
     model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
 ) -> Action | None:
     """Have the right version there and seen to answer; None when it is."""
-    again = refresh_wish(model) is not None
+    again = model.refresh_wish is not None
     if seen.digest is None and is_said_ready(model):
         # Whatever the next try was for: this is not to be said longer.
         return _pull(name, care, _why(model, name), again=again)

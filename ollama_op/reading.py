@@ -10,11 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from msgspec import UNSET
-
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
-from crd.v1alpha1 import REFRESHED, DeletionPolicy, Malformed, OllamaModel, Reason
+from crd.v1alpha1 import DeletionPolicy, Malformed, OllamaModel, Reason
 
 JITTER = 0.1  # part of the refresh interval by which an object may be later than another
 
@@ -86,14 +84,6 @@ def with_wanted(model: OllamaModel) -> tuple[ModelName, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def refresh_wish(model: OllamaModel) -> str | None:
-    """Return the value of the refresh annotation while it asks for something."""
-    value = model.metadata.annotations.refresh
-    if value is UNSET or not value or value.startswith(REFRESHED):
-        return None
-    return None if value == model.status.last_handled_refresh else value
-
-
 def refresh_due(
     model: OllamaModel, now: datetime, *, digest: str | None, last_pull: datetime | None
 ) -> datetime | None:
@@ -156,7 +146,7 @@ def is_current(model: OllamaModel) -> bool:
     status = model.status
     return (
         status.observed_generation == model.metadata.generation
-        and status.observed_refresh == refresh_wish(model)
+        and status.observed_refresh == model.refresh_wish
     )
 
 

@@ -29,7 +29,6 @@ from ollama_op.reading import (
     is_current,
     is_said_ready,
     refresh_due,
-    refresh_wish,
     wanted,
     wishes,
     with_wanted,
@@ -83,7 +82,7 @@ def report(
     return replace(
         model.status,
         observed_generation=model.metadata.generation,
-        observed_refresh=refresh_wish(model),
+        observed_refresh=model.refresh_wish,
         state=state,
         conditions=tuple(conditions),
         **changes,
@@ -261,7 +260,7 @@ def _moment(due: datetime, now: datetime) -> str:
 
 def _is_final(model: OllamaModel, error: OllamaError, problem: str, attempts: int) -> bool:
     """Return True if trying again has not helped, or cannot, and no refresh asks for it."""
-    if refresh_wish(model) is not None:
+    if model.refresh_wish is not None:
         return False
     return error.stalled or (attempts >= error.stalled_after and model.status.error == problem)
 

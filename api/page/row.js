@@ -109,7 +109,8 @@ export class Row {
     const [first, last] = this.buttons;
     const verb = model.suspend ? "Resume" : model.state === "Failed" ? "Retry" : "Refresh";
     first.dataset.do = model.suspend ? "resume" : "refresh";
-    this.#label(first, verb, name, model.deleting || words.isDownloading(model));
+    const vain = model.refreshInVain && !model.suspend; // the spec or the server has to change
+    this.#label(first, verb, name, model.deleting || vain || words.isDownloading(model));
     this.#label(last, "Delete", name, model.deleting);
   }
 

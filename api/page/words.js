@@ -42,13 +42,11 @@ export function condition(model) {
 
 export const sign = (word) => SIGNS[word];
 
-// Reasons with which all is as it should be, or will be: no advice is needed.
-const CALM = new Set(["Available", "Suspended", "Queued", "Pulling", "Refreshing"]);
 const EXPLAINED = /^[A-Z][A-Za-z]{2,40}$/;
 
 // Where the docs say what to do; empty when there is nothing to do.
-export const advice = ({ reason = "" }) =>
-  EXPLAINED.test(reason) && !CALM.has(reason) ? `/docs/reasons#${reason}` : "";
+export const advice = ({ reason = "", stalled, retrying, suspend }) =>
+  (stalled || retrying) && !suspend && EXPLAINED.test(reason) ? `/docs/reasons#${reason}` : "";
 
 const TRACE_ID = /^[0-9a-f]{32}$/;
 const TRACE_URL = document.querySelector('meta[name="trace-url"]')?.content ?? "";
@@ -85,14 +83,17 @@ const TOLD = [
   ["being deleted", "Deleting"],
 ];
 
-// `4 models: 2 ready · 1 pulling · 1 needs you`
+// `4 models: 1 ready · 2 retrying · 1 needs you`
 export function counts(models, shown) {
   const words = models.map(condition);
   const many = (word) => words.filter((each) => each === word).length;
   const told = TOLD.filter(([, word]) => many(word));
   const parts = told.map(([text, word]) => `${many(word)} ${text}`);
-  const failed = many("Failed");
-  if (failed) parts.push(`${failed} ${failed === 1 ? "needs" : "need"} you`);
+  const failed = models.filter((model) => condition(model) === "Failed");
+  const retrying = failed.filter((model) => model.retrying).length;
+  const stuck = failed.length - retrying;
+  if (retrying) parts.push(`${retrying} retrying`);
+  if (stuck) parts.push(`${stuck} ${stuck === 1 ? "needs" : "need"} you`);
   const all = `${models.length} ${models.length === 1 ? "model" : "models"}`;
   const head = `${all}: ${parts.join(" · ")}`;
   return shown === models.length ? head : `${head} (${shown} shown)`;

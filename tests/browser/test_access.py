@@ -11,6 +11,7 @@ LONG = item(
     "Failed",
     reason="ModelUnknown",
     message="The registry has no hf.co/Organisation/A-Very-Long-Model-Name-GGUF:Q4_K_M.",
+    stalled=True,
 )
 
 # Each text of the page whose contrast with what is behind it is less than 4.5 to 1.

@@ -9,7 +9,11 @@ from support.fake_api import FakeApi, Refused, item, pulling
 GEMMA = item("gemma3:4b", formattedSize="3.1 GiB")
 LLAMA = pulling("llama3.2:1b", 10)
 QWEN = item(
-    "qwen3:32b", "Failed", reason="InsufficientStorage", message="No space left on the server."
+    "qwen3:32b",
+    "Failed",
+    reason="InsufficientStorage",
+    message="No space left on the server.",
+    retrying=True,
 )
 AWAY = Refused(503, "kubernetes-unavailable", "Kubernetes does not answer", "Kubernetes is away.")
 
@@ -117,17 +121,38 @@ def test_at_most_four_drawings_a_second(page: Browser, api: FakeApi) -> None:
 
 
 def test_trouble_comes_first(page: Browser, api: FakeApi) -> None:
-    """Who needs a person is on top, with plain words and a link to what helps; then by name."""
+    """What has failed is on top, with plain words and a link to what helps; then by name."""
     api.put(LLAMA, QWEN, GEMMA, item("llama3.10:1b"))
     opened(page)
     assert page.titles() == ["qwen3:32b", "gemma3:4b", "llama3.2:1b", "llama3.10:1b"]
-    assert page.text("#counts").endswith("1 needs you")
+    assert page.text("#counts").endswith("1 retrying")
     assert row(page, "qwen3-32b", ".remark") == "No space left on the server."
     link = page.at('tr[data-key="ai/qwen3-32b"] .advice')
     assert link.accessible_name == "What to do about qwen3:32b"
     link.click()
     page.wait(lambda: page.current_url.endswith("/docs/reasons#InsufficientStorage"))
     assert page.text("h3:target") == "InsufficientStorage"
+
+
+def test_who_needs_a_person_is_told_from_what_is_tried_again(page: Browser, api: FakeApi) -> None:
+    """By the counts; and a button that cannot help is there, and does nothing."""
+    wrong = item("latest:latest", "Failed", reason="InvalidName", stalled=True, refreshInVain=True)
+    unknown = item("mistral:7c", "Failed", reason="ModelUnknown", stalled=True)
+    api.put(GEMMA, QWEN, item("phi4:14b", "Failed", reason="PullFailed", retrying=True), wrong)
+    opened(page)
+    assert page.text("#counts") == "4 models: 1 ready · 2 retrying · 1 needs you"
+    api.put(unknown)
+    page.wait(lambda: page.text("#counts").endswith("2 retrying · 2 need you"))
+    retry = {
+        key: page.at(f'tr[data-key="ai/{key}"] button').get_attribute("aria-disabled")
+        for key in ("latest-latest", "mistral-7c", "qwen3-32b", "gemma3-4b")
+    }
+    assert retry == {
+        "latest-latest": "true",
+        "mistral-7c": None,
+        "qwen3-32b": None,
+        "gemma3-4b": None,
+    }
 
 
 def test_rows_stay_under_the_pointer(page: Browser, api: FakeApi) -> None:
@@ -310,7 +335,7 @@ def test_a_paused_model_can_be_resumed(page: Browser, api: FakeApi) -> None:
 def test_what_others_wrote_is_only_text(page: Browser, api: FakeApi) -> None:
     """Markup in a name, a message or a problem is shown, never obeyed; nor is a foreign link."""
     evil = "<img src=x onerror=document.title='owned'>"
-    hostile = item("gemma3:4b", "Failed", reason="javascript:alert(1)", message=evil)
+    hostile = item("gemma3:4b", "Failed", reason="javascript:alert(1)", message=evil, retrying=True)
     api.put({**hostile, "modelName": evil})
     api.refusal = Refused(503, "x", evil, evil)
     api.refusal.body["type"] = "https://example.org/#x"

@@ -27,7 +27,8 @@ from api.ports import (
 from api.problems import Kind
 from api.requests import is_legal_name
 from crd.names import InvalidNameError, ModelName
-from crd.v1alpha1 import OllamaModelSpec
+from crd.reasons import FINE, WORDS, Mode
+from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelSpec, Reason
 from support.models import DIGEST, condition, made, manifest
 from support.rest import KEY, Known, Written, client_of, key
 
@@ -550,6 +551,57 @@ async def test_a_host_header_that_is_none_is_a_problem(client):
     assert (answer.status_code, answer.json()["title"]) == (400, Kind.BAD_REQUEST.title)
 
 
+# --- one model
+
+
+@pytest.mark.parametrize(
+    ("value", "handled", "asked"),
+    [
+        ("true", None, True),
+        ("deploy-7", None, True),
+        ("deploy-7", "deploy-6", True),
+        ("deploy-7", "deploy-7", False),
+        ("completed-2026-01-01T00:00:00Z", None, False),
+        ("", None, False),
+    ],
+)
+def test_a_refresh_is_requested_until_it_is_served(value, handled, asked):
+    """Whether it is `true`, which is replaced, or a token, which stays."""
+    body = manifest(annotations={REFRESH: value}) | {"status": {"lastHandledRefresh": handled}}
+    assert describe(made(body)).refresh_requested == asked
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.SUSPENDED}))
+def test_what_is_wrong_is_tried_again_or_needs_a_person(reason):
+    """One of the two, and none of them where all is well: the page says so, and so may clients."""
+    ready, mode, state = WORDS[reason]
+    conditions = [condition("Ready", ready, reason)]
+    if mode.value:
+        conditions.append(condition(mode.value, "True", reason))
+    told = describe(made(manifest() | {"status": {"state": state, "conditions": conditions}}))
+    assert told.stalled + told.retrying == (reason not in FINE)
+    assert told.stalled == (mode is Mode.STALLED)
+
+
+@pytest.mark.parametrize(
+    ("reason", "in_vain"),
+    [
+        (Reason.INVALID_NAME, True),
+        (Reason.INVALID_SPEC, True),
+        (Reason.SERVER_TOO_OLD, True),
+        (Reason.MODEL_UNSUPPORTED, True),
+        (Reason.MODEL_UNKNOWN, False),
+        (Reason.AUTHENTICATION_FAILED, False),
+        (Reason.AVAILABLE, False),
+    ],
+)
+def test_it_is_told_where_no_refresh_can_help(reason, in_vain):
+    """Where the spec or the server has to change, no button offers to try again."""
+    conditions = [condition("Ready", "False", reason)]
+    told = describe(made(manifest() | {"status": {"conditions": conditions}}))
+    assert told.refresh_in_vain == in_vain
+
+
 # --- the plan
 
 
@@ -559,7 +611,7 @@ async def test_the_plan_sorts_what_is_wanted_and_what_is_there(client, known):
         ModelName.parse(text): Held("d" * 64, 5)
         for text in ("llama3.2:1b", "dying:1", "stays:1", "old:1", "stranger:1")
     }
-    gone = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"]}
+    gone = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [FINALIZER]}
     retained = manifest("kept", model="stays:1", **gone)
     retained["spec"]["deletionPolicy"] = "Retain"
     paused = manifest("paused", model="paused:1")
