@@ -180,6 +180,57 @@ def test_an_unknown_model_fails_until_the_spec_is_corrected(registry, models) ->
     assert "error" not in status
 
 
+SHARDED = "The specified repository contains sharded GGUF. Ollama does not support this yet."
+
+
+VERDICTS = {  # what is wrong with the registry, the reason, and words of the message
+    "sharded": (
+        Faults(status={"manifests": 400}, body=json.dumps({"error": SHARDED})),
+        "RegistryRefused",
+        f"HTTP 400: {SHARDED[:-1]}",
+    ),
+    "disallowed": (
+        Faults(status={"manifests": 405}, body='{"errors":[{"message":"not for you"}]}'),
+        "RegistryRefused",
+        "HTTP 405: not for you",
+    ),
+    "in-place": (Faults(in_place=True), "RegistryUnsupported", "no Location header"),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_a_registrys_verdict_is_told_in_its_own_words(registry, models, name) -> None:
+    """Once, and Stalled: whoever waits for the model is told at once, and may ask again."""
+    faults, why, words = VERDICTS[name]
+    registry.publish(name, seed=1220 + [*VERDICTS].index(name))
+    registry.set_faults(name, faults)
+    models.apply(name, f"{name}:latest")
+
+    status = models.until(name, lambda status: condition(status, "Stalled") == "True")
+    assert (status["state"], reason(status), status["attempts"]) == ("Failed", why, 1)
+    assert words in status["error"]
+
+    registry.set_faults(name, Faults())
+    models.kubectl("annotate", "om", name, "ollama.smithforge.dev/refresh=true")
+    models.ready(name)
+
+
+def test_a_web_page_is_not_the_registrys_word(registry, models) -> None:
+    """A proxy's page, with whatever status, is waited out."""
+    registry.publish("behind", seed=123)
+    page = "<!DOCTYPE html><html><body>Blocked</body></html>"
+    for status in (403, 200):
+        registry.set_faults("behind", Faults(status={"manifests": status}, body=page))
+        models.apply("behind", "behind:latest")
+        told = models.until("behind", lambda status: reason(status) == "RegistryUnavailable")
+        assert condition(told, "Reconciling") == "True"
+        assert "web page" in told["error"]
+        registry.set_faults("behind", Faults())
+        models.ready("behind")
+        models.delete("behind")
+        models.gone("behind")
+
+
 def test_a_stalled_registry_is_said_and_outlived(registry, models, operator) -> None:
     """A download that stands still is given up, and tried again until the registry is well."""
     registry.publish("stands", seed=121, size=BIG)

@@ -33,6 +33,8 @@ class Faults:
     """What goes with such a status."""
     auth: bool = False
     """Answer 401 to whoever has no bearer token; the registry gives one to anybody who asks."""
+    in_place: bool = False
+    """Serve blobs without saying where they are, as a stock registry on a disk does."""
     unreachable: bool = False
     """Cut every connection without an answer."""
     delay: float = 0

@@ -173,7 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._begin(exchange, 206, last + 1 - first, span)
             self._send_part(exchange, memoryview(data)[: last + 1], first)
         else:
-            self._answer(exchange, 200, data, {"Location": self.path, "Accept-Ranges": "bytes"})
+            place = {} if self.server.switch.of(exchange.repo).in_place else {"Location": self.path}
+            self._answer(exchange, 200, data, place | {"Accept-Ranges": "bytes"})
 
     def _send_part(self, exchange: Exchange, data: memoryview, first: int) -> None:
         """Send `data` from `first` on, at the pace that the faults allow just then."""
