@@ -27,6 +27,7 @@ WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
     Reason.MODEL_LOST: ("False", Mode.WORKING, State.PULLING),
     Reason.MODEL_BROKEN: ("False", Mode.WORKING, State.PULLING),
     Reason.OLLAMA_UNREACHABLE: ("Unknown", Mode.WORKING, State.PENDING),
+    Reason.NOT_OLLAMA: ("Unknown", Mode.WORKING, State.PENDING),
     Reason.INVALID_SPEC: ("False", Mode.STALLED, State.FAILED),
     Reason.INVALID_NAME: ("False", Mode.STALLED, State.FAILED),
     Reason.MODEL_UNKNOWN: ("False", Mode.STALLED, State.FAILED),
@@ -57,3 +58,7 @@ FINE: Final = frozenset(
 NEEDS_ANOTHER_VERSION: Final = frozenset({Reason.SERVER_TOO_OLD, Reason.MODEL_UNSUPPORTED})
 # With these no refresh helps: the spec has to change, or the server.
 NO_REFRESH_HELPS: Final = NEEDS_ANOTHER_VERSION | {Reason.INVALID_SPEC, Reason.INVALID_NAME}
+
+
+# With these nobody knows how the model is: Ollama did not answer.
+UNANSWERED: Final = frozenset({Reason.OLLAMA_UNREACHABLE, Reason.NOT_OLLAMA})

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     MODEL_LOST = "ModelLost"
     MODEL_BROKEN = "ModelBroken"
     OLLAMA_UNREACHABLE = "OllamaUnreachable"
+    NOT_OLLAMA = "NotOllama"
     PROTOCOL_ERROR = "ProtocolError"
     INVALID_SPEC = "InvalidSpec"
     INVALID_NAME = "InvalidName"

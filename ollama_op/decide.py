@@ -39,6 +39,7 @@ class Observed:
     """What surrounds the object at the moment of the decision."""
 
     outage: str | None = None  # why Ollama cannot be asked; None while it answers
+    is_foreign: bool = False  # in an outage: something answers, and it is not Ollama
     digest: str | None = None  # of spec's model in Ollama's list; None when it is not there
     shared: Collection[ModelName] = field(default_factory=frozenset)  # named by other live objects
     memory: Loaded | None = None  # spec's model in memory; None when it is not
@@ -136,7 +137,7 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     if care.suspend:
         return Rest(SUSPENDED)
     if seen.outage is not None:
-        return Rest(None if is_stalled(model) else _unreachable(seen.outage))
+        return Rest(None if is_stalled(model) else _unreachable(seen))
     return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)
 
 
@@ -261,11 +262,13 @@ def _why(model: OllamaModel, name: ModelName) -> Reason:
 
 
 def _was_unanswered(model: OllamaModel) -> bool:
-    return ready_reason(model) in (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE)
+    unanswered = (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE, Reason.NOT_OLLAMA)
+    return ready_reason(model) in unanswered
 
 
-def _unreachable(outage: str) -> Verdict:
-    return Verdict(Reason.OLLAMA_UNREACHABLE, f"{outage}. Waiting until Ollama answers.")
+def _unreachable(seen: Observed) -> Verdict:
+    reason = Reason.NOT_OLLAMA if seen.is_foreign else Reason.OLLAMA_UNREACHABLE
+    return Verdict(reason, f"{(seen.outage or '').rstrip('.')}. Waiting until Ollama answers.")
 
 
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:

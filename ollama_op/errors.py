@@ -6,7 +6,9 @@ HTTP to decide.
     OperatorError
     ├── OllamaError                 the model's own status tells
     │   ├── OllamaUnreachable       no answer; waiting for the server
+    │   ├── NotOllama               something else answered; nothing is concluded from it
     │   ├── ProtocolError           an answer that makes no sense
+    │   │   └── Refused             Ollama itself says no
     │   ├── ModelAbsent             the server has no such model; often no error at all
     │   ├── ModelBroken             in the list of models, yet it cannot be shown
     │   ├── LoadFailed              it does not get into memory
@@ -77,10 +79,24 @@ class OllamaUnreachable(OllamaError):
     reason = Reason.OLLAMA_UNREACHABLE
 
 
+class NotOllama(OllamaError):
+    """An answer that is not in Ollama's form. Nothing is concluded from it about any model."""
+
+    reason = Reason.NOT_OLLAMA
+
+
 class ProtocolError(OllamaError):
     """Ollama answered something that its API does not provide for."""
 
     reason = Reason.PROTOCOL_ERROR
+
+
+class Refused(ProtocolError):
+    """Ollama itself says no, in its own form: an HTTP status, and its words."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(f"Ollama answered HTTP {status}: {words}")
+        self.status, self.words = status, words
 
 
 class ModelAbsent(OllamaError):

@@ -38,8 +38,10 @@ from ollama_op.errors import (
     ModelAbsent,
     ModelBroken,
     NotLeading,
+    NotOllama,
     OllamaError,
     OllamaUnreachable,
+    ProtocolError,
     UnexpectedDigest,
 )
 from ollama_op.instance import Instance
@@ -76,6 +78,7 @@ _FAILURES = {
     Reason.REFRESH_FAILED: Occasion.REFRESH_FAILED,
     Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
     Reason.OLLAMA_UNREACHABLE: Occasion.OLLAMA_UNREACHABLE,
+    Reason.NOT_OLLAMA: Occasion.NOT_OLLAMA,
     Reason.PROTOCOL_ERROR: Occasion.PROTOCOL_ERROR,
     Reason.MODEL_BROKEN: Occasion.MODEL_BROKEN,
     Reason.UNEXPECTED_DIGEST: Occasion.UNEXPECTED_DIGEST,
@@ -151,6 +154,7 @@ class Lifecycle:
             entry, memory = seen.models.get(name), (seen.memory or {}).get(name)
         return Observed(
             outage=seen.outage,
+            is_foreign=seen.is_foreign,
             digest=entry.digest if entry else None,
             shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
             memory=memory,
@@ -214,7 +218,7 @@ class Lifecycle:
         if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
             return  # the list, or the object, has moved on: decide anew
         self._observer.failed(error.reason)
-        if isinstance(error, OllamaUnreachable):
+        if isinstance(error, OllamaUnreachable | NotOllama):
             self._instance.survey.suspect()
         reason = _reason(action, error, is_in_use=is_said_ready(subject.model))
         status = report.failed(
@@ -261,6 +265,8 @@ def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
             return Reason.DELETION_BLOCKED
         case Discard() | Unload():
             return Reason.AVAILABLE
+        case Load() if isinstance(error, NotOllama | ProtocolError):
+            return Reason.LOAD_FAILED  # it says nothing of the model, which was seen whole
         case Pull(why=Reason.REFRESHING) if is_in_use:
             is_about_model = isinstance(error, ModelBroken | UnexpectedDigest)
             return error.reason if is_about_model else Reason.REFRESH_FAILED

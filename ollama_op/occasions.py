@@ -90,6 +90,12 @@ class Occasion(Enum):
         "Ollama did not answer while the model was looked at or loaded",
         "{problem}",
     )
+    NOT_OLLAMA = (
+        "NotOllama",
+        WARNING,
+        "something else than Ollama answered while the model was looked at or loaded",
+        "{problem}",
+    )
     PROTOCOL_ERROR = (
         "ProtocolError",
         WARNING,

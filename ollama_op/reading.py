@@ -134,6 +134,8 @@ def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool
 # Whatever happened to the model meanwhile, nobody was looking.
 _UNWATCHED: Collection[str | None] = (
     Reason.OLLAMA_UNREACHABLE,
+    Reason.NOT_OLLAMA,
+    Reason.PROTOCOL_ERROR,
     Reason.SUSPENDED,
     Reason.INVALID_SPEC,
     Reason.INVALID_NAME,

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.reasons import FINE, WORDS, Mode, Truth
+from crd.reasons import FINE, UNANSWERED, WORDS, Mode, Truth
 from crd.v1alpha1 import (
     FINALIZER,
     Condition,
@@ -71,7 +71,7 @@ def report(
         changes = dict.fromkeys(moot) | changes
     elif verdict.reason not in FINE:
         changes.setdefault("error", verdict.message)
-    if verdict.reason is Reason.OLLAMA_UNREACHABLE:
+    if verdict.reason in UNANSWERED:
         changes.setdefault("next_retry_time", None)  # not a time is waited for, but a server
     if FINALIZER in model.metadata.finalizers and model.metadata.deletion_timestamp is None:
         # Whoever names a model answers for it, even if somebody else brings it.

@@ -12,8 +12,8 @@ import structlog
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.reasons import FINE
-from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus, Reason
+from crd.reasons import FINE, UNANSWERED
+from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
 from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
@@ -132,12 +132,12 @@ class Subject:
             facts |= {"problem": status.error, "attempt": status.attempts}
             facts |= {"retry_in_s": (due - self.now).total_seconds()} if due else {}
             # The first one is that of many models when Ollama goes away, which is said once.
-            unsure = reason == Reason.OLLAMA_UNREACHABLE and status.attempts == 1
+            unsure = reason in UNANSWERED and status.attempts == 1
             say = self.log.debug if unsure else self.log.warning
             say("failed, will retry" if due else "failed, a person must act", **facts)
         elif reason == before:
             pass
-        elif Reason.OLLAMA_UNREACHABLE in (reason, before if reason in FINE else None):
+        elif reason in UNANSWERED or (before in UNANSWERED and reason in FINE):
             self.log.debug("reason changed", **facts)  # an outage, or its end: as above
         elif reason in FINE:
             self.log.info("reason changed", **facts)

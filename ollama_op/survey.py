@@ -17,7 +17,7 @@ import anyio
 import structlog
 
 from crd.names import ModelName
-from ollama_op.errors import OllamaError, OllamaUnreachable
+from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.supervise import Latest
@@ -45,6 +45,7 @@ class Snapshot:
 
     models: Mapping[ModelName, Entry]
     outage: str | None = None  # why the server cannot be asked; None while it answers
+    is_foreign: bool = False  # in an outage: something answers, and it is not Ollama
     memory: Mapping[ModelName, Loaded] | None = None
     version: str | None = None
 
@@ -88,13 +89,13 @@ class Survey:
     async def look(self) -> None:
         """Wait for a look that was begun after this call.
 
-        Raises: OllamaUnreachable.
+        Raises: OllamaUnreachable, NotOllama.
         """
         look = self._next_look
         self.suspect()
         await look.wait()
         if self.outage is not None:
-            raise OllamaUnreachable(self.outage)
+            raise (NotOllama if self.now.is_foreign else OllamaUnreachable)(self.outage)
 
     def suspect(self) -> None:
         """Have the server looked at soon: something is not as the snapshot says."""
@@ -154,7 +155,8 @@ class Survey:
                 version=await self.ask_version() if self._curious["version"] else None,
             )
         except OllamaError as error:
-            found = Snapshot(before.models, outage=str(error))
+            foreign = isinstance(error, NotOllama)
+            found = Snapshot(before.models, outage=str(error), is_foreign=foreign)
         self.now, self.looked_at = found, anyio.current_time()
         self._publish(before, found)
         self.looked.set()
@@ -181,11 +183,12 @@ class Survey:
 
     def _publish(self, before: Snapshot, found: Snapshot) -> None:
         turned = (found.outage is None) != (before.outage is None)
+        everyone = turned or found.version != before.version
+        everyone |= found.is_foreign != before.is_foreign
         if turned and found.outage is None:
             log.info("ollama answers again", server=self._client.where)
         elif turned:
             log.warning("ollama unreachable", server=self._client.where, problem=found.outage)
-        everyone = turned or found.version != before.version
         for name, boxes in self._followers.items():
             if everyone or _about(before, name) != _about(found, name):
                 for box in boxes:

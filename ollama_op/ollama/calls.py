@@ -2,29 +2,17 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx
-import msgspec
 
-from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import ProtocolError
 from ollama_op.ollama.failures import failure
 from ollama_op.telemetry import tracing
 from ollama_op.telemetry.tracing import MODEL, Span, Value
 
-T = TypeVar("T")
-
 SEND_LIMIT_S: Final = 5.0
 TIMEOUT: Final = httpx.Timeout(30, connect=SEND_LIMIT_S)
 NO_END: Final = httpx.Timeout(None, connect=SEND_LIMIT_S)
-
-
-class _Problem(msgspec.Struct):
-    error: str = ""
-
-
-_problem = msgspec.json.Decoder(_Problem)
 
 
 class OllamaCalls:
@@ -47,7 +35,7 @@ class OllamaCalls:
     ) -> httpx.Response:
         """Send; return the whole answer, whatever its status.
 
-        Raises: OllamaUnreachable, ProtocolError.
+        Raises: OllamaUnreachable, NotOllama.
         """
         with self._traced(method, path, body) as span:
             try:
@@ -65,7 +53,7 @@ class OllamaCalls:
     ) -> AsyncGenerator[tuple[httpx.Response, Span]]:
         """Send; hand out the answer, yet to be read, and its span. There is no limit of time.
 
-        Raises: OllamaUnreachable, ProtocolError; also for what happens while it is read.
+        Raises: OllamaUnreachable, NotOllama; also for what happens while it is read.
         """
         with self._traced(method, path, body) as span:
             try:
@@ -94,35 +82,6 @@ class OllamaCalls:
 def _joining(span: Span) -> dict[str, str]:
     """Return the header by which whatever is behind Ollama's address can join the trace."""
     return {"traceparent": span.traceparent} if span.traceparent else {}
-
-
-def decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
-    """Decode an answer, or a line of one.
-
-    Raises: ProtocolError.
-    """
-    try:
-        return decoder.decode(raw)
-    except UNREADABLE as error:
-        raise ProtocolError(f"Ollama's answer cannot be read: {error}") from error
-
-
-def expect_success(answer: httpx.Response) -> httpx.Response:
-    """Hand on an answer that is no failure.
-
-    Raises: ProtocolError.
-    """
-    if not answer.is_success:
-        raise ProtocolError(f"Ollama answered HTTP {answer.status_code}: {said(answer)}")
-    return answer
-
-
-def said(answer: httpx.Response) -> str:
-    """Return what Ollama says about a failure, or else what HTTP says."""
-    try:
-        return _problem.decode(answer.content).error or answer.reason_phrase
-    except UNREADABLE:
-        return f"HTTP {answer.status_code}"
 
 
 def _without_secrets(url: httpx.URL) -> str:

@@ -8,10 +8,11 @@ Source: Ollama, docs/api.md.
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import anyio
@@ -19,27 +20,25 @@ import httpx
 import msgspec
 
 from crd.names import InvalidNameError, ModelName
-from ollama_op.errors import ModelAbsent, ModelBroken, ProtocolError
+from ollama_op.errors import ModelAbsent, ModelBroken, Refused
 from ollama_op.leader.fence import Fence, no_fence
-from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls, decode, expect_success, said
-from ollama_op.ollama.lines import LineTooLong, split_lines
-from ollama_op.ollama.pull_errors import load_failed, pull_failed
+from ollama_op.ollama.answers import heard
+from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls
+from ollama_op.ollama.pull_errors import load_failed
+from ollama_op.ollama.steps import expect_stream, read_steps
 from ollama_op.ollama.wire import Entry, Loaded, Step
 from ollama_op.telemetry.layers import layers
 
 # A large model from a slow disk takes its time.
 LOAD_TIMEOUT = httpx.Timeout(900, connect=SEND_LIMIT_S)
 CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
-DRAIN_S = 1.0  # what a stream gets to end after its last line
-LINE_LIMIT = 1 << 20  # bytes; a line of a pull has about a hundred
-BAD_REQUEST, NOT_FOUND = 400, 404
 SAME_TIME = timedelta(seconds=3)  # a difference between clocks that makes no difference
 FAR_AHEAD = datetime(9000, 1, 1, tzinfo=UTC)  # Ollama's "for ever" is before it
 UNSET_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before it is Go's zero, and means nothing
 
 
 class _Tags(msgspec.Struct):
-    models: list[Entry] | None = None
+    models: list[Entry] | None  # always said; without it, it is no list of Ollama's
 
 
 class _InMemory(msgspec.Struct):
@@ -49,17 +48,29 @@ class _InMemory(msgspec.Struct):
 
 
 class _Running(msgspec.Struct):
-    models: list[_InMemory] | None = None
+    models: list[_InMemory] | None
 
 
 class _Version(msgspec.Struct):
     version: str
 
 
-_step = msgspec.json.Decoder(Step)
+class _Shown(msgspec.Struct):
+    details: dict[str, Any]
+
+
+class _Done(msgspec.Struct):
+    """What a load or an unload says."""
+
+    model: str
+
+
 _tags = msgspec.json.Decoder(_Tags)
 _running = msgspec.json.Decoder(_Running)
 _version = msgspec.json.Decoder(_Version)
+_shown = msgspec.json.Decoder(_Shown)
+_done = msgspec.json.Decoder(_Done)
+_object = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 class OllamaClient:
@@ -88,11 +99,11 @@ class OllamaClient:
     async def tags(self) -> dict[ModelName, Entry]:
         """List the models that the server has.
 
-        Raises: OllamaUnreachable, ProtocolError.
+        Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
         # Past the queue: this is how it is noticed that the server does not answer.
-        answer = expect_success(await self._calls.send("GET", "/api/tags"))
-        models = decode(_tags, answer.content).models or ()
+        answer = await self._calls.send("GET", "/api/tags")
+        models = heard(answer, _tags.decode).models or ()
         return {name: entry for entry in models if (name := _parse(entry.name))}
 
     async def running(self) -> dict[ModelName, Loaded]:
@@ -101,10 +112,10 @@ class OllamaClient:
         A model that has two names is listed under the one by which it was loaded first. Times are
         those of our clock, however wrong that of the server goes.
 
-        Raises: OllamaUnreachable, ProtocolError.
+        Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
-        answer = await self._call("GET", "/api/ps")
-        models = decode(_running, answer.content).models or ()
+        answer = await self._request("GET", "/api/ps")
+        models = heard(answer, _running.decode).models or ()
         skew = _skew(answer, self._now())
         return {
             name: Loaded(min(max(model.expires_at, UNSET_TIME), FAR_AHEAD) + skew, model.digest)
@@ -115,45 +126,53 @@ class OllamaClient:
     async def version(self) -> str:
         """Ask which Ollama this is.
 
-        Raises: OllamaUnreachable, ProtocolError.
+        Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
-        return decode(_version, (await self._call("GET", "/api/version")).content).version
+        return heard(await self._request("GET", "/api/version"), _version.decode).version
 
     async def show(self, name: ModelName) -> None:
         """See that the server can read a model that it has.
 
-        Raises: ModelAbsent, ModelBroken, OllamaUnreachable, ProtocolError.
+        Raises: ModelAbsent, ModelBroken, OllamaUnreachable, NotOllama, ProtocolError.
         """
         answer = await self._request("POST", "/api/show", {"model": str(name)})
-        if answer.status_code == NOT_FOUND:
-            raise ModelAbsent(f"Ollama has no {name}")
-        if answer.is_server_error:
-            raise ModelBroken(f"Ollama cannot show {name}: {said(answer)}")
-        expect_success(answer)
+        try:
+            heard(answer, _shown.decode)
+        except Refused as no:
+            if no.status == HTTPStatus.NOT_FOUND:
+                raise ModelAbsent(f"Ollama has no {name}") from None
+            if no.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise ModelBroken(f"Ollama cannot show {name}: {no.words}") from None
+            raise
 
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have a model in memory, and kept there so long after each use; infinite is for ever.
 
-        Raises: ModelAbsent, ModelUnsupported, LoadFailed, OllamaUnreachable, ProtocolError.
+        Raises: ModelAbsent, ModelUnsupported, LoadFailed, OllamaUnreachable, NotOllama.
         """
         keep_alive = -1 if math.isinf(keep_alive_s) else math.ceil(keep_alive_s)
-        body = {"model": str(name), "keep_alive": keep_alive, "stream": False}
+        body: dict[str, Any] = {"model": str(name), "keep_alive": keep_alive}
+        try:
+            try:
+                await self._load("/api/generate", body | {"stream": False})
+            except Refused as no:
+                if no.status != HTTPStatus.BAD_REQUEST:
+                    raise
+                await self._load("/api/embed", body | {"input": ""})  # it embeds, and does not talk
+        except Refused as no:
+            if no.status == HTTPStatus.NOT_FOUND:
+                raise ModelAbsent(f"Ollama has no {name}") from None
+            raise load_failed(no.words, name) from None
+
+    async def _load(self, path: str, body: Mapping[str, Any]) -> None:
         self._fence(SEND_LIMIT_S)
         # Past the queue, in which nobody else is to wait for a large model.
-        answer = await self._calls.send("POST", "/api/generate", body, limits=LOAD_TIMEOUT)
-        if answer.status_code == BAD_REQUEST:  # one that embeds, and does not talk
-            body = {"model": str(name), "keep_alive": keep_alive, "input": ""}
-            self._fence(SEND_LIMIT_S)
-            answer = await self._calls.send("POST", "/api/embed", body, limits=LOAD_TIMEOUT)
-        if answer.status_code == NOT_FOUND:
-            raise ModelAbsent(f"Ollama has no {name}")
-        if not answer.is_success:
-            raise load_failed(said(answer), name)
+        heard(await self._calls.send("POST", path, body, limits=LOAD_TIMEOUT), _done.decode)
 
     async def unload(self, name: ModelName) -> None:
         """Drop a model from memory; one that is not loaded is no error.
 
-        Raises: OllamaUnreachable, ProtocolError.
+        Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
         answer = await self._request(
             "POST",
@@ -161,23 +180,21 @@ class OllamaClient:
             {"model": str(name), "keep_alive": 0, "stream": False},
             changes=True,
         )
-        if answer.status_code != NOT_FOUND:
-            expect_success(answer)
+        _there_or_not(answer, _done.decode)
 
     async def delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
         """Delete a model, if `unless` is false when its turn has come; tell whether it was.
 
         One that is not there is no error.
 
-        Raises: OllamaUnreachable, ProtocolError.
+        Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
         async with self._slots:
             if unless():
                 return False
             self._fence(SEND_LIMIT_S)
             answer = await self._calls.send("DELETE", "/api/delete", {"model": str(name)})
-        if answer.status_code != NOT_FOUND:
-            expect_success(answer)
+        _there_or_not(answer, _nothing)
         return True
 
     @asynccontextmanager
@@ -192,20 +209,15 @@ class OllamaClient:
         part that is there already is kept for the next pull. No timeout: whoever reads the steps
         knows best what is too slow.
 
-        Raises: OllamaUnreachable, ProtocolError, or the error that fits Ollama's words.
+        Raises: OllamaUnreachable, NotOllama, ProtocolError, or the error that fits the words.
         """
         body = {"model": str(name)} | ({"insecure": True} if insecure else {})
         self._fence(SEND_LIMIT_S)
         async with self._calls.stream("POST", "/api/pull", body) as (answer, span):
-            if not answer.is_success:
-                await answer.aread()
-                raise pull_failed(said(answer), name)
+            await expect_stream(answer, name)
             with layers(span) as took:
-                async with aclosing(_steps(answer, name, took)) as steps:
+                async with aclosing(read_steps(answer, name, took)) as steps:
                     yield steps
-
-    async def _call(self, method: str, path: str) -> httpx.Response:
-        return expect_success(await self._request(method, path))
 
     async def _request(
         self,
@@ -221,6 +233,24 @@ class OllamaClient:
             return await self._calls.send(method, path, body)
 
 
+def _there_or_not(answer: httpx.Response, form: Callable[[bytes], object]) -> None:
+    """Read an answer about a model that need not be there.
+
+    Raises: Refused, NotOllama.
+    """
+    try:
+        heard(answer, form)
+    except Refused as no:
+        if no.status != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def _nothing(raw: bytes) -> None:
+    """Read the body of a deletion's answer: Ollama sends none."""
+    if raw.strip():
+        _object.decode(raw)
+
+
 def _skew(answer: httpx.Response, now: datetime) -> timedelta:
     """Tell how far our clock is ahead of the server's; HTTP's date has whole seconds."""
     try:
@@ -228,32 +258,6 @@ def _skew(answer: httpx.Response, now: datetime) -> timedelta:
     except (TypeError, ValueError):  # no date, or none with a time zone
         return timedelta()
     return skew if abs(skew) > SAME_TIME else timedelta()
-
-
-async def _steps(
-    answer: httpx.Response, name: ModelName, took: Callable[[Step], None]
-) -> AsyncGenerator[Step]:
-    try:
-        async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
-            async for line in lines:
-                step = decode(_step, line)
-                if step.error:
-                    raise pull_failed(step.error, name)
-                took(step)
-                yield step
-                if step.status == "success":
-                    await _drain(lines)
-                    return
-    except LineTooLong as error:
-        raise ProtocolError(f"Ollama's answer to a pull has {error}") from error
-    raise ProtocolError(f"The pull of {name} ended without success")
-
-
-async def _drain(lines: AsyncGenerator[bytes]) -> None:
-    """Read to the end, which leaves the connection fit for another call; nothing else counts."""
-    with anyio.move_on_after(DRAIN_S), suppress(httpx.RequestError, LineTooLong):
-        async for _ in lines:
-            pass
 
 
 @lru_cache(maxsize=100_000)  # the same names come with every list

@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from ollama_op.errors import OllamaError, OllamaUnreachable, ProtocolError
+from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable
 
 VIA: Final = "ollama_op.via"  # extension of a request: the proxy that it goes through, as shown
 NETWORK: Final = "see routes, firewalls and network policies between the operator and Ollama"
@@ -85,7 +85,7 @@ def failure(where: str, error: httpx.RequestError) -> OllamaError:
     """Return the error of ours for a call of the server `where` that got no answer."""
     trouble, detail = _explain(error)
     what = trouble.what.format(detail)
-    kind = ProtocolError if trouble is Trouble.UNREADABLE else OllamaUnreachable
+    kind = NotOllama if trouble is Trouble.UNREADABLE else OllamaUnreachable
     via = _via(error)
     return kind(f"{where}{f' (through the proxy {via})' if via else ''} {what}", trouble.hint)
 

@@ -105,8 +105,8 @@ async def start(send: Send, code: int, headers: Mapping[str, str] | None = None)
 async def answer(
     send: Send, code: int, body: object, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Send a whole JSON answer."""
-    raw = msgspec.json.encode(body)
+    """Send a whole JSON answer; None is an empty one."""
+    raw = b"" if body is None else msgspec.json.encode(body)
     await start(send, code, {"content-length": str(len(raw)), **(headers or {})})
     await send({"type": "http.response.body", "body": raw, "more_body": False})
 

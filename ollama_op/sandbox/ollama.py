@@ -185,12 +185,13 @@ class OllamaSandbox:
 
     def _load(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
         keep_alive_s = body.get("keep_alive", 300)
+        about = {"model": body["model"], "done": True}
         manifests = self._disk.manifests
         # One model under two names is in memory once, under the name that was first.
         name = next((n for n in self._loaded if manifests.get(n) == manifests[name]), name)
         if not _is_wanted(body):
             self._loaded.pop(name, None)
-            return 200, {"done": True, "done_reason": "unload"}
+            return 200, about | {"done_reason": "unload"}
         if self.no_memory or self.load_error:
             full = "model requires more system memory than is available"
             return 500, {"error": self.load_error or full}
@@ -199,7 +200,7 @@ class OllamaSandbox:
         )
         while len(self._loaded) > self.room:
             del self._loaded[next(iter(self._loaded))]
-        return 200, {"done": True, "done_reason": "load"}
+        return 200, about | {"done_reason": "load"}
 
     def _clock(self) -> datetime:
         return self._now() + self.clock_skew

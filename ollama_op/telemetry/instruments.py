@@ -17,7 +17,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from ollama_op.errors import OllamaError, OllamaUnreachable, ProtocolError, PullFailed
+from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable, ProtocolError, PullFailed
 from ollama_op.telemetry.gauges import SERVER
 
 SUCCESS, CANCELLED = "success", "cancelled"
@@ -96,7 +96,7 @@ class Instruments:
             self.writes.labels(result)
 
 
-_SERVER_TROUBLE: Final = {OllamaUnreachable.reason.value, ProtocolError.reason.value}
+_SERVER_TROUBLE: Final = {e.reason.value for e in (OllamaUnreachable, NotOllama, ProtocolError)}
 
 
 def _reasons(kind: type[OllamaError]) -> Iterator[str]:

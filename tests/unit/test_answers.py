@@ -1,0 +1,127 @@
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from crd.names import ModelName
+from ollama_op.errors import (
+    LoadFailed,
+    ModelAbsent,
+    ModelBroken,
+    NotOllama,
+    OllamaError,
+    ProtocolError,
+    PullFailed,
+    Refused,
+)
+from ollama_op.ollama.client import OllamaClient
+from support.gateway import FOREIGN, Answer, as_json
+
+LLAMA = ModelName.parse("llama3.2:1b")
+
+
+async def _pull(ollama: OllamaClient) -> None:
+    async with ollama.pull(LLAMA) as steps:
+        async for _ in steps:
+            pass
+
+
+CALLS = {
+    "tags": lambda o: o.tags(),
+    "ps": lambda o: o.running(),
+    "version": lambda o: o.version(),
+    "show": lambda o: o.show(LLAMA),
+    "load": lambda o: o.load(LLAMA, 60),
+    "unload": lambda o: o.unload(LLAMA),
+    "delete": lambda o: o.delete(LLAMA),
+    "pull": _pull,
+}
+AN_EMPTY_200 = {
+    ("delete", "200 empty")
+}  # is how Ollama answers a deletion; its list tells the rest
+
+
+def answering(answer: Answer, respond: Callable[..., httpx.Response] = httpx.Response):
+    """Return a client to whom everything is answered so."""
+    transport = httpx.MockTransport(
+        lambda _request: respond(answer.status, content=answer.body, headers=answer.headers)
+    )
+    return OllamaClient(httpx.AsyncClient(transport=transport, base_url="http://u:hunter2@o:11434"))
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_what_is_not_in_ollamas_form_is_not_ollamas(call, name):
+    """Whatever its status, whatever was asked; the error says what came, but none of its body."""
+    if (call, name) in AN_EMPTY_200:
+        await CALLS[call](answering(FOREIGN[name]))
+        return
+    with pytest.raises(NotOllama) as caught:
+        await CALLS[call](answering(FOREIGN[name]))
+    message = str(caught.value)
+    assert message.startswith("http://o:11434 answered /api/")
+    assert f"HTTP {FOREIGN[name].status} and " in message
+    assert caught.value.hint
+    assert not any(word in message for word in ("hunter2", "healthy", "Gateway Time", "Hello"))
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "body", [[], {}, {"error": 7}, {"models": 7}, {"version": None}, {"message": "hi"}, "ok"]
+)
+async def test_json_of_another_type_is_not_ollamas(call, body):
+    """A list of models without models is no list; it is above all not an empty one."""
+    if call == "delete" and isinstance(body, dict):
+        return  # a later Ollama may say something there
+    with pytest.raises(NotOllama):
+        await CALLS[call](answering(as_json(200, body)))
+
+
+@pytest.mark.parametrize("call", [c for c in CALLS if c != "load"])
+@pytest.mark.parametrize("status", [401, 403, 405, 409, 502, 503])
+async def test_what_ollama_itself_refuses_keeps_its_status_and_words(call, status):
+    """And says nothing of a model: Ollama has other statuses for that."""
+    with pytest.raises(Refused, match=f"HTTP {status}: these words") as caught:
+        await CALLS[call](answering(as_json(status, {"error": "these words"})))
+    assert isinstance(caught.value, ProtocolError)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "error"),
+    [
+        ("show", 404, ModelAbsent),
+        ("show", 500, ModelBroken),
+        ("show", 400, Refused),
+        ("load", 404, ModelAbsent),
+        ("load", 500, LoadFailed),
+        ("load", 503, LoadFailed),
+        ("pull", 400, PullFailed),
+        ("pull", 500, Refused),
+        ("delete", 500, Refused),
+        ("unload", 500, Refused),
+        ("delete", 404, None),
+        ("unload", 404, None),
+    ],
+)
+async def test_ollamas_own_word_about_a_model_counts(call, status, error):
+    """A status means what it means to Ollama once the form is Ollama's."""
+    ask = CALLS[call](answering(as_json(status, {"error": "said so"})))
+    if error is None:
+        await ask
+        return
+    with pytest.raises(OllamaError) as caught:
+        await ask
+    assert type(caught.value) is error
+
+
+async def test_a_redirect_is_not_ollamas_even_with_an_error_in_it():
+    """Ollama has no other place to go to; where it leads is said, without its query."""
+    answer = Answer(
+        307,
+        json.dumps({"error": "moved"}).encode(),
+        {"location": "https://login.example/?token=hunter2"},
+    )
+    with pytest.raises(NotOllama, match=r"a redirect to https://login\.example/, ") as caught:
+        await answering(answer).show(LLAMA)
+    assert "hunter2" not in str(caught.value)
