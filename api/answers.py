@@ -11,6 +11,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+PREFIX: Final = "prefix"  # in a scope: the path below which a proxy, that is trusted, has the API
+
 JSON: Final[Header] = (b"content-type", b"application/json")
 JSON_PROBLEM: Final[Header] = (b"content-type", b"application/problem+json")
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")

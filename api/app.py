@@ -1,9 +1,9 @@
 """The API, put together: `create_api` makes the ASGI application from what it needs."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import structlog
@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler, route
 
 from api import reads, writes
 from api.access import Failures, Keys
-from api.answers import Answer, App
+from api.answers import PREFIX, Answer, App
 from api.cors import Cors
 from api.feed import Feed
 from api.files import get_file, served
@@ -150,9 +150,9 @@ def _give(value: object) -> Callable[[], Any]:
 class _Told(Response[None]):
     """A problem, in the form that Litestar wants it."""
 
-    def __init__(self, problem: Problem, path: str) -> None:
+    def __init__(self, problem: Problem, scope: Mapping[str, Any]) -> None:
         super().__init__(None)
-        self._answer = problem.answer(path)
+        self._answer = problem.answer(scope["path"], scope.get(PREFIX, ""))
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
         """Return the answer, which sends itself."""
@@ -160,7 +160,7 @@ class _Told(Response[None]):
 
 
 def _tell(request: Asked, problem: Problem) -> _Told:
-    return _Told(problem, request.scope["path"])
+    return _Told(problem, cast("Mapping[str, Any]", request.scope))
 
 
 def _tell_write(request: Asked, error: WriteError) -> _Told:

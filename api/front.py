@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from api.access import ANYBODY, NOBODY, Caller, Failures, Keys
-from api.answers import Answer, App, Message, Receive, Scope, Send
+from api.answers import PREFIX, Answer, App, Message, Receive, Scope, Send
 from api.cors import Cors
 from api.ports import WriteError
 from api.problems import Kind, Problem
@@ -129,7 +129,8 @@ class Front:
                         return route, answer.status
             return await self._route({**scope, "user": caller}, receive, send)
         except (Problem, WriteError) as error:
-            answer = (told(error) if isinstance(error, WriteError) else error).answer(path)
+            problem = told(error) if isinstance(error, WriteError) else error
+            answer = problem.answer(path, scope.get(PREFIX, ""))
             await answer(scope, receive, send)
             return route, answer.status
 

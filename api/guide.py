@@ -28,16 +28,16 @@ _PAGE: Final = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} · ollama-op</title>
-<link rel="icon" href="/page/icon.svg">
-<link rel="stylesheet" href="/page/style.css">
-<link rel="stylesheet" href="/page/guide.css">
-<script src="/page/theme.js"></script>
+<link rel="icon" href="../page/icon.svg">
+<link rel="stylesheet" href="../page/style.css">
+<link rel="stylesheet" href="../page/guide.css">
+<script src="../page/theme.js"></script>
 </head>
 <body>
 <a class="skip" href="#main">Skip to text</a>
 <header class="bar">
-<a class="brand" href="/">ollama-op</a>
-<nav aria-label="Pages"><a href="/">Models</a> <a href="/docs">API docs</a></nav>
+<a class="brand" href="../">ollama-op</a>
+<nav aria-label="Pages"><a href="../">Models</a> <a href="../docs">API docs</a></nav>
 <button type="button" class="quiet" data-theme-toggle aria-label="Theme">◐
 <span></span></button>
 </header>
@@ -116,9 +116,9 @@ def _led(tokens: Iterable["Token"], anchors: Mapping[str, str]) -> Iterator["Tok
 
 
 def inline(text: str) -> str:
-    """Render code and links within a text."""
+    """Render code and links within a text; the page is in /docs/, wherever that is."""
     text = html.escape(text, quote=False)
-    return _LINK.sub(r'<a href="\2">\1</a>', _CODE.sub(r"<code>\1</code>", text))
+    return _LINK.sub(r'<a href="..\2">\1</a>', _CODE.sub(r"<code>\1</code>", text))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from api.answers import Receive, Scope, Send
+from api.answers import PREFIX, Receive, Scope, Send
 from api.problems import Kind, Problem
 from api.reads import HEALTH, OK
 
@@ -13,5 +13,5 @@ async def lobby(scope: Scope, receive: Receive, send: Send) -> None:
     """Say that the process answers, and is not ready. No key is looked at: nothing is known."""
     path = scope["path"]
     problem = Problem(Kind.NOT_READY, "The operator has not reached Kubernetes yet.", headers=WAIT)
-    answer = OK if path == HEALTH else problem.answer(path)
+    answer = OK if path == HEALTH else problem.answer(path, scope.get(PREFIX, ""))
     await answer(scope, receive, send)

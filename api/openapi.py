@@ -42,7 +42,7 @@ _DESCRIPTION: Final = """
 Which models an Ollama server should have. Reads are answered from memory and work while the
 Kubernetes API is away; `X-View-Age` then says for how many seconds no news came. Writes make and
 change OllamaModels, and the operator does the rest. Problems are `application/problem+json`; each
-`type` is explained at [/docs/problems](/docs/problems).
+`type` is explained at [docs/problems](docs/problems).
 """.strip()
 
 
@@ -60,7 +60,7 @@ def document(version: str, *, tokens: bool) -> bytes:
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "./"}],  # beside this description
         "security": [{name: []} for name in schemes],
         "tags": [{"name": "models"}, {"name": "operator"}],
         "paths": _paths(),

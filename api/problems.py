@@ -104,22 +104,22 @@ class Problem(Exception):
         self.kind, self.detail, self.fields = kind, detail, tuple(fields)
         self.headers = headers or {}
 
-    def body(self, path: str) -> ProblemBody:
-        """Return what the client is told; `path` is what was asked for."""
+    def body(self, path: str, prefix: str = "") -> ProblemBody:
+        """Return what the client is told; `path`, below `prefix`, is what was asked for."""
         return ProblemBody(
-            type=f"{PAGE}#{self.kind.slug}",
+            type=f"{prefix}{PAGE}#{self.kind.slug}",
             title=self.kind.title,
             status=self.kind.status,
             detail=self.detail,
-            instance=path,
+            instance=prefix + path,
             error=self.detail,
             errors=tuple(FieldProblem(*field) for field in self.fields),
         )
 
-    def answer(self, path: str) -> Answer:
+    def answer(self, path: str, prefix: str = "") -> Answer:
         """Return the answer."""
         more: list[Header] = [(k.lower().encode(), v.encode()) for k, v in self.headers.items()]
-        body = msgspec.json.encode(self.body(path))
+        body = msgspec.json.encode(self.body(path, prefix))
         return Answer(self.kind.status, body, (JSON_PROBLEM, NO_STORE, *more))
 
 

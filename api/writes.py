@@ -12,7 +12,7 @@ from litestar.handlers import delete, patch, post
 from litestar.params import FromPath, SkipValidation
 from msgspec import UNSET
 
-from api.answers import JSON, NO_STORE, Answer
+from api.answers import JSON, NO_STORE, PREFIX, Answer
 from api.bodies import Changes, NewModel
 from api.naming import resource_name
 from api.ports import Changed, WriteError, Writer
@@ -90,7 +90,7 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
         raise told(error, name, namespace, new=True) from error
     if query.dry_run:
         return _model(200, model)
-    where = f"{MODELS}/{quote(name)}"
+    where = f"{request.scope.get(PREFIX, '')}{MODELS}/{quote(name)}"
     if namespace != reads.namespace:
         where += f"?namespace={quote(namespace)}"
     return _model(201, model).having((b"location", where.encode()))

@@ -216,7 +216,8 @@ def rest_flags(command: F) -> F:
             "rest_trusted_proxies",
             type=NETWORKS,
             default=(),
-            help="Addresses or networks whose X-Forwarded-For is believed; default is none.",
+            help="Addresses or networks whose X-Forwarded-For and X-Forwarded-Prefix are believed;"
+            " default is none.",
         ),
         flag(
             "--trace-url-template",

@@ -3,6 +3,7 @@
 Imports next to nothing: `ollama-op --help` reads this module, and nobody waits for help.
 """
 
+import errno
 import re
 import socket
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class BadSetting(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; an empty host means every interface, port 0 any free port."""
+    """Where to listen; an empty host means every address, port 0 any free port."""
 
     host: str
     port: int
@@ -55,12 +56,28 @@ class Address:
         return cls(match["host"].strip("[]"), int(match["port"]))
 
     def bind(self) -> socket.socket:
-        """Listen.
+        """Listen; without a host, or on `::`, for IPv6 and IPv4, as Go does.
 
         Raises: OSError.
         """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server((self.host, self.port), family=family)
+        if self.host in ("", "::"):
+            return self._bind_everywhere()
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except UnicodeError:  # a name that is none, as `a..b`
+            raise socket.gaierror(socket.EAI_NONAME, "no such host") from None
+        family, *_, place = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server(place[:2], family=family)
+
+    def _bind_everywhere(self) -> socket.socket:
+        place = (self.host, self.port)
+        try:
+            return socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=True)
+        # ValueError: no socket for both. A port that is taken is taken in IPv4, too.
+        except (OSError, ValueError) as error:
+            if self.host or getattr(error, "errno", None) == errno.EADDRINUSE:
+                raise
+        return socket.create_server(place)
 
     def is_loopback(self) -> bool:
         """Tell whether only this machine can reach it."""

@@ -15,6 +15,9 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
+from ollama_op.draining import drained
+from ollama_op.forwarded import forwarded
+
 App = Callable[..., Awaitable[None]]
 
 KEEP_ALIVE_S = 5  # how long a connection may stay unused
@@ -49,7 +52,8 @@ async def serve(
 ) -> None:
     """Answer HTTP on a listening socket until cancelled; ready once `task_status` says so.
 
-    From `trusted_proxies`, addresses or networks, X-Forwarded-For is believed; from nobody else.
+    From `trusted_proxies`, addresses or networks, X-Forwarded-For and X-Forwarded-Prefix are
+    believed; from nobody else.
     With `tls` it is HTTPS; whatever certificate that has is the next connection's.
 
     Raises: RuntimeError if the server ends by itself.
@@ -60,14 +64,13 @@ async def serve(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     config = uvicorn.Config(
-        app,
+        forwarded(drained(app), trusted_proxies),
         lifespan="off",
         ws="none",  # whoever asks for one gets what a GET gets
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=list(trusted_proxies),
+        proxy_headers=False,  # done by `forwarded`, on addresses as lists have them
         timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,

@@ -59,7 +59,7 @@ def run(settings: Settings) -> int:
     address = settings.health_probe_bind_address
     flag = "--health-probe-bind-address"
     probes = None if address is None else listen(address, "health probes", flag)
-    stop_tracing = _start_tracing()
+    stop_tracing = start_tracing()
     try:
         with unwrapped(BadSetting):
             return anyio.run(
@@ -73,16 +73,25 @@ def run(settings: Settings) -> int:
         stop_tracing()
 
 
-def _start_tracing() -> Callable[[], None]:
+def start_tracing() -> Callable[[], None]:
     """Send spans if the environment says where to; return what ends that.
 
-    Raises: BadSetting.
+    Clusters inject such variables into every pod, for other programs too. What cannot be done
+    here is logged, and there are no traces.
     """
-    if not wants_tracing(os.environ):
-        return lambda: None
-    from ollama_op.telemetry import otel  # noqa: PLC0415 - takes 0.15 s
+    try:
+        if not wants_tracing(os.environ):
+            return _nothing
+        from ollama_op.telemetry import otel  # noqa: PLC0415 - takes 0.15 s
 
-    return otel.start(otel.sender())
+        return otel.start(otel.sender())
+    except BadSetting as error:
+        log.warning("no traces are sent", problem=str(error), hint=error.hint)
+        return _nothing
+
+
+def _nothing() -> None:
+    """End what was not begun."""
 
 
 def _get_metrics_ready(

@@ -38,7 +38,9 @@ def wants_tracing(environ: Mapping[str, str]) -> bool:
         "otlp" if any(environ.get(name) for name in endpoints) else "none"
     )
     if exporter not in ("otlp", "none"):
-        raise BadSetting(f"OTEL_TRACES_EXPORTER={exporter} is not known here", "set it to otlp")
+        raise BadSetting(
+            f"OTEL_TRACES_EXPORTER={exporter} is not known here", "set OTEL_TRACES_EXPORTER=otlp"
+        )
     protocol = (
         environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
         or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")

@@ -1,7 +1,7 @@
 // Talks to the REST API: one function per thing a person can do, one kind of error for all of them.
 
 const KEY = "ollama-op.key";
-const ROOT = "/api/v1";
+const ROOT = "api/v1"; // beside the page, which may be below a path of a proxy's choice
 
 let key = storedKey();
 
@@ -42,8 +42,8 @@ export class Problem extends Error {
   constructor({ status = 0, title, detail = "", type = "", errors = [] }) {
     super(detail || title);
     Object.assign(this, { status, title, detail, errors });
-    // Only our own pages are linked, whatever an answer says.
-    this.help = /^\/docs\/[a-z]+#[\w-]+$/.test(type) ? type : "";
+    // Only our own pages are linked, whatever an answer says; they are beside this one.
+    this.help = /(?:^|\/)(docs\/[a-z]+#[\w-]+)$/.exec(type)?.[1] ?? "";
   }
 }
 

@@ -15,7 +15,7 @@ function authorize(ui) {
 }
 
 const ui = UI({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#reference",
   deepLinking: true,
   displayRequestDuration: true,

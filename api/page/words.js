@@ -46,7 +46,7 @@ const EXPLAINED = /^[A-Z][A-Za-z]{2,40}$/;
 
 // Where the docs say what to do; empty when there is nothing to do.
 export const advice = ({ reason = "", stalled, retrying, suspend }) =>
-  (stalled || retrying) && !suspend && EXPLAINED.test(reason) ? `/docs/reasons#${reason}` : "";
+  (stalled || retrying) && !suspend && EXPLAINED.test(reason) ? `docs/reasons#${reason}` : "";
 
 const TRACE_ID = /^[0-9a-f]{32}$/;
 const TRACE_URL = document.querySelector('meta[name="trace-url"]')?.content ?? "";

@@ -207,8 +207,11 @@ async def check_tracing(
 
     Raises: BadSetting.
     """
-    if not wants_tracing(environ):
-        return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
+    try:
+        if not wants_tracing(environ):
+            return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
+    except BadSetting as error:  # `run` goes on without traces
+        return [doubt("tracing", f"no traces are sent: {error}", error.hint)]
     base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
     text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or base.rstrip("/") + TRACES
     way = {"proxy": proxy_for(text, environ), "trust_env": False}

@@ -9,18 +9,25 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self, cast
 
-from support.gateway import Answer, Script
+from support.gateway import FOREIGN, Answer, Script
 
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 _POLL_S = 0.1  # how soon somebody who is held back notices that the gateway ends
 
 
 class GatewayServer(Script):
-    """A port on loopback before `port`, between `with` and its end. With `tls`, it speaks TLS."""
+    """A port on loopback before `port`, between `with` and its end. With `tls`, it speaks TLS.
 
-    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    With `token`, who does not send it as a bearer gets a 401. With `below`, a path, it has there
+    what is behind it, and says so.
+    """
+
+    def __init__(
+        self, port: int, *, tls: ssl.SSLContext | None = None, token: str = "", below: str = ""
+    ) -> None:
         super().__init__(time.monotonic)
         self.behind, self.closing = port, threading.Event()
+        self.token, self.below = token, below
         self.headers: list[dict[str, str]] = []  # of each request, by names in lower case
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.gateway = self
@@ -62,7 +69,13 @@ class _Handler(BaseHTTPRequestHandler):
         gateway = cast("_Server", self.server).gateway
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         gateway.headers.append({name.lower(): value for name, value in self.headers.items()})
+        is_below = self.path.startswith(f"{gateway.below}/")
+        self.path = self.path.removeprefix(gateway.below)
         told = gateway.take(self.command, self.path.partition("?")[0], body)
+        if gateway.token and self.headers.get("authorization") != f"Bearer {gateway.token}":
+            told = FOREIGN["401"]
+        if not is_below:
+            told = FOREIGN["404 HTML"]
         if told is not None:
             gateway.hold(told.delay_s)
         if told is None or told.status is None:
@@ -82,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, port: int, body: bytes) -> None:
         headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP}
+        if below := cast("_Server", self.server).gateway.below:
+            headers["x-forwarded-prefix"] = below
         upstream = http.client.HTTPConnection("127.0.0.1", port)
         with contextlib.closing(upstream):
             try:

@@ -2,9 +2,13 @@
 
 import logging
 import socket
+import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import AsyncGenerator
 
 import anyio
+import httpx
 import pytest
 
 from api.access import Keys
@@ -90,3 +94,70 @@ async def test_a_websocket_is_not_spoken_and_fills_no_log(port, caplog):
             await client.send(asked.encode())
             assert (await client.receive()).startswith(b"HTTP/1.1 200 ")
     assert caplog.messages == []
+
+
+BIG = 2_000_000  # bytes; a body may have 64 KiB
+HEADERS = {"x-api-key": KEY, "content-type": "application/json"}
+
+
+def by_curl(url: str, *more: str) -> int:
+    command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--data-binary", "@-", *more]
+    command += [f"-H{name}: {value}" for name, value in HEADERS.items()]
+    command += ["--output", "/dev/null", "--write-out", "%{http_code}", url]
+    done = subprocess.run(command, input=b"x" * BIG, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def by_curl_at_once(url: str) -> int:
+    """Do not wait to be told to go on, as curl does with more than a megabyte."""
+    return by_curl(url, "-HExpect:")
+
+
+def by_httpx(url: str) -> int:
+    return httpx.post(url, content=b"x" * BIG, headers=HEADERS, trust_env=False).status_code
+
+
+def by_httpx_in_chunks(url: str) -> int:
+    chunks = (b"x" * 50_000 for _ in range(BIG // 50_000))
+    return httpx.post(url, content=chunks, headers=HEADERS, trust_env=False).status_code
+
+
+def by_httpx_without_a_key(url: str) -> int:
+    return httpx.post(url, content=b"x" * BIG, trust_env=False).status_code
+
+
+def by_urllib(url: str) -> int:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        direct.open(urllib.request.Request(url, b"x" * BIG, HEADERS))
+    with caught.value as answer:
+        return answer.code
+
+
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        (by_curl, 413),
+        (by_curl_at_once, 413),
+        (by_httpx, 413),
+        (by_httpx_in_chunks, 413),
+        (by_httpx_without_a_key, 401),
+        (by_urllib, 413),
+    ],
+)
+async def test_who_sends_too_much_gets_the_answer(port, send, status):
+    """Ten times of ten, and never a broken pipe; the same for any other refusal of a long body."""
+    url = f"http://127.0.0.1:{port}/api/v1/models"
+    answers = [await anyio.to_thread.run_sync(send, url) for _ in range(10)]
+    assert answers == [status] * 10
+
+
+async def test_of_a_body_without_end_not_all_is_read(port):
+    """Who announces more than anybody means to send is answered at once, and hung up on."""
+    async with await anyio.connect_tcp("127.0.0.1", port) as client:
+        head = f"POST /api/v1/models HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
+        await client.send(head.encode())
+        with anyio.fail_after(5):
+            assert (await client.receive()).startswith(b"HTTP/1.1 413 ")

@@ -451,8 +451,6 @@ async def test_an_empty_export_goes_where_traces_will_go(practice):
         ("http://otel:4317", lambda _: httpx.Response(404), "answers HTTP 404 to traces"),
         ("http://otel:4318", lambda _: httpx.Response(401), "answers HTTP 401 to traces"),
         ("http://ollama:11434", lambda _: httpx.Response(200), "but not as a collector does"),
-        (f"me:{SECRET}@otel:4318", refuse, "is no plain http:// or https:// address"),
-        (f"http://me:{SECRET}/x@otel", refuse, "is no plain http:// or https:// address"),
     ],
 )
 async def test_a_collector_that_takes_no_traces_is_told(practice, url, collect, says):
@@ -461,6 +459,24 @@ async def test_a_collector_that_takes_no_traces_is_told(practice, url, collect, 
     practice.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
     found = await practice.find("tracing")
     assert found.level == "fail"
+    assert says in found.message
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("ENDPOINT", f"me:{SECRET}@otel:4318", "is no plain http:// or https:// address"),
+        ("ENDPOINT", f"http://me:{SECRET}/x@otel", "is no plain http:// or https:// address"),
+        ("PROTOCOL", "grpc", "traces cannot be sent by grpc"),
+    ],
+)
+async def test_variables_for_other_programs_are_a_warning(practice, name, value, says):
+    """The operator runs, without traces."""
+    practice.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://otel:4318"
+    practice.environ[f"OTEL_EXPORTER_OTLP_{name}"] = value
+    found = await practice.find("tracing")
+    assert found.level == "warn"
     assert says in found.message
     assert SECRET not in repr(found)
 

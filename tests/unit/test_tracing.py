@@ -6,14 +6,17 @@ import sys
 import anyio
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from crd.v1alpha1 import REFRESH, TRACEPARENT
 from ollama_op.parsing import BadSetting
 from ollama_op.rest import serving
 from ollama_op.sandbox.pulls import Trouble
 from ollama_op.sandbox.transport import AppTransport
+from ollama_op.service import start_tracing
 from ollama_op.settings import wants_tracing
 from ollama_op.telemetry import otel
+from ollama_op.telemetry.tracing import is_on
 from support.rest import rest_world
 from support.spans import Spans
 from support.world import MB, World, reason
@@ -247,6 +250,31 @@ def test_an_endpoint_that_cannot_be_meant_is_refused_without_repeating_it(enviro
         wants_tracing(environ)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
     assert "OTEL_EXPORTER_OTLP" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-5"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "abc"),
+    ],
+)
+def test_variables_that_are_meant_for_others_keep_nobody_from_running(
+    monkeypatch, name, value
+) -> None:
+    """A cluster injects them into all pods: one warning with a hint, and no traces."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    monkeypatch.setenv(name, value)
+    with capture_logs() as lines:
+        start_tracing()()
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("no traces are sent", "warning")
+    ]
+    assert "OTEL_" in lines[0]["hint"]
+    assert not is_on()
 
 
 @pytest.mark.parametrize(
