@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from crd.door import normal
 from crd.reasons import FINE, NO_REFRESH_HELPS
 from crd.v1alpha1 import (
     DeletionPolicy,
@@ -235,9 +236,9 @@ def describe(model: OllamaModel) -> Model:
     ready, stalled = status.condition("Ready"), _holds(model, "Stalled")
     reason = ready.reason if ready else None
     wanted = (
-        {"model_name": "", "tag": ""}
+        {"model_name": spec.name or "", "tag": spec.tag or ""}
         if isinstance(spec, Malformed)
-        else {"model_name": spec.name, "tag": spec.tag} | _options(spec)
+        else _wanted(normal(spec))
     )
     return Model(
         name=meta.name,
@@ -265,8 +266,8 @@ _FROM_STATUS: Final = (
 )  # fmt: skip
 
 
-def _options(spec: OllamaModelSpec) -> dict[str, Any]:
-    return {
+def _wanted(spec: OllamaModelSpec) -> dict[str, Any]:
+    return {"model_name": spec.name, "tag": spec.tag} | {
         name: getattr(spec, name)
         for name in OllamaModelSpec.__struct_fields__
         if name in Model.__struct_fields__ and name not in ("name", "tag")

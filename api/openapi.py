@@ -37,6 +37,10 @@ _HEADERS: Final = {
     "If-None-Match": "The ETag of what the client has already.",
     "Last-Event-ID": "The id of the last event that was read.",
 }
+_AS_OLLAMA: Final = {
+    "type": "string", "minLength": 1,
+    "description": "As Ollama's own API writes it: `llama3.2:1b`, in place of `name` and `tag`.",
+}  # fmt: skip
 _NEW: Final = {"name": "llama3.2", "tag": "1b"}
 _DESCRIPTION: Final = """
 Which models an Ollama server should have. Reads are answered from memory and work while the
@@ -74,7 +78,13 @@ def _schemas() -> Object:
         bodies.Model, bodies.NewModel, bodies.Changes, bodies.Page, bodies.Plan,
         bodies.ProblemBody, bodies.Status, bodies.Deleted,
     ]  # fmt: skip
-    return msgspec.json.schema_components(structs, ref_template=_REF)[1]
+    schemas = msgspec.json.schema_components(structs, ref_template=_REF)[1]
+    # In the body of a new model the tag may be in the name, and that be called `model`.
+    new = schemas["NewModel"]
+    new["properties"]["model"] = _AS_OLLAMA
+    del new["required"]
+    new["anyOf"] = [{"required": [field]} for field in ("name", "model")]
+    return schemas
 
 
 def _paths() -> Object:

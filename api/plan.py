@@ -57,9 +57,8 @@ def _by_name(models: Iterable[OllamaModel]) -> tuple[ByName, ByName, ByName]:
 
 def wanted_name(model: OllamaModel) -> ModelName | None:
     """Return the model that an object names, if it names one."""
-    spec = model.spec
     try:
-        return ModelName.of(spec.name or "", spec.tag or "")
+        return ModelName.of(model.spec.name, model.spec.tag)
     except InvalidNameError:
         return None
 

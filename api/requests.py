@@ -1,20 +1,19 @@
 """Reads what a request says: its query, its body, whom it is about. Wrong ones become Problems."""
 
 import re
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
 from msgspec import UNSET, Meta, UnsetType
-from msgspec.structs import fields
 
 from api.access import Caller
 from api.bodies import NAMESPACE, OBJECT, Namespace
-from api.problems import Kind, Problem, bad_field, invalid_field
-from crd.names import InvalidNameError, ModelName
-from crd.options import InvalidOptionError, options
+from api.problems import Kind, Problem, bad_field
+from crd.door import problems
+from crd.form import ALIEN, complaint
 from crd.v1alpha1 import UNREADABLE, OllamaModelSpec, State
 
 T = TypeVar("T")
@@ -23,10 +22,12 @@ MAX_BODY: Final = 64 << 10
 JSON_TYPES: Final = frozenset({"application/json"})
 _NAMESPACE: Final = re.compile(NAMESPACE.strip("^$"))
 _OBJECT: Final = re.compile(OBJECT.strip("^$"))
+# What a name takes, by its field.
+TAKES: Final = {
+    "namespace": "is no name of a namespace; write at most 63 of a-z, 0-9 and -, as in my-team",
+    "resourceName": "is no name of an object; write a-z, 0-9, - and . as in llama3.2-1b",
+}
 PATCH_TYPES: Final = JSON_TYPES | {"application/merge-patch+json"}
-# How msgspec names the field that it means.
-_IN_MESSAGE: Final = re.compile(r"field `(.*)`")
-_AT: Final = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 
 
 class OneQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -73,13 +74,16 @@ def read_query(request: Request[Caller, Any, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(dict(pairs), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise unreadable(error, kind) from None
+        raise unreadable(error, dict(pairs), kind) from None
 
 
 async def read_body(
-    request: Request[Caller, Any, Any], kind: type[T], media_types: frozenset[str] = JSON_TYPES
+    request: Request[Caller, Any, Any],
+    kind: type[T],
+    media_types: frozenset[str] = JSON_TYPES,
+    mend: Callable[[object], object] = lambda body: body,
 ) -> T:
-    """Read a JSON body.
+    """Read a JSON body, once `mend` has put it into its best form.
 
     Raises: Problem 400, 413, 415.
     """
@@ -87,11 +91,12 @@ async def read_body(
     if media_type not in media_types:
         wanted = " or ".join(sorted(media_types))
         raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, f"The body has to be {wanted}.")
-    body = await request.body()
+    body: object = None
     try:
-        return msgspec.json.decode(body, type=kind)
+        body = mend(msgspec.json.decode(await request.body()))
+        return msgspec.convert(body, kind)
     except UNREADABLE as error:
-        raise unreadable(error, kind) from None
+        raise unreadable(error, body, kind) from None
 
 
 def legal_namespace(text: str | UnsetType | None, default: str) -> str:
@@ -102,7 +107,7 @@ def legal_namespace(text: str | UnsetType | None, default: str) -> str:
     if text is None or text is UNSET:
         return default
     if not _NAMESPACE.fullmatch(text):
-        raise bad_field("namespace", "is no legal name")
+        raise bad_field("namespace", TAKES["namespace"])
     return text
 
 
@@ -112,37 +117,18 @@ def is_legal_name(text: str) -> bool:
 
 
 def check(spec: OllamaModelSpec) -> None:
-    """See that a spec of the right form can be meant.
+    """Refuse a spec that has the right form and is invalid.
 
     Raises: Problem 422.
     """
-    try:
-        ModelName.of(spec.name, spec.tag)
-    except InvalidNameError as error:
-        raise invalid_field("tag" if error.part == "tag" else "name", str(error)) from None
-    try:
-        options(spec)
-    except InvalidOptionError as error:
-        raise invalid_field(error.field, error.problem) from None
+    if found := problems(spec):
+        detail = "; ".join(f"{field}: {problem}" for field, problem in found)
+        raise Problem(Kind.INVALID, detail, fields=found)
 
 
-def unreadable(error: Exception, kind: type[Any]) -> Problem:
-    """Make the 400 out of what msgspec says about something that is no `kind`."""
-    text = str(error)
-    if not isinstance(error, msgspec.ValidationError):
-        return Problem(Kind.BAD_REQUEST, "The body is no JSON.", fields=[("body", "is no JSON")])
-    at = _AT.search(text)
-    text = text[: at.start()] if at else text
-    path = at[1] if at else ""
-    if named := _IN_MESSAGE.search(text):
-        text = (
-            "is required" if "missing" in text else _unknown(named[1], kind if not path else None)
-        )
-        path = f"{path}.{named[1]}".lstrip(".")
-    return bad_field(path[:200] or "body", f"{text[0].lower()}{text[1:]}"[:200])
-
-
-def _unknown(name: str, kind: type[Any] | None) -> str:
-    known = [field.encode_name for field in fields(kind)] if kind else []
-    close = get_close_matches(name, known, n=1)
-    return "is not known here" + (f"; did you mean {close[0]}?" if close else "")
+def unreadable(error: Exception, raw: object, kind: type[Any]) -> Problem:
+    """Make the 400 about something that is no `kind`."""
+    path, problem = complaint(error, raw, kind)
+    if problem == ALIEN:
+        problem = TAKES.get(path, problem)
+    return bad_field(path[:200] or "body", problem[:200])

@@ -20,6 +20,7 @@ from api.problems import Kind, Problem, bad_field, invalid_field
 from api.reads import MODEL, MODELS, Asked, Known, permit
 from api.requests import (
     PATCH_TYPES,
+    TAKES,
     WriteQuery,
     check,
     is_legal_name,
@@ -29,6 +30,8 @@ from api.requests import (
 )
 from api.telling import no_model, told
 from api.view import Entry
+from crd.door import mended, normal
+from crd.names import InvalidNameError, meant
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
 
 Named = FromPath[str]
@@ -71,7 +74,7 @@ class Target:
 async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
     """Ask for a model. The answer comes at once; `state` then tells how far the pull is."""
     query = read_query(request, WriteQuery)
-    new = await read_body(request, NewModel)
+    new = await read_body(request, NewModel, mend=_whole)
     namespace = legal_namespace(query.namespace, reads.namespace)
     if new.namespace is not None:
         if query.namespace not in (UNSET, new.namespace):
@@ -79,11 +82,11 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
         namespace = legal_namespace(new.namespace, namespace)
     await permit(request, "create", namespace)
     reads.require_own(namespace)
-    spec = new.spec()
-    check(spec)
+    check(new.spec())
+    spec = normal(new.spec())
     name = new.resource_name or resource_name(spec)
     if not is_legal_name(name):
-        raise invalid_field("resourceName", "is no legal name")
+        raise invalid_field("resourceName", TAKES["resourceName"])
     try:
         model = await writer.create(namespace, name, spec, dry_run=query.dry_run)
     except WriteError as error:
@@ -106,6 +109,8 @@ async def update_model(request: Asked, reads: Known, writer: Writing, name: Name
     if entry is None:
         raise no_model(name, target.namespace)
     _check_merged(entry.model, spec)
+    if "tag" in spec and not isinstance(entry.model.spec, Malformed):
+        spec |= _name_without_tag(entry.model.spec)
     return _model(200, await _patch(writer, target, {"spec": spec}))
 
 
@@ -143,6 +148,20 @@ async def resume_model(request: Asked, reads: Known, writer: Writing, name: Name
     return _model(200, await _patch(writer, target, {"spec": {"suspend": None}}))
 
 
+def _whole(body: object) -> object:
+    """Return the body with name and tag in their fields.
+
+    Raises: Problem 422 if there is a name, and no tag anywhere.
+    """
+    body = mended(body)
+    if isinstance(body, dict) and isinstance(name := body.get("name"), str) and "tag" not in body:
+        try:
+            meant(name, None)
+        except InvalidNameError as error:
+            raise invalid_field(error.field, str(error)) from None
+    return body
+
+
 async def _target(
     request: Asked, reads: Known, name: str, verb: str, *, body: type[Any] | None = None
 ) -> Target:
@@ -171,14 +190,20 @@ async def _patch(writer: Writer, target: Target, change: Patch) -> OllamaModel:
         raise target.told(error) from error
 
 
+def _name_without_tag(spec: OllamaModelSpec) -> dict[str, str]:
+    """Return what a name that carries its tag has to become when the tag changes."""
+    name = normal(spec).name
+    return {} if name == spec.name else {"name": name}
+
+
 def _check_merged(model: OllamaModel, change: Patch) -> None:
-    """See that the spec can be meant once it is changed.
+    """Refuse a change that makes the spec invalid.
 
     Raises: Problem 422.
     """
     if isinstance(model.spec, Malformed):
         return  # the API server knows all of it, and judges
-    spec = merged(msgspec.to_builtins(model.spec), change)
+    spec = merged(msgspec.to_builtins(normal(model.spec)), change)
     try:
         check(msgspec.convert(spec, OllamaModelSpec))
     except UNREADABLE as error:

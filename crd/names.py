@@ -4,6 +4,9 @@ A name is `[host[:port]/][namespace/]model[:tag]`. The parts left out are `regis
 `library` and `latest`. Ollama keeps the case as written (a registry may care) and ignores it when
 it looks a model up, so names are equal here exactly when Ollama would take them for one model.
 
+A spec has the name and its tag in two fields. People write both into the first: that has one meaning
+unless the two tags differ. Whatever has none is told, with what to write instead.
+
 Source: Ollama, types/model/name.go.
 """
 
@@ -16,24 +19,33 @@ DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
+# How long a part may be is for the server to say. Newer ones take 255 characters, most take 80.
 MAX_HOST = 350
-MAX_PART = 80
+MAX_PART = 255
+MAX_PATH = MAX_HOST + 2 * MAX_PART + len("//")
+
+PARTS = 3  # of a path: host, namespace, model
+_SHOWN = 48  # characters of a name that a complaint repeats
+_EXAMPLES = "write for example llama3.2, user/model or hf.co/Org/Model"
+_EXAMPLE_TAG = "write for example 1b"
 
 # Unlike `$`, fullmatch() does not let a trailing newline pass; unlike `\w`, these are ASCII only.
 _HOST = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,{MAX_HOST - 1}}}")
 _NAMESPACE = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_PART - 1}}}")
 _PART = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_PART - 1}}}")
+_HOST_ALONE = re.compile(r"[A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*(:[0-9]+)?")
 
 
 class InvalidNameError(ValueError):
-    """The text is no name that Ollama would take. The message says which part and why.
+    """The text is no name that Ollama would take. The message says why, and what to write.
 
-    `part` is host, namespace, model or tag, or `name` where the whole is wrong.
+    `part` is host, namespace, model or tag, or `name` where the whole is wrong; `field` is the
+    field of a spec that has it.
     """
 
     def __init__(self, problem: str, part: str = "name") -> None:
         super().__init__(problem)
-        self.part = part
+        self.part, self.field = part, "tag" if part == "tag" else "name"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,33 +63,30 @@ class ModelName:
 
         Raises: InvalidNameError, naming the part that is wrong.
         """
-        if "://" in text:
-            raise InvalidNameError("the name is a URL; leave out the scheme")
-        # A colon after the last slash begins a tag; one before it belongs to a port.
-        path, tag = text, DEFAULT_TAG
-        if text.rfind(":") > text.rfind("/"):
-            path, _, tag = text.rpartition(":")
-        parts = path.rsplit("/", 2)
-        model = parts.pop()
-        namespace = parts.pop() if parts else DEFAULT_NAMESPACE
-        host = parts.pop() if parts else DEFAULT_HOST
+        path, tag = _cut(text)
+        return cls._of(path, DEFAULT_TAG if tag is None else tag)
+
+    @classmethod
+    def of(cls, name: str | None, tag: str | None) -> Self:
+        """Join a name and its tag, as `spec.name` and `spec.tag` carry them.
+
+        A name may carry the tag, too, if there is no other one.
+
+        Raises: InvalidNameError.
+        """
+        return cls._of(*meant(name, tag))
+
+    @classmethod
+    def _of(cls, path: str, tag: str) -> Self:
+        _check_form(path)
+        _check("tag", tag, _PART, MAX_PART)
+        *before, model = path.split("/")
+        namespace = before.pop() if before else DEFAULT_NAMESPACE
+        host = before.pop() if before else DEFAULT_HOST
         _check("host", host, _HOST, MAX_HOST)
         _check("namespace", namespace, _NAMESPACE, MAX_PART)
         _check("model", model, _PART, MAX_PART)
-        _check("tag", tag, _PART, MAX_PART)
         return cls(host, namespace, model, tag)
-
-    @classmethod
-    def of(cls, name: str, tag: str) -> Self:
-        """Join a name without a tag and its tag, as `spec.name` and `spec.tag` carry them.
-
-        Raises: InvalidNameError; a name that brings its own tag is one.
-        """
-        if name.rfind(":") > name.rfind("/"):
-            raise InvalidNameError("the name carries a tag; put it into the tag field")
-        # Before they are joined: `host` and `5000/user/model` would read as a port and a path.
-        _check("tag", tag, _PART, MAX_PART)
-        return cls.parse(f"{name}:{tag}")
 
     @cached_property
     def canonical(self) -> str:
@@ -106,16 +115,79 @@ class ModelName:
         return self._hash
 
 
+def meant(name: str | None, tag: str | None) -> tuple[str, str]:
+    """Return the name without a tag and the tag, where the two have one meaning.
+
+    Raises: InvalidNameError if one is missing, or the name carries another tag.
+    """
+    if not name:
+        raise InvalidNameError(f"the name is required; {_EXAMPLES}")
+    path, own = _cut(name)
+    if own is None or "://" in name or "@" in name:  # it is told what is wrong with these
+        path = name
+    if tag is None:
+        tag = own
+    if tag is None:
+        raise InvalidNameError("the tag is required; write for example 1b, or latest", "tag")
+    if path != name and (own or "").lower() != tag.lower():
+        if own and tag and _PART.fullmatch(own) and _PART.fullmatch(tag) and len(own) < _SHOWN:
+            problem = (
+                f"the name carries the tag {own}, and the tag is {tag[:_SHOWN]}; write one tag"
+            )
+            raise InvalidNameError(problem)
+        raise InvalidNameError("the name carries a tag; put it into the tag field")
+    return path, tag
+
+
+def _cut(text: str) -> tuple[str, str | None]:
+    """Cut a tag off a name. A colon after the last slash begins one; any other is of a port."""
+    if text.rfind(":") <= text.rfind("/"):
+        return text, None
+    path, _, tag = text.rpartition(":")
+    return path, tag
+
+
+def _check_form(path: str) -> None:
+    """Refuse what is no path of a model at all.
+
+    Raises: InvalidNameError.
+    """
+    if "://" in path:
+        raise InvalidNameError("the name is a URL; leave out the scheme, as in hf.co/Org/Model")
+    if "@sha256" in path:
+        raise InvalidNameError(
+            "the name carries a digest, by which Ollama does not pull; leave it out, and write"
+            " name and tag; expectedDigest pins a digest"
+        )
+    parts = path.split("/")
+    if len(parts) > PARTS:
+        raise InvalidNameError(
+            f"the name has {len(parts)} parts; Ollama takes no more than host/namespace/model"
+        )
+    first, *rest = parts
+    if len(rest) == 1 and len(path) <= _SHOWN and _is_host(first) and _PART.fullmatch(rest[0]):
+        raise InvalidNameError(
+            f"the name has the host {first} and no namespace; write"
+            f" {first}/{DEFAULT_NAMESPACE}/{rest[0]}, or the namespace that it is in"
+        )
+
+
+def _is_host(text: str) -> bool:
+    """Return True for what no namespace can be, and a host can."""
+    return not _NAMESPACE.fullmatch(text) and _HOST_ALONE.fullmatch(text) is not None
+
+
 def _check(part: str, text: str, grammar: re.Pattern[str], limit: int) -> None:
     if grammar.fullmatch(text):
         return
+    examples = _EXAMPLE_TAG if part == "tag" else _EXAMPLES
     if not text:
-        raise InvalidNameError(f"the {part} is empty", part)
+        raise InvalidNameError(f"the {part} is empty; {examples}", part)
     if len(text) > limit:
         problem = f"the {part} has {len(text)} characters; Ollama takes {limit}"
         raise InvalidNameError(problem, part)
     # One character and not the whole part, which may hold somebody's password: `user:secret@host`.
     at = next(i for i, char in enumerate(text) if not grammar.fullmatch(f"_{char}" if i else char))
     verb = "has" if at else "begins with"
-    problem = f"the {part} {verb} {text[at]!a}, which Ollama does not take there"
+    problem = f"the {part} {verb} {text[at]!a}, which Ollama does not take there; {examples}"
     raise InvalidNameError(problem, part)

@@ -16,21 +16,22 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from crd.durations import InvalidDurationError, parse_seconds
+from crd.durations import DURATION, NUMBER, InvalidDurationError, parse_seconds
 from crd.v1alpha1 import DeletionPolicy, OllamaModelSpec
 from crd.v1alpha1 import RefreshWindow as WindowSpec
 
-FOR_EVER: Final = "-1"
 SHORTEST_S: Final = 1.0
 LONGEST_S: Final = 10 * 365 * 86400.0  # what is added to a date must not leave the calendar
 SHORTEST_REFRESH_S: Final = 60.0
 SHORTEST_KEEP_ALIVE_S: Final = 10.0  # it has to be asked for again before it is over
 FIELDS: Final = 5  # of a cron expression: minute, hour, day, month, day of the week
+_ZERO = re.compile(r"-?[0.]+(ms|[smhdw])?")
+_NEGATIVE = re.compile(rf"-({DURATION.pattern}|[0-9]+(\.[0-9]+)?)")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 class InvalidOptionError(ValueError):
-    """A field of the spec cannot be meant. `field` is its path, the message says what it takes."""
+    """A field of the spec is invalid. `field` is its path, the message says what it takes."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"spec.{field}: {problem}")
@@ -78,9 +79,7 @@ def options(spec: OllamaModelSpec) -> Options:
 
     Raises: InvalidOptionError, about the first field that is wrong.
     """
-    if spec.refresh_window is not None and spec.refresh_interval is None:
-        raise InvalidOptionError("refreshWindow", "needs a refreshInterval to hold back")
-    return Options(
+    read = Options(
         suspend=spec.suspend,
         retain=spec.deletion_policy is DeletionPolicy.RETAIN,
         insecure=spec.insecure,
@@ -88,11 +87,14 @@ def options(spec: OllamaModelSpec) -> Options:
         refresh_interval_s=_seconds(
             "refreshInterval", spec.refresh_interval, shortest_s=SHORTEST_REFRESH_S
         ),
-        refresh_window=_window(spec.refresh_window) if spec.refresh_window else None,
         timeout_s=_seconds("timeout", spec.timeout),
-        expected_digest=_digest(spec.expected_digest),
         keep_alive_s=_keep_alive_s(spec.keep_alive),
+        expected_digest=_digest(spec.expected_digest),
+        refresh_window=_window(spec.refresh_window) if spec.refresh_window else None,
     )
+    if spec.refresh_window is not None and spec.refresh_interval is None:
+        raise InvalidOptionError("refreshWindow", "needs a refreshInterval to hold back")
+    return read
 
 
 def _seconds(field: str, text: str | None, *, shortest_s: float = SHORTEST_S) -> float | None:
@@ -101,9 +103,12 @@ def _seconds(field: str, text: str | None, *, shortest_s: float = SHORTEST_S) ->
 
 def _length_s(field: str, text: str, shortest_s: float) -> float:
     try:
-        seconds = parse_seconds(text)
+        return _bounded(field, text, parse_seconds(text), shortest_s)
     except InvalidDurationError as error:
         raise InvalidOptionError(field, str(error)) from None
+
+
+def _bounded(field: str, text: str, seconds: float, shortest_s: float) -> float:
     if seconds < shortest_s:
         raise InvalidOptionError(field, f"{text!r} is too short; at least {shortest_s:g}s")
     if seconds > LONGEST_S:
@@ -111,16 +116,28 @@ def _length_s(field: str, text: str, shortest_s: float) -> float:
     return seconds
 
 
-def _keep_alive_s(text: str | None) -> float | None:
-    if text == FOR_EVER:
+def _keep_alive_s(written: str | int | None) -> float | None:
+    """Read how long a model stays loaded, as Ollama does: numbers are seconds, below 0 is for ever.
+
+    Source: Ollama, api/types.go, Duration.
+    """
+    if written is None:
+        return None
+    text = str(written)
+    if _ZERO.fullmatch(text):
+        problem = f"{text!r} would unload it at once; leave keepAlive out"
+        raise InvalidOptionError("keepAlive", problem)
+    if _NEGATIVE.fullmatch(text):
         return math.inf
-    return _seconds("keepAlive", text, shortest_s=SHORTEST_KEEP_ALIVE_S)
+    if NUMBER.fullmatch(text):
+        return _bounded("keepAlive", text, float(text), SHORTEST_KEEP_ALIVE_S)
+    return _length_s("keepAlive", text, SHORTEST_KEEP_ALIVE_S)
 
 
 def _digest(text: str | None) -> str | None:
     if text is None:
         return None
-    match = _DIGEST.fullmatch(text)
+    match = _DIGEST.fullmatch(text.lower())
     if match is None:
         raise InvalidOptionError(
             "expectedDigest", "is no digest; write the 64 hex digits that status.digest shows"
@@ -136,13 +153,18 @@ def _window(spec: WindowSpec) -> Window:
         raise InvalidOptionError(
             "refreshWindow.timeZone", f"{spec.time_zone!r} is no time zone; write Europe/Berlin"
         ) from None
+    if len(spec.schedule.split()) != FIELDS:
+        raise InvalidOptionError(
+            "refreshWindow.schedule",
+            f"{spec.schedule!r} is no cron expression of five fields; write 0 2 * * 6",
+        )
     try:
         opens = next(CronSim(spec.schedule, datetime.now(zone)), None)
     except CronSimError as error:
         raise InvalidOptionError(
             "refreshWindow.schedule", f"{spec.schedule!r} is no schedule ({error}); write 0 2 * * 6"
         ) from None
-    if opens is None or len(spec.schedule.split()) != FIELDS:
+    if opens is None:
         raise InvalidOptionError(
             "refreshWindow.schedule", f"{spec.schedule!r} never opens; write 0 2 * * 6"
         )

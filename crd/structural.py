@@ -1,7 +1,8 @@
 """Renders msgspec types as a Kubernetes structural schema, the subset of OpenAPI v3 a CRD may use.
 
-A structural schema has one `type` at every level, no `$ref` and no `anyOf`. msgspec's own JSON
-Schema is full of references and unions, so this reads msgspec's description of the types instead.
+A structural schema has one `type` at every level, no `$ref` and no `anyOf`, but for what may be a
+whole number or a text. msgspec's own JSON Schema is full of references and unions, so this reads
+msgspec's description of the types instead.
 
 An optional field is one that may be left out: absence says it, and null is no second spelling.
 Defaults are not rendered: the API server would write them into every object for good, and a later
@@ -15,6 +16,12 @@ from typing import Any
 import msgspec.inspect as mi
 
 Schema = dict[str, Any]
+
+# As Kubernetes writes it, in the order of its own CRDs.
+_INT_OR_STRING: Schema = {
+    "anyOf": [{"type": "integer"}, {"type": "string"}],
+    "x-kubernetes-int-or-string": True,
+}
 
 # The bounds of a type, by msgspec's name and by OpenAPI's. An exclusive bound is refused: OpenAPI
 # v3.0 spells it as a boolean beside the number, and whole numbers do without.
@@ -41,6 +48,8 @@ def _schema(kind: mi.Type) -> Schema:
     match kind:
         case mi.Metadata():
             return _described(_schema(kind.type), kind.extra_json_schema or {})
+        case mi.UnionType() if _may_be_number_or_text(kind):
+            return _INT_OR_STRING
         case mi.UnionType():
             return _schema(_only_member(kind))
         case mi.StructType():
@@ -96,7 +105,13 @@ def _items(kind: mi.Type) -> Schema:
 
 def _described(schema: Schema, extra: dict[str, Any]) -> Schema:
     """Add what a field's Meta says to the schema of its type; the field knows better."""
-    return {"type": schema["type"]} | extra | {k: v for k, v in schema.items() if k not in extra}
+    own = {"type": schema["type"]} if "type" in schema else {}
+    return own | extra | {k: v for k, v in schema.items() if k not in extra}
+
+
+def _may_be_number_or_text(kind: mi.UnionType) -> bool:
+    members = {type(member) for member in kind.types}
+    return members - {mi.NoneType} == {mi.IntType, mi.StrType}
 
 
 def _only_member(kind: mi.UnionType) -> mi.Type:

@@ -11,6 +11,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from crd.form import complaint
+from crd.names import MAX_PART, MAX_PATH
 from crd.switches import read_switch
 
 # What msgspec raises on bytes that are no JSON of the type asked for.
@@ -90,11 +92,10 @@ class Reason(StrEnum):
     DELETION_BLOCKED = "DeletionBlocked"
 
 
-# What the API server checks of an optional field is in its schema only. The operator reads a spec
-# without it (`crd.options` does), so that an object of another release still names its model.
-_DURATION: Final = {"pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", "maxLength": 32}
-_KEEP_ALIVE: Final = {"pattern": r"^(-1|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$", "maxLength": 32}
-_DIGEST: Final = {"pattern": r"^(sha256:)?[0-9a-f]{64}$"}
+# The API server checks form and length, and no pattern: it would answer with the regular expression.
+# What a text means, and what to write instead, `crd.options` says: to the policies of config/policy,
+# the webhook, the REST API and the status alike.
+_TEXT: Final = {"maxLength": 128}
 
 
 class RefreshWindow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -110,7 +111,7 @@ class RefreshWindow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     ]
     duration: Annotated[
         str,
-        Meta(description="How long it stays open: `4h`. At least 1m.", extra_json_schema=_DURATION),
+        Meta(description="How long it stays open: `4h`. At least 1m.", extra_json_schema=_TEXT),
     ]
     time_zone: Annotated[
         str, Meta(max_length=64, description="IANA time zone of the schedule: `Europe/Berlin`.")
@@ -126,13 +127,14 @@ class OllamaModelSpec(
         str,
         Meta(
             min_length=1,
-            max_length=512,
+            max_length=MAX_PATH,
             description="Model name as Ollama knows it, without a tag: `llama3.2`, `user/model`,"
             " `hf.co/Org/Model`.",
         ),
     ]
     tag: Annotated[
-        str, Meta(min_length=1, max_length=80, description="Tag of the model: `latest`, `1b`.")
+        str,
+        Meta(min_length=1, max_length=MAX_PART, description="Tag of the model: `latest`, `1b`."),
     ]
     suspend: Annotated[
         bool, Meta(description="Leave the model as it is: no pull, no check, until this is off.")
@@ -150,7 +152,7 @@ class OllamaModelSpec(
             Meta(
                 description="Longest time in which the loss of the model is noticed: `30s`. At"
                 " least 1s; default is the operator's --health-interval.",
-                extra_json_schema=_DURATION,
+                extra_json_schema=_TEXT,
             ),
         ]
         | None
@@ -161,7 +163,7 @@ class OllamaModelSpec(
             Meta(
                 description="Time between scheduled refreshes: `24h`. At least 1m; default is"
                 " never. While expectedDigest is met there is nothing to look for.",
-                extra_json_schema=_DURATION,
+                extra_json_schema=_TEXT,
             ),
         ]
         | None
@@ -176,7 +178,7 @@ class OllamaModelSpec(
             Meta(
                 description="Longest time that a whole pull may take: `2h`. At least 1s; default is"
                 " no limit, besides that of a pull without progress.",
-                extra_json_schema=_DURATION,
+                extra_json_schema=_TEXT,
             ),
         ]
         | None
@@ -193,22 +195,18 @@ class OllamaModelSpec(
             str,
             Meta(
                 description="The only digest that counts as this model, as status.digest shows it.",
-                extra_json_schema=_DIGEST,
             ),
         ]
         | None
     ) = None
-    keep_alive: (
-        Annotated[
-            str,
-            Meta(
-                description="Keep the model loaded: `-1` for ever, or `10m` after its last use, and"
-                " then loaded again. At least 10s.",
-                extra_json_schema=_KEEP_ALIVE,
-            ),
-        ]
-        | None
-    ) = None
+    keep_alive: Annotated[
+        str | int | None,
+        Meta(
+            description="Keep the model loaded: `-1` for ever, or `10m` after its last use, and"
+            " then loaded again. At least 10s. A number is of seconds, as for Ollama.",
+            extra_json_schema=_TEXT,
+        ),
+    ] = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -466,7 +464,7 @@ def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
     try:
         spec = _spec.decode(envelope.spec)
     except UNREADABLE as error:
-        spec = _malformed(str(error), envelope.spec)
+        spec = _malformed(error, envelope.spec)
     try:
         status = _status.decode(envelope.status)
     except UNREADABLE:
@@ -474,14 +472,15 @@ def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
     return OllamaModel(metadata=envelope.metadata, spec=spec, status=status)
 
 
-def _malformed(problem: str, spec: msgspec.Raw) -> Malformed:
+def _malformed(error: Exception, spec: msgspec.Raw) -> Malformed:
     try:
-        rest = _rest.decode(spec)
+        rest, raw = _rest.decode(spec), msgspec.json.decode(spec)
     except UNREADABLE:  # no object, so it says nothing of anything
-        return Malformed(problem=problem)
+        return Malformed(problem=f"spec: {complaint(error, None, OllamaModelSpec)[1]}")
+    field, problem = complaint(error, raw, OllamaModelSpec)
     deletes = str(rest.deletion_policy or "delete").lower() == DeletionPolicy.DELETE.lower()
     return Malformed(
-        problem=problem,
+        problem=f"{f'spec.{field}'.rstrip('.')}: {problem}",
         # Whoever writes something else does not ask for a deletion that cannot be undone.
         deletion_policy=DeletionPolicy.DELETE if deletes else DeletionPolicy.RETAIN,
         name=rest.name if isinstance(rest.name, str) else None,

@@ -31,14 +31,12 @@ def wanted(model: OllamaModel) -> ModelName | Verdict:
     A spec that cannot be read names its model all the same, if those two fields can.
     """
     spec = model.spec
-    if isinstance(spec, Malformed) and (spec.name is None or spec.tag is None):
-        return _unreadable(spec)
     try:
-        return ModelName.of(spec.name or "", spec.tag or "")
+        return ModelName.of(spec.name, spec.tag)
     except InvalidNameError as error:
         if isinstance(spec, Malformed):
             return _unreadable(spec)
-        return Verdict(Reason.INVALID_NAME, f"Not a model name: {error}. Correct the spec.")
+        return Verdict(Reason.INVALID_NAME, f"spec.{error.field}: {error}. Correct the spec.")
 
 
 def wishes(model: OllamaModel) -> Options | Verdict:
@@ -55,7 +53,7 @@ def wishes(model: OllamaModel) -> Options | Verdict:
 
 
 def _unreadable(spec: Malformed) -> Verdict:
-    return Verdict(Reason.INVALID_SPEC, f"The spec cannot be read: {spec.problem}.")
+    return Verdict(Reason.INVALID_SPEC, f"{spec.problem}. Correct the spec.")
 
 
 def retains(model: OllamaModel) -> bool:

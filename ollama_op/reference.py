@@ -171,7 +171,7 @@ def _fields(part: str) -> Iterator[str]:
 
 def _rows(schema: dict[str, Any], path: str) -> Iterator[str]:
     for name, field in schema.get("properties", {}).items():
-        full, kind = f"{path}.{name}", field["type"]
+        full, kind = f"{path}.{name}", field.get("type", "string or integer")
         needed = " (required)" if name in schema.get("required", ()) else ""
         yield row(f"`{full}`{needed}", kind, field.get("description", ""))
         yield from _rows(field, full)

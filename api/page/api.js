@@ -115,7 +115,7 @@ async function problem(response) {
 const place = ({ name, namespace }, verb = "") =>
   `/models/${encodeURIComponent(name)}${verb}?namespace=${encodeURIComponent(namespace)}`;
 
-export const add = (model) => send("POST", "/models", { body: model });
+export const add = async (model) => (await send("POST", "/models", { body: model })).json();
 export const remove = (model) => send("DELETE", place(model));
 export const refresh = (model) => send("POST", place(model, "/refresh"));
 export const resume = (model) => send("POST", place(model, "/resume"));

@@ -8,15 +8,17 @@ const $ = (id) => document.getElementById(id);
 
 const FIELDS = ["name", "tag", "namespace"];
 
-// Splits `user/model:tag`, as people paste it; a colon before the last slash is a port.
-export function split(text, tag) {
-  const colon = text.lastIndexOf(":");
-  if (colon <= text.lastIndexOf("/")) return { name: text, tag: tag || "latest" };
-  return { name: text.slice(0, colon), tag: tag || text.slice(colon + 1) || "latest" };
+// What is asked for. A tag may be in the name, as people paste it: the API says what that means. A
+// colon before the last slash is of a port.
+export function wish(name, tag) {
+  if (tag) return { name, tag };
+  return name.lastIndexOf(":") > name.lastIndexOf("/") ? { name } : { name, tag: "latest" };
 }
 
 const sentence = (message) =>
-  (/^[A-Z]/.test(message) ? message : `This field ${message}`).replace(/\.?$/, ".");
+  (/^(is|has|needs) /.test(message) ? `This field ${message}` : message)
+    .replace(/^./, (first) => first.toUpperCase())
+    .replace(/\.?$/, ".");
 
 function showErrors(problem) {
   const texts = { name: "", tag: "", namespace: "", rest: [] };
@@ -38,8 +40,8 @@ function showErrors(problem) {
 
 async function submitAdd(event, onAdded) {
   event.preventDefault();
-  const { name, tag } = split($("add-name").value.trim(), $("add-tag").value.trim());
-  if (!name) {
+  const wanted = wish($("add-name").value.trim(), $("add-tag").value.trim());
+  if (!wanted.name) {
     showErrors({ errors: [{ field: "name", message: "is needed" }] });
     return;
   }
@@ -47,9 +49,9 @@ async function submitAdd(event, onAdded) {
   button.disabled = true;
   try {
     const namespace = $("add-namespace").value.trim();
-    await api.add(namespace ? { name, tag, namespace } : { name, tag });
+    const added = await api.add(namespace ? { ...wanted, namespace } : wanted);
     $("add").close();
-    onAdded(`${name}:${tag}`);
+    onAdded(words.title(added));
   } catch (problem) {
     showErrors(problem);
   } finally {

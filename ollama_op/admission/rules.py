@@ -6,23 +6,20 @@ lose its finalizer, to get its status and to go.
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import msgspec
 
+from crd.door import mended, problems
+from crd.form import complaint
 from crd.names import InvalidNameError, ModelName
-from crd.options import InvalidOptionError, options
 from crd.v1alpha1 import GROUP, PLURAL, UNREADABLE, OllamaModelSpec
 from ollama_op.admission.review import Cause, Details, Kind, Refusal, Request, Response
 from ollama_op.errors import sanitise
 
 LONGEST_WARNING: Final = 120  # Kubernetes asks for no more, and cuts what is far longer
 MOVES: Final = "latest"
-# What is wrong with a name as a whole says already what to do.
-_EXAMPLES: Final = {"tag": "; write for example 1b", "name": ""}
-_EXAMPLE: Final = "; write for example llama3.2, user/model or hf.co/Org/Model"
-_AT: Final = " - at `$."  # before the field that msgspec complains of
-_HOST_PARTS: Final = 3  # of a name that says its host: host, namespace, model
 
 Sharers = Callable[[ModelName, str], int]
 """Counts the live objects that name a model, other than the one with this uid."""
@@ -39,7 +36,7 @@ def validate(request: Request, *, registries: Collection[str], sharers: Sharers)
     try:
         spec = msgspec.json.decode(raw, type=OllamaModelSpec)
     except UNREADABLE as error:
-        return _refused(request, [_unreadable(error)])
+        return _refused(request, [_unreadable(error, raw)])
     if causes := _causes(spec, registries):
         return _refused(request, causes)
     uid = request.object.metadata.uid if request.object else ""
@@ -56,12 +53,12 @@ def mutate(request: Request) -> Response:
     raw = _changed_spec(request)
     spec = None if raw is None else msgspec.json.decode(raw)
     allowed = Response(uid=request.uid, allowed=True)
-    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+    clear = mended(spec)
+    if clear == spec or not isinstance(clear, dict):
         return allowed
-    meant = _meant(spec["name"], spec.get("tag"))
-    if meant is None or meant == (spec["name"], spec.get("tag")):
+    name, tag = clear.get("name"), clear.get("tag")
+    if not name or not tag:
         return allowed
-    name, tag = meant
     steps = [  # in an object, to add is to replace what is there
         {"op": "add", "path": "/spec/name", "value": name},
         {"op": "add", "path": "/spec/tag", "value": tag},
@@ -90,26 +87,22 @@ def _changed_spec(request: Request) -> msgspec.Raw | None:
 
 def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[Cause]:
     """List what is wrong with a spec of the right form."""
-    causes = []
-    try:
-        name = ModelName.of(spec.name, spec.tag)
-    except InvalidNameError as error:
-        field = "tag" if error.part == "tag" else "name"
-        causes.append(Cause(f"spec.{field}", f"{error}{_EXAMPLES.get(error.part, _EXAMPLE)}"))
-    else:
-        if registries and name.host.lower() not in registries:
-            causes.append(Cause("spec.name", _not_allowed(name.host, registries)))
-    try:
-        options(spec)
-    except InvalidOptionError as error:
-        causes.append(Cause(f"spec.{error.field}", error.problem))
+    causes = [Cause(f"spec.{field}", problem) for field, problem in problems(spec)]
+    with suppress(InvalidNameError):
+        host = ModelName.of(spec.name, spec.tag).host
+        if registries and host.lower() not in registries:
+            causes.insert(0, Cause("spec.name", _not_allowed(host, registries)))
     return causes
 
 
-def _unreadable(error: Exception) -> Cause:
+def _unreadable(error: Exception, raw: msgspec.Raw) -> Cause:
     """Say which field breaks the schema; one of another release may let it pass until here."""
-    text, _, path = str(error).partition(_AT)
-    return Cause(f"spec.{path.rstrip('`')}".rstrip("."), text)
+    try:
+        read = msgspec.json.decode(raw)
+    except UNREADABLE:
+        read = None
+    field, problem = complaint(error, read, OllamaModelSpec)
+    return Cause(f"spec.{field}".rstrip("."), problem)
 
 
 def _not_allowed(host: str, registries: Collection[str]) -> str:
@@ -140,26 +133,6 @@ def _refused(request: Request, causes: list[Cause]) -> Response:
     message = "; ".join(f"{cause.field}: {cause.message}" for cause in clean)
     refusal = Refusal(message, Details(name, clean))
     return Response(uid=request.uid, allowed=False, status=refusal)
-
-
-def _meant(name: str, tag: Any) -> tuple[str, str] | None:
-    """Return what a name and a tag, which may be missing, can only mean; None if it is unclear."""
-    path, own = name, None
-    if name.rfind(":") > name.rfind("/"):
-        path, _, own = name.rpartition(":")
-    if tag is None:
-        tag = own
-    if not isinstance(tag, str) or (own or tag).lower() != tag.lower():
-        return None
-    parts = path.split("/")
-    if len(parts) == _HOST_PARTS:
-        parts[0] = parts[0].lower()
-    path = "/".join(parts)
-    try:
-        ModelName.of(path, tag)
-    except InvalidNameError:
-        return None  # what is refused is refused as it was written
-    return path, tag
 
 
 def _short(text: str) -> str:

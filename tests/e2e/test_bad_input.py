@@ -74,7 +74,7 @@ def kubeconfig(folder: Path, **changes: Any) -> Path:
         (["--max-concurrent-pulls=0"], "--max-concurrent-pulls", "--help"),
         (["--health-interval=never"], "--health-interval: 'never' is no duration", "90s"),
         (["--health-interval=-5s"], "--health-interval: '-5s' is no time to wait", "90s"),
-        (["--stall-timeout=5"], "--stall-timeout: '5' is no duration", "90s"),
+        (["--stall-timeout=5"], "--stall-timeout: '5' has no unit", "5m"),
         (["--health-probe-bind-address=here"], "'here' is no address", ":8081"),
         (["--ollama-api-url=ftp://ollama"], "the Ollama URL is no http", "http://ollama:11434"),
         (["--leader-elect=maybe"], "'maybe' is neither true nor false", "true or false"),

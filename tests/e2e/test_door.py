@@ -12,6 +12,7 @@ from msgspec.structs import fields
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, GROUP, Annotations
 from support.controlplane import ControlPlane, controlplane
 from support.door import BAD, create, refusal_over_rest
+from support.inputs import REFUSED, TAKEN
 from support.manifests import CONFIG
 from support.ollama import OllamaServer
 from support.operator import RESOURCE, Models, Operator, reason, wait_until
@@ -33,10 +34,17 @@ EVERY_FIELD = {
     "expectedDigest": "sha256:" + "a" * 64,
     "keepAlive": "10m",
 }
-OVERFLOWS = [  # more than CEL can hold
-    ({"interval": "9999999h"}, "spec.interval: at least 1s, at most 87600h"),
-    ({"keepAlive": "999999999999s"}, "spec.keepAlive: at least 10s, at most 87600h"),
-    ({"timeout": "200000000m"}, "spec.timeout: at least 1s, at most 87600h"),
+OVERFLOWS = [  # more than CEL's own duration() can hold
+    ({"interval": "9999999h"}, "spec.interval: '9999999h' is too long; at most 87600h"),
+    ({"keepAlive": "999999999999s"}, "spec.keepAlive: '999999999999s' is too long"),
+    ({"timeout": "200000000m"}, "spec.timeout: '200000000m' is too long; at most 87600h"),
+]
+# What kube-apiserver says itself, for which nobody else is asked.
+BY_SCHEMA = [
+    ({"tag": 3.2}, "must be of type string"),
+    ({"tag": None}, "spec.tag: Required value"),
+    ({"keepAlive": 1.5}, "must be of type"),
+    ({"deletionPolicy": "retain"}, 'supported values: "Delete", "Retain"'),
 ]
 
 
@@ -82,6 +90,31 @@ def test_what_can_be_meant_gets_in_without_a_word(cluster) -> None:
         more = {"refreshInterval": "24h"} if field == "refreshWindow" else {}
         said = create(models, "one", "--dry-run=server", **{field: value}, **more)
         assert said == "ollamamodel.ollama.smithforge.dev/one created (server dry run)\n"
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=[str(row.spec)[:60] for row in REFUSED])
+def test_the_policy_says_what_the_other_doors_say(cluster, row) -> None:
+    """Word for word; what is of another form the API server refuses by itself."""
+    said = create(Models(cluster, "refused"), "bad", "--dry-run=server", **row.spec)
+    assert (
+        "is invalid: " if row.form else f"denied request: spec.{row.field}: {row.says}\n"
+    ) in said
+
+
+@pytest.mark.parametrize("row", TAKEN, ids=[str(row.spec)[:60] for row in TAKEN])
+def test_what_has_one_meaning_gets_in(cluster, row) -> None:
+    """However it is written; numbers stay numbers."""
+    said = create(Models(cluster, "taken"), "one", "--dry-run=server", **row.spec)
+    assert said == "ollamamodel.ollama.smithforge.dev/one created (server dry run)\n"
+
+
+def test_no_regular_expression_reaches_anybody(cluster) -> None:
+    """Kubernetes would put a pattern of the schema into its answer; there is none."""
+    models = Models(cluster, "refused")
+    for spec, says in BY_SCHEMA:
+        said = create(models, "bad", "--dry-run=server", **spec)
+        assert says in said
+        assert "should match" not in said
 
 
 def test_a_tag_that_moves_gets_in_with_one_warning(cluster) -> None:
@@ -139,7 +172,7 @@ def test_what_was_there_before_can_be_told_released_and_deleted(
     assert models.get("one")["status"]["error"] == "told"
     suspend = json.dumps({"spec": {"suspend": True}})
     said = models.kubectl("patch", RESOURCE, "one", *MERGE, suspend, check=False)
-    assert "denied request: spec.tag: is no tag" in said
+    assert "denied request: spec.tag: the tag has '/'" in said
     mended = json.dumps({"spec": {"tag": "1b", "interval": None}})
     models.kubectl("patch", RESOURCE, "other", "--dry-run=server", *MERGE, mended)
     models.delete("one")

@@ -15,7 +15,7 @@ from support.operator import Models, manifest
 BAD = [
     ({"name": "a b"}, "spec.name", "which Ollama does not take there"),
     ({"name": "https://hf.co/x/y"}, "spec.name", "the scheme"),
-    ({"name": "llama3.2:1b", "tag": "3b"}, "spec.name", "put it into the tag field"),
+    ({"name": "llama3.2:1b", "tag": "3b"}, "spec.name", "the name carries the tag 1b"),
     ({"tag": "a/b"}, "spec.tag", "which Ollama does not take there"),
     ({"name": "evil.example/x/y"}, "spec.name", "evil.example are not allowed here"),
     ({"interval": "1ms"}, "spec.interval", "at least 1s"),

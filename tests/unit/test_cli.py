@@ -70,8 +70,8 @@ def test_help_says_flags_variables_and_defaults(ollama_op):
         ),
         (
             ["run", "--stall-timeout=5"],
-            "--stall-timeout: '5' is no duration",
-            "write 90s, 5m or 1h30m",
+            "--stall-timeout: '5' has no unit",
+            "write 5s, 5m or 5h",
         ),
         (
             ["run", "--health-probe-bind-address", "8081"],

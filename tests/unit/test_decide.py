@@ -414,12 +414,13 @@ def test_a_bad_spec_is_told_in_words():
     """What is wrong, and where."""
     assert wanted(made(manifest(model="llama3.2:-b"))) == Verdict(
         Reason.INVALID_NAME,
-        "Not a model name: the tag begins with '-', which Ollama does not take there."
+        "spec.tag: the tag begins with '-', which Ollama does not take there; write for example 1b."
         " Correct the spec.",
     )
     verdict = wanted(made(manifest() | {"spec": {"name": 5, "tag": "1b"}}))
     assert verdict == Verdict(
-        Reason.INVALID_SPEC, "The spec cannot be read: Expected `str`, got `int` - at `$.name`."
+        Reason.INVALID_SPEC,
+        'spec.name: 5 is a number; write it as a text, in quotes: "5". Correct the spec.',
     )
 
 

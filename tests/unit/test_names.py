@@ -9,7 +9,7 @@ from crd.names import InvalidNameError, ModelName
 LETTERS = string.ascii_letters + string.digits + "_"
 
 
-def part(extra: str, limit: int = 80) -> st.SearchStrategy[str]:
+def part(extra: str, limit: int = 255) -> st.SearchStrategy[str]:
     """Any legal part: a letter, a digit or `_`, then also the characters in `extra`."""
     rest = st.text(LETTERS + extra, max_size=limit - 1)
     return st.builds(str.__add__, st.sampled_from(LETTERS), rest)
@@ -22,7 +22,7 @@ tags = part("-.")
 names = st.builds(ModelName, host=hosts, namespace=namespaces, model=models, tag=tags)
 # Pieces that parsers stumble over, so that random texts are often nearly a name, or just one.
 scraps = st.lists(
-    st.sampled_from([*"aZ0_-.:/", "//", "é", "K", "٣", "\n", "\0", " ", "x" * 79, "h" * 349])
+    st.sampled_from([*"aZ0_-.:/", "//", "é", "K", "٣", "\n", "\0", " ", "x" * 254, "h" * 349])
 ).map("".join)
 
 
@@ -45,10 +45,10 @@ def ollama_reads(text: str) -> tuple[str, str, str, str] | None:
             host = text
         else:
             namespace = text
-    for kind, value, limit in (("-.:", host, 350), ("-", namespace, 80), ("-.", model, 80)):
+    for kind, value, limit in (("-.:", host, 350), ("-", namespace, 255), ("-.", model, 255)):
         if not legal(value, kind, limit):
             return None
-    return (host, namespace, model, tag) if legal(tag, "-.", 80) else None
+    return (host, namespace, model, tag) if legal(tag, "-.", 255) else None
 
 
 def legal(text: str, extra: str, limit: int) -> bool:
@@ -120,7 +120,7 @@ def test_any_text_is_a_name_or_a_readable_complaint(name, tag):
         complaint = str(error)
     assert complaint.isascii()
     assert complaint.isprintable()
-    assert len(complaint) < 160
+    assert len(complaint) < 180
 
 
 @given(hosts, namespaces, models, tags)
@@ -169,7 +169,7 @@ def test_a_name_prints_short_and_keeps_its_case_and_its_canonical_form_does_neit
     ("text", "complaint"),
     [
         ("", "the model is empty"),
-        (":", "the model is empty"),
+        (":", "the tag is empty"),
         (":1b", "the model is empty"),
         ("m:", "the tag is empty"),
         ("/m", "the namespace is empty"),
@@ -179,13 +179,16 @@ def test_a_name_prints_short_and_keeps_its_case_and_its_canonical_form_does_neit
         ("../m", "the namespace begins with '.'"),
         ("..", "the model begins with '.'"),
         ("host/../m", "the namespace begins with '.'"),
-        ("../../etc/passwd:1", "the host begins with '.'"),
+        (
+            "../../etc/passwd:1",
+            "the name has 4 parts; Ollama takes no more than host/namespace/model",
+        ),
         ("-m", "the model begins with '-'"),
         (".m", "the model begins with '.'"),
         ("m:-1", "the tag begins with '-'"),
-        ("a.b/m", "the namespace has '.'"),
-        ("localhost:5000/m", "the namespace has ':'"),
-        ("a/b/c/d", "the host has '/'"),
+        ("a.b/m", "the name has the host a.b and no namespace; write a.b/library/m, or"),
+        ("localhost:5000/m", "the name has the host localhost:5000 and no namespace"),
+        ("a/b/c/d", "the name has 4 parts"),
         ("a:b:c", "the model has ':'"),
         ("m\n", r"the model has '\n'"),
         ("m:1b\n", r"the tag has '\n'"),
@@ -195,10 +198,11 @@ def test_a_name_prints_short_and_keeps_its_case_and_its_canonical_form_does_neit
         ("m\u0663", r"the model has '\u0663'"),
         ("\u212aelvin", r"the model begins with '\u212a'"),
         ("m m", "the model has ' '"),
-        ("m@sha256", "the model has '@'"),
-        ("x" * 81, "the model has 81 characters; Ollama takes 80"),
-        ("x" * 81 + "/m", "the namespace has 81 characters; Ollama takes 80"),
-        ("m:" + "x" * 81, "the tag has 81 characters; Ollama takes 80"),
+        ("m@latest", "the model has '@'"),
+        ("m@sha256:abc", "the name carries a digest, by which Ollama does not pull"),
+        ("x" * 256, "the model has 256 characters; Ollama takes 255"),
+        ("x" * 256 + "/m", "the namespace has 256 characters; Ollama takes 255"),
+        ("m:" + "x" * 256, "the tag has 256 characters; Ollama takes 255"),
         ("h" * 351 + "/n/m", "the host has 351 characters; Ollama takes 350"),
         ("https://hf.co/Org/Model", "the name is a URL; leave out the scheme"),
     ],
@@ -210,17 +214,37 @@ def test_a_wrong_name_says_which_part_is_wrong_and_why(text, complaint):
     assert str(caught.value).startswith(complaint)
 
 
-@pytest.mark.parametrize("text", ["x" * 80, "x" * 80 + "/m", "m:" + "x" * 80, "h" * 350 + "/n/m"])
+@pytest.mark.parametrize(
+    "text", ["x" * 255, "x" * 255 + "/m", "m:" + "x" * 255, "h" * 350 + "/n/m"]
+)
 def test_parts_may_be_as_long_as_ollama_takes_them(text):
     """The limits are the last lengths that pass, not the first that fail."""
     assert ModelName.parse(text)
 
 
-@pytest.mark.parametrize("name", ["llama3.2:1b", "hf.co/Org/Model:Q4_K_M", "localhost:5000", "m:"])
-def test_a_name_that_brings_its_own_tag_is_refused(name):
-    """Two tags would leave open which one is meant."""
-    with pytest.raises(InvalidNameError, match="carries a tag; put it into the tag field"):
-        ModelName.of(name, "1b")
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [("llama3.2:1b", "1b"), ("llama3.2:1B", "1b"), ("llama3.2:1b", None), ("llama3.2", "1b")],
+)
+def test_a_tag_in_the_name_is_taken_if_there_is_no_other_one(name, tag):
+    """The two fields then have one meaning, however they are written."""
+    assert ModelName.of(name, tag) == ModelName.parse("llama3.2:1b")
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "complaint"),
+    [
+        ("llama3.2:1b", "3b", "the name carries the tag 1b, and the tag is 3b; write one tag"),
+        ("m:", "1b", "the name carries a tag; put it into the tag field"),
+        ("localhost:5000", "1b", "the name carries the tag 5000, and the tag is 1b"),
+        ("llama3.2", None, "the tag is required; write for example 1b, or latest"),
+        (None, "1b", "the name is required; write for example llama3.2"),
+    ],
+)
+def test_two_tags_or_none_are_told(name, tag, complaint):
+    """They would leave open which one is meant."""
+    with pytest.raises(InvalidNameError, match=f"^{complaint}"):
+        ModelName.of(name, tag)
 
 
 @pytest.mark.parametrize("tag", ["5000/user/model", "5000/user/model:1b", "a:b", "", "1b\n"])

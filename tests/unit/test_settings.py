@@ -24,7 +24,7 @@ def test_what_is_no_time_to_wait_is_refused_with_an_example(text):
     """Nothing waits for no time, or backwards; a bare number has no unit."""
     with pytest.raises(BadSetting) as caught:
         parse_duration(text)
-    assert caught.value.hint == "write 90s, 5m or 1h30m"
+    assert caught.value.hint.startswith("write 90s, ")
 
 
 @given(st.text())
