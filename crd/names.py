@@ -4,8 +4,8 @@ A name is `[host[:port]/][namespace/]model[:tag]`. The parts left out are `regis
 `library` and `latest`. Ollama keeps the case as written (a registry may care) and ignores it when
 it looks a model up, so names are equal here exactly when Ollama would take them for one model.
 
-A spec has the name and its tag in two fields. People write both into the first: that has one meaning
-unless the two tags differ. Whatever has none is told, with what to write instead.
+A spec has the name and its tag in two fields. People write both into the first: that has one
+meaning unless the two tags differ. Whatever has none is told, with what to write instead.
 
 Source: Ollama, types/model/name.go.
 """

@@ -55,10 +55,11 @@ FINE: Final = frozenset(
 )
 
 # Stalled until Ollama's version is another one.
-NEEDS_ANOTHER_VERSION: Final = frozenset({Reason.SERVER_TOO_OLD, Reason.MODEL_UNSUPPORTED})
+NEEDS_ANOTHER_VERSION: Final = frozenset(
+    {Reason.SERVER_TOO_OLD, Reason.MODEL_UNSUPPORTED, Reason.INVALID_NAME}
+)
 # With these no refresh helps: the spec has to change, or the server.
-NO_REFRESH_HELPS: Final = NEEDS_ANOTHER_VERSION | {Reason.INVALID_SPEC, Reason.INVALID_NAME}
-
+NO_REFRESH_HELPS: Final = NEEDS_ANOTHER_VERSION | {Reason.INVALID_SPEC}
 
 # With these nobody knows how the model is: Ollama did not answer.
 UNANSWERED: Final = frozenset({Reason.OLLAMA_UNREACHABLE, Reason.NOT_OLLAMA})

@@ -92,9 +92,8 @@ class Reason(StrEnum):
     DELETION_BLOCKED = "DeletionBlocked"
 
 
-# The API server checks form and length, and no pattern: it would answer with the regular expression.
-# What a text means, and what to write instead, `crd.options` says: to the policies of config/policy,
-# the webhook, the REST API and the status alike.
+# The API server checks form and length, and no pattern: it would answer with the regular
+# expression. What a text means, and what to write instead, is said elsewhere: `crd.door`.
 _TEXT: Final = {"maxLength": 128}
 
 

@@ -15,6 +15,7 @@ HTTP to decide.
     │   ├── ModelUnsupported        stalled: this Ollama cannot use the model
     │   └── PullFailed
     │       ├── ModelUnknown        stalled: the registry has no such model
+    │       ├── NameRefused         stalled: this server takes no such name
     │       ├── RegistryRefused     stalled: the registry will not give this model
     │       ├── RegistryUnsupported stalled: Ollama cannot pull from this registry
     │       ├── AuthenticationFailed    stalled after a few tries
@@ -137,6 +138,13 @@ class ModelUnknown(PullFailed):
     """The registry has no such model."""
 
     reason = Reason.MODEL_UNKNOWN
+    stalled = True
+
+
+class NameRefused(PullFailed):
+    """This server takes no such name, most often for its length."""
+
+    reason = Reason.INVALID_NAME
     stalled = True
 
 

@@ -125,6 +125,7 @@ _TROUBLE: Final = (
 _RULES: Final[tuple[tuple[re.Pattern[str], Callable[[Said], OllamaError]], ...]] = tuple(
     (re.compile(pattern), build)
     for pattern, build in (
+        ("^invalid (?:model )?name", pull_words.name_refused),
         ("no space left|disk full|disk quota|not enough space", pull_words.full),
         (rf"{_PATH}(?!.*no such file)", pull_words.storage),
         ("file does not exist", pull_words.missing),

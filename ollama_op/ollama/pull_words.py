@@ -12,6 +12,7 @@ from ollama_op.errors import (
     InsufficientStorage,
     ModelUnknown,
     ModelUnsupported,
+    NameRefused,
     OllamaError,
     RegistryBusy,
     RegistryRefused,
@@ -102,6 +103,14 @@ def denied(said: Said, words: str = "") -> OllamaError:
     return AuthenticationFailed(
         f"The registry denies access to {said.name}: {words or said.words}. Give Ollama's key"
         " access there, or correct the name; then request a refresh."
+    )
+
+
+def name_refused(said: Said) -> OllamaError:
+    """Say that this server takes no such name."""
+    return NameRefused(
+        f"This Ollama takes no such name: {said.words}. Many versions take 80 characters for each"
+        f" part of a name. Correct spec.name or spec.tag, or upgrade the server. {_LATER}"
     )
 
 

@@ -20,7 +20,7 @@ import msgspec
 from crd.names import InvalidNameError, ModelName
 from ollama_op.sandbox.disk import Disk, Layer, Manifest
 from ollama_op.sandbox.http import Message, Receive, Request, Send, answer, read_request
-from ollama_op.sandbox.pulls import TICK_S, Pulls, Trouble
+from ollama_op.sandbox.pulls import TICK_S, Pulls, Trouble, parse_name
 
 FOR_EVER = timedelta(days=365 * 292)  # what Ollama writes for a model that is never unloaded
 
@@ -165,7 +165,7 @@ class OllamaSandbox:
     def _answer_about(self, route: str, request: Request) -> tuple[int, Any]:
         body = _body(request)
         try:
-            name = ModelName.parse(body.get("model", ""))
+            name = parse_name(body.get("model", ""))
         except InvalidNameError:
             return 400, {"error": "invalid model name"}
         missing = 404, {"error": f"model '{name}' not found"}

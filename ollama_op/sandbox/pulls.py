@@ -20,6 +20,20 @@ _NO_TLS: Final = (
 )
 
 
+LONGEST_PART: Final = 80  # of a name, as in Ollama 0.17.4; newer ones take more
+
+
+def parse_name(text: str) -> ModelName:
+    """Read a name as the server does.
+
+    Raises: InvalidNameError.
+    """
+    name = ModelName.parse(text)
+    if max(map(len, (name.namespace, name.model, name.tag))) > LONGEST_PART:
+        raise InvalidNameError("too long")
+    return name
+
+
 @dataclass(frozen=True)
 class Trouble:
     """What goes wrong with one pull, once `after_bytes` of it have come."""
@@ -52,7 +66,7 @@ class Pulls:
     async def serve(self, body: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request for a pull, line by line, until it is over or the client has left."""
         try:
-            name = ModelName.parse(body.get("model", ""))
+            name = parse_name(body.get("model", ""))
         except InvalidNameError:
             await answer(send, 400, {"error": "invalid model name"})
             return

@@ -279,12 +279,12 @@ def test_a_model_is_added_to_a_namespace(page: Browser, api: FakeApi) -> None:
 def test_a_refused_model_says_which_field(page: Browser, api: FakeApi) -> None:
     """What is wrong stands at its field, which has the focus; what was typed stays."""
     api.put(GEMMA)
-    errors = [{"field": "tag", "message": "takes letters, digits, - _ and ."}]
-    api.refusal = Refused(422, "invalid-model", "Model cannot be meant", "tag: …", errors=errors)
+    errors = [{"field": "tag", "message": "the tag has ' ', which Ollama does not take there"}]
+    api.refusal = Refused(422, "invalid-model", "Not possible", "tag: …", errors=errors)
     opened(page)
     page.at(".tools [data-add]").click()
     page.keys("llama3.2", Keys.TAB, "1 b", Keys.ENTER)
-    page.wait(lambda: page.text("#add-tag-error").startswith("This field takes letters"))
+    page.wait(lambda: page.text("#add-tag-error").startswith("The tag has"))
     assert page.focused() == "add-tag"
     assert page.at("#add-tag").get_attribute("aria-invalid") == "true"
     assert page.at("#add-name").get_attribute("value") == "llama3.2"

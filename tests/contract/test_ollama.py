@@ -15,6 +15,7 @@ from crd.names import ModelName
 from ollama_op.errors import (
     ModelAbsent,
     ModelUnknown,
+    NameRefused,
     OllamaUnreachable,
     ProtocolError,
     PullFailed,
@@ -322,6 +323,15 @@ async def test_an_illegal_name_is_refused_at_once(stage) -> None:
             pass
     with pytest.raises(ProtocolError, match="invalid"):
         await stage.client.delete(ILLEGAL)
+
+
+async def test_a_name_that_is_too_long_for_the_server_is_refused_in_its_words(stage) -> None:
+    """80 characters for each part pass in these versions, and 81 do not."""
+    with pytest.raises(NameRefused, match="takes no such name: invalid model name"):
+        async with stage.client.pull(ModelName.parse(f"{'m' * 81}:1")):
+            pass
+    with pytest.raises(ModelUnknown):
+        await stage.pull(f"{'m' * 80}:1")
 
 
 async def test_a_stalled_pull_still_has_steps(stage) -> None:

@@ -18,6 +18,7 @@ from litestar.response import Stream
 from api.files import get_file, served
 from api.openapi import document
 from api.problems import Problem
+from crd.door import mended
 from ollama_op.serve import serve
 
 Item = dict[str, Any]
@@ -145,7 +146,8 @@ def app(fake: FakeApi) -> Litestar:
     async def add(request: Asked) -> Item:
         """Have one more model."""
         fake.change(request)
-        body = await request.json()
+        body = mended(await request.json())
+        assert isinstance(body, dict)
         made = item(f"{body['name']}:{body['tag']}", "Pending", reason="Queued")
         made["namespace"] = body.get("namespace", made["namespace"])
         fake.put(made)

@@ -551,6 +551,19 @@ async def test_a_server_that_was_too_old_is_tried_again_when_it_is_another_one(w
     assert "serverVersion" not in status
 
 
+async def test_a_name_that_the_server_refuses_is_stalled_with_its_words(w: World) -> None:
+    """How long a part may be is for the server to say; the object can go all the same."""
+    long = "m" * 81
+    await w.apply("m", f"{long}:1")
+    status = await w.until("m", lambda s: reason(s) == "InvalidName")
+    assert condition(status, "Stalled") == "True"
+    assert "takes no such name: invalid model name" in status["error"]
+    await anyio.sleep(3600)
+    assert w.ollama.calls["POST /api/pull"] == 1
+    await w.delete("m")
+    await w.gone("m")
+
+
 async def test_what_this_ollama_cannot_load_waits_for_another_version(w: World) -> None:
     """An architecture that it does not know is no matter of memory: no load is tried again."""
     w.ollama.load_error = "error loading model: unknown model architecture: 'next'"

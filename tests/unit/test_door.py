@@ -8,13 +8,13 @@ from api.app import Options, create_api
 from crd.door import mended, normal, problems
 from crd.names import ModelName
 from crd.options import options
-from crd.v1alpha1 import Malformed, OllamaModelSpec, decode
+from crd.v1alpha1 import OllamaModelSpec, decode
 from ollama_op.reading import Verdict, wanted, wishes
 from support.inputs import REFUSED, TAKEN, Refused, Taken
 from support.models import made, manifest, raw
+from support.rest import Known, Written, client_of, key
 from support.reviews import client as api_server
 from support.reviews import review
-from support.rest import Known, Written, client_of, key
 
 ids = [str(row.spec)[:60] for row in (*TAKEN, *REFUSED)]
 taken = pytest.mark.parametrize("row", TAKEN, ids=ids[: len(TAKEN)])
