@@ -29,6 +29,7 @@ WAITS = {
     Reason.OLLAMA_UNREACHABLE: "as soon as Ollama answers",
 }
 WAITS |= dict.fromkeys(NEEDS_ANOTHER_VERSION, "as soon as Ollama's version is another one")
+WAITS[Reason.INVALID_NAME] = "when the spec changes; if Ollama refused it, also with its version"
 # What stands in the messages of events, for an example.
 VALUES: Final = {
     "model": "llama3.2:1b",
