@@ -356,8 +356,9 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         Annotated[
             str,
             Meta(
-                description="Set by you: `true` lets an object that is being deleted go, without a"
-                " look at Ollama; its model may stay there. `True`, `1` and `yes` are taken too."
+                description="Set by you: `true` lets an object that is being deleted go. Its model"
+                " is removed if Ollama does so at the first try, and may stay there otherwise."
+                " `True`, `1` and `yes` are taken too."
             ),
         ]
         | UnsetType

@@ -33,6 +33,9 @@ from ollama_op.reading import (
     with_wanted,
 )
 
+# Why an object is let go of, as its event says.
+DELETED, FORCED, RETAINED = "Deleted", "ForcedDelete", "Retained"
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -103,7 +106,7 @@ class Leave:
     """Remove these models, see them gone, then drop the finalizer."""
 
     names: tuple[ModelName, ...]
-    event: str = "Deleted"
+    event: str = DELETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +277,12 @@ def _unreachable(seen: Observed) -> Verdict:
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     if FINALIZER not in model.metadata.finalizers:
         return Rest()  # somebody else's finalizer keeps the object
+    stay = retains(model)
+    names = tuple(name for name in with_wanted(model) if name not in seen.shared and not stay)
     if model.metadata.annotations.forces_deletion:
-        return Leave((), "ForcedDelete")
-    if retains(model):
-        return Leave((), "Retained")
-    names = tuple(name for name in with_wanted(model) if name not in seen.shared)
+        return Leave(names if seen.outage is None else (), FORCED)
+    if stay:
+        return Leave((), RETAINED)
     if names and seen.outage is not None:
         return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(model, seen.outage)))
     if ready_reason(model) == Reason.DELETION_BLOCKED and (due := retry_due(model, now)):

@@ -7,6 +7,7 @@ from typing import Protocol
 from api.ports import User
 from ollama_op.instance import Instance
 from ollama_op.kube.reflector import Reflector
+from ollama_op.kube.refusals import Refusals
 from ollama_op.kube.watch import Store
 from ollama_op.survey import Survey
 
@@ -31,4 +32,5 @@ class Engine:
     instance: Instance
     tasks: Sized  # one for each object, while this replica leads
     reviewer: Reviewer
+    refusals: Refusals
     is_leading: Callable[[], bool]

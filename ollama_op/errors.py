@@ -42,7 +42,7 @@ HTTP to decide.
 
 import math
 import re
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from crd.v1alpha1 import Reason
 
@@ -267,6 +267,9 @@ class Expired(KubeError):
 
 class Rejected(KubeError):
     """The API server refuses the request itself."""
+
+
+REFUSED: Final = (NotPermitted, NotFound, Rejected)  # what asking again at once does not change
 
 
 class NotLeading(OperatorError):

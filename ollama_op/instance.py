@@ -258,7 +258,7 @@ class Instance:
                 return not unless()
             if not await self._client.delete(name, unless):
                 return False
-        await self.survey.look()
+        await self.survey.look(hurry=True)
         if self.survey.find(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
         return True

@@ -5,7 +5,7 @@ must be remembered is in the object's status before anything is done on its acco
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 from msgspec.structs import replace
@@ -31,14 +31,16 @@ from ollama_op.decide import (
     decide,
 )
 from ollama_op.errors import (
+    REFUSED,
     Conflict,
     KubeError,
-    KubeUnreachable,
     LoadFailed,
     ModelAbsent,
     ModelBroken,
+    NotFound,
     NotLeading,
     NotOllama,
+    NotPermitted,
     OllamaError,
     OllamaUnreachable,
     ProtocolError,
@@ -87,6 +89,11 @@ _FAILURES = {
 }
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
+# While it refuses them: rights may be granted soon; a namespace that is gone is seldom made again.
+REFUSED_RETRY_S: Mapping[type[KubeError], tuple[float, ...]] = {
+    NotPermitted: (1.0, 2.0, 5.0, 10.0),
+    NotFound: (1.0, 5.0, 15.0, 60.0, 300.0),
+}
 UNSURE_S = 1.0  # before something is tried again for which the lease was too short
 
 
@@ -180,7 +187,9 @@ class Lifecycle:
             case Discard():
                 await self._releaser.discard(subject, action)
             case Leave():
-                await self._releaser.leave(subject, action)
+                await self._releaser.leave(
+                    subject, action, is_moot=lambda: self._decide(subject) != action
+                )
             case Rest():
                 await self._rest(subject, action)
 
@@ -235,12 +244,15 @@ class Lifecycle:
         subject.event(_occasion(action, reason), problem=error)
 
     async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
-        wait_s = KUBE_RETRY_S[min(troubles, len(KUBE_RETRY_S) - 1)] * (1 + self._chance())
+        waits_s = REFUSED_RETRY_S.get(type(error), KUBE_RETRY_S)
+        wait_s = waits_s[min(troubles, len(waits_s) - 1)] * (1 + self._chance())
         wait_s = max(wait_s, error.retry_after_s)
-        # That nothing can be written at all is logged once, and not by every model.
-        say = subject.log.debug if isinstance(error, KubeUnreachable) else subject.log.warning
-        say("kubernetes write failed, will retry", problem=str(error), retry_in_s=wait_s)
-        await anyio.sleep(wait_s)
+        # What is refused, or that nothing can be written at all, is told where it is written.
+        subject.log.debug("write failed, will retry", problem=str(error), retry_in_s=wait_s)
+        if isinstance(error, REFUSED):
+            await subject.news(within_s=wait_s)  # a changed object may be taken
+        else:
+            await anyio.sleep(wait_s)
 
 
 def _interest(model: OllamaModel) -> Interest:

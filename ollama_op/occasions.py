@@ -171,8 +171,14 @@ class Occasion(Enum):
     FORCED = (
         "ForcedDelete",
         WARNING,
-        "the object goes without a look at Ollama, as its annotation asks",
+        "the object goes as its annotation asks, and Ollama did not remove its model",
         "Let go by annotation; {models} may still be on Ollama.",
+    )
+    FORCED_REMOVED = (
+        "ForcedDelete",
+        NORMAL,
+        "the object goes as its annotation asks, and its model was removed all the same",
+        "Let go by annotation; {models} is gone from Ollama.",
     )
     DELETION_BLOCKED = (
         "DeletionBlocked",

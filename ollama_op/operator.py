@@ -145,6 +145,7 @@ async def operate(
         observer=observer,
     )
     kube, store = Kube(cluster.writes, observer=observer, fence=fence), Store()
+    store.follow(kube.refusals)
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
     for_clients = cluster.rest or cluster.writes
     gateway = Gateway(
@@ -184,6 +185,7 @@ async def operate(
             instance,
             crew,
             gateway.reviewer,
+            kube.refusals,
             is_leading=lambda: leadership is None or leadership.is_leading,
         )
 

@@ -1,17 +1,32 @@
 """Letting go of models: the one before a change of the spec, or all when the object goes.
 
 Nothing is deleted that another live object names; and whoever might name it is asked once more
-right before the deletion.
+right before the deletion. A deletion that could not be finished is not begun: whether Kubernetes
+would let the object go is asked before Ollama is. The release follows the removal at once, a few
+objects at a time, so that only those few are left if Kubernetes begins to refuse in between.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
+
+import anyio
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from ollama_op.decide import Discard, Leave
+from crd.v1alpha1 import Reason
+from ollama_op import report
+from ollama_op.bring import unless_moot
+from ollama_op.decide import FORCED, RETAINED, Discard, Leave
+from ollama_op.errors import REFUSED, KubeError, OllamaError
 from ollama_op.instance import Instance
 from ollama_op.occasions import Occasion
-from ollama_op.reading import owned, with_wanted
+from ollama_op.reading import Verdict, owned, ready_reason, with_wanted
 from ollama_op.subject import Subject
+
+AT_ONCE = 8  # objects whose models are removed, and that are not let go of yet
+SURE_S = 1.0  # so long one object's answer to whether it would be let go counts for its namespace
+REFUSED_S = 5.0  # likewise, where the answer is no
+FORCE_LIMIT_S = 10.0  # for the one try of a removal with force
 
 
 class Releaser:
@@ -19,6 +34,9 @@ class Releaser:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
+        self._slots = anyio.CapacityLimiter(AT_ONCE)
+        # By namespace: how long the answer counts, and what it was.
+        self._answers: dict[str, tuple[float, KubeError | None]] = {}
 
     async def discard(self, subject: Subject, action: Discard) -> None:
         """Let go of models that the object stood for before its spec changed.
@@ -32,16 +50,92 @@ class Releaser:
         occasion = Occasion.KEPT_BEHIND if action.retained else Occasion.DISCARDED
         subject.event(occasion, models=_join(action.names))
 
-    async def leave(self, subject: Subject, action: Leave) -> None:
+    async def leave(self, subject: Subject, action: Leave, *, is_moot: Callable[[], bool]) -> None:
         """Let go of all that the object stands for, then of the object itself.
+
+        `is_moot` is asked whenever there is news: true gives up, so that a change of mind counts
+        at once, and not only after Ollama's answer.
 
         Raises: OllamaError, KubeError.
         """
-        if action.names and not subject.model.status.attempts:
-            subject.event(Occasion.DELETING, models=_join(action.names))
-        removed = [name for name in action.names if await self._remove(subject, name)]
-        await subject.release()
-        _tell_left(subject, action, removed)
+        try:
+            if not action.names:
+                await _release(subject, action)
+            elif action.event == FORCED:
+                await self._leave_by_force(subject, action)
+            else:
+                await self._leave_in_turn(subject, action, is_moot)
+        except KubeError as error:
+            if isinstance(error, REFUSED):
+                await _tell_refused(subject, error)
+            raise
+
+    async def _leave_in_turn(
+        self, subject: Subject, action: Leave, is_moot: Callable[[], bool]
+    ) -> None:
+        is_removed = False
+
+        async def take_turn() -> KubeError | None:
+            nonlocal is_removed
+            try:
+                async with self._slots:
+                    await self._rehearse(subject)
+                    await self._remove_all(subject, action)
+                    is_removed = True
+                    await self._release(subject, action)
+            except KubeError as error:  # by itself, not in a group of exceptions
+                return error
+            return None
+
+        problem, failure = await unless_moot(
+            subject, take_turn, is_moot=lambda: not is_removed and is_moot()
+        )
+        if failed := problem or failure:
+            raise failed
+
+    async def _leave_by_force(self, subject: Subject, action: Leave) -> None:
+        """Try once to remove what there is, and let go whatever comes of that."""
+        await self._rehearse(subject)
+        try:
+            with anyio.move_on_after(FORCE_LIMIT_S):
+                await self._remove_all(subject, action)
+        except OllamaError as error:
+            subject.log.warning("model not removed, let go by force", problem=str(error))
+        await self._release(subject, action)
+
+    async def _rehearse(self, subject: Subject) -> None:
+        """Ask Kubernetes whether it would let the object go, or one like it a moment ago.
+
+        Raises: KubeError if not.
+        """
+        namespace, now = subject.model.metadata.namespace, anyio.current_time()
+        until, answer = self._answers.get(namespace, (now, None))
+        if until > now and answer is None:
+            return
+        if until > now and answer is not None:
+            raise type(answer)(str(answer))
+        try:
+            await subject.release(dry_run=True)
+        except REFUSED as error:
+            self._answers[namespace] = now + REFUSED_S, error
+            raise
+        self._answers[namespace] = now + SURE_S, None
+
+    async def _release(self, subject: Subject, action: Leave) -> None:
+        try:
+            await _release(subject, action)
+        except KubeError:
+            self._answers.pop(subject.model.metadata.namespace, None)
+            raise
+
+    async def _remove_all(self, subject: Subject, action: Leave) -> None:
+        """Remove what was not removed before: what came back since is not the object's."""
+        left = [name for name in action.names if name not in subject.removed]
+        if left and not subject.model.status.attempts:
+            subject.event(Occasion.DELETING, models=_join(left))
+        for name in left:
+            if await self._remove(subject, name):
+                subject.removed.add(name)
 
     async def _remove(self, subject: Subject, name: ModelName) -> bool:
         if subject.is_needed(name):
@@ -52,13 +146,21 @@ class Releaser:
         return removed
 
 
-def _tell_left(subject: Subject, action: Leave, removed: list[ModelName]) -> None:
+async def _release(subject: Subject, action: Leave) -> None:
+    await subject.release()
+    _tell_left(subject, action)
+
+
+def _tell_left(subject: Subject, action: Leave) -> None:
+    removed = [name for name in with_wanted(subject.model) if name in subject.removed]
     kept = [name for name in with_wanted(subject.model) if name not in removed]
     subject.log.info("released", removed=[*map(str, removed)], kept=[*map(str, kept)])
     match action.event:
-        case "ForcedDelete":
+        case _ if action.event == FORCED and removed and not kept:
+            subject.event(Occasion.FORCED_REMOVED, models=_join(removed))
+        case _ if action.event == FORCED:
             subject.event(Occasion.FORCED, models=_join(kept))
-        case "Retained":
+        case _ if action.event == RETAINED:
             subject.event(Occasion.RETAINED, models=_join(kept))
         case _ if removed:
             subject.event(Occasion.DELETED, models=_join(removed))
@@ -66,6 +168,20 @@ def _tell_left(subject: Subject, action: Leave, removed: list[ModelName]) -> Non
             subject.event(Occasion.SHARED, models=_join(kept))
         case _:
             pass  # it never named a model
+
+
+async def _tell_refused(subject: Subject, error: KubeError) -> None:
+    """Say on the object why it stays, as far as Kubernetes takes that."""
+    if subject.is_mute:
+        return
+    gone = _join([*subject.removed])
+    head = f"{gone} is gone from Ollama, yet" if gone else "Model not removed, as"
+    problem = f"{head} the object would not go: {str(error).rstrip('.')}. Trying again."
+    if ready_reason(subject.model) != Reason.DELETION_BLOCKED:
+        subject.event(Occasion.DELETION_BLOCKED, problem=problem)
+    verdict = Verdict(Reason.DELETION_BLOCKED, problem)
+    with suppress(KubeError):  # what was refused is told already
+        await subject.say(report.report(subject.model, verdict, subject.now))
 
 
 def _join(names: tuple[ModelName, ...] | list[ModelName]) -> str:

@@ -26,6 +26,9 @@ ENGINE = (
     Right("create", "events"),
     Right("patch", "events"),  # to count what is said again
 )
+# In all namespaces, also where the rest is granted in one: its RoleBindings may go before its
+# objects when it is deleted, and nobody could take the finalizers off.
+RELEASE = Right("patch", PLURAL, GROUP, namespaced=False)
 REST_API = (Right("create", PLURAL, GROUP), Right("delete", PLURAL, GROUP))
 LEASE_VERBS = ("get", "create", "update")
 REVIEWS = (  # of who sends a bearer token, and of what that one may do

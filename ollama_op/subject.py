@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from crd.reasons import FINE, UNANSWERED
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
+from ollama_op.errors import REFUSED
 from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
@@ -35,8 +36,12 @@ class Writer(Protocol):
         finalizers: tuple[str, ...],
         *,
         annotations: Mapping[str, str] = ...,
+        dry_run: bool = ...,
     ) -> OllamaModel:
-        """Replace the finalizers and set annotations, provided the object has not changed."""
+        """Replace the finalizers and set annotations, provided the object has not changed.
+
+        With `dry_run`, only ask whether that would be taken.
+        """
 
     async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
         """Set an annotation, provided the object has not changed."""
@@ -74,6 +79,8 @@ class Subject:
         self._box, self._kube, self._events = box, kube, events
         self._objects, self._clock = objects, clock
         self.trace = LifeTrace()
+        self.is_mute = False  # the last status was refused
+        self.removed: set[ModelName] = set()  # from Ollama, as the object is being deleted
 
     @property
     def model(self) -> OllamaModel:
@@ -121,8 +128,16 @@ class Subject:
         if status != (before := self.model.status):
             with self.trace.remark(self.model):
                 status = replace(status, trace_id=self.trace.trace_id or status.trace_id)
-                self._objects.put(await self._kube.patch_status(self.model, status))
+                await self._write(status)
             self._log_change(_reason(before), status, failed=failed)
+
+    async def _write(self, status: OllamaModelStatus) -> None:
+        try:
+            self._objects.put(await self._kube.patch_status(self.model, status))
+        except REFUSED:
+            self.is_mute = True
+            raise
+        self.is_mute = False
 
     def _log_change(self, before: str | None, status: OllamaModelStatus, *, failed: bool) -> None:
         """Log what was written, once it is: what has to be said anew has not been logged before."""
@@ -153,10 +168,12 @@ class Subject:
             await self._kube.set_finalizers(model, finalizers, annotations=annotations)
         )
 
-    async def release(self) -> None:
-        """Take our finalizer off it."""
+    async def release(self, *, dry_run: bool = False) -> None:
+        """Take our finalizer off it; with `dry_run`, only ask whether that would be taken."""
         others = tuple(each for each in self.model.metadata.finalizers if each != FINALIZER)
-        self._objects.put(await self._kube.set_finalizers(self.model, others))
+        model = await self._kube.set_finalizers(self.model, others, dry_run=dry_run)
+        if not dry_run:
+            self._objects.put(model)
 
     async def annotate(self, name: str, value: str) -> None:
         """Set an annotation."""

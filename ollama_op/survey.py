@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 LONGEST_DOUBLING = 10  # of the pause between probes in an outage
 SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second one is
 LOOK_GAP_S = 0.2  # between the starts of two lists: what is asked for meanwhile shares one
+HURRIED_GAP_S = 0.02  # likewise, where something else waits for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Survey:
         self.now = Snapshot({})
         self._next_look = anyio.Event()
         self._asked = False  # somebody does not want to wait for the interval
+        self._hurried = False  # nor for others to ask as well
         self._stirred = anyio.Event()  # the time of the next look may have changed
         self._followers: defaultdict[ModelName | None, set[Latest[Any]]] = defaultdict(set)
         self._intervals = Counter[float]()
@@ -75,7 +77,8 @@ class Survey:
             started = anyio.current_time()
             failures = 0 if await self._look_once() else failures + 1
             await self._pause(started, failures)
-            await anyio.sleep_until(started + (SECOND_LOOK_S if failures else LOOK_GAP_S))
+            gap_s = HURRIED_GAP_S if self._hurried else LOOK_GAP_S
+            await anyio.sleep_until(started + (SECOND_LOOK_S if failures else gap_s))
 
     @property
     def outage(self) -> str | None:
@@ -86,12 +89,13 @@ class Survey:
         """Return the model as the newest list has it."""
         return self.now.models.get(name)
 
-    async def look(self) -> None:
-        """Wait for a look that was begun after this call.
+    async def look(self, *, hurry: bool = False) -> None:
+        """Wait for a look that was begun after this call; in a `hurry`, share it with fewer.
 
         Raises: OllamaUnreachable, NotOllama.
         """
         look = self._next_look
+        self._hurried |= hurry
         self.suspect()
         await look.wait()
         if self.outage is not None:
@@ -145,7 +149,8 @@ class Survey:
                 await self._stirred.wait()
 
     async def _look_once(self) -> bool:
-        done, self._next_look, self._asked = self._next_look, anyio.Event(), False
+        done, self._next_look = self._next_look, anyio.Event()
+        self._asked = self._hurried = False
         before = self.now
         try:
             models = await self._list()

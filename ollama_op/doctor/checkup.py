@@ -20,7 +20,7 @@ from ollama_op.kube.connection import Connection
 from ollama_op.kube.requests import request, version_of
 from ollama_op.parsing import BadSetting
 from ollama_op.proxies import proxy_for
-from ollama_op.rights import Right, rights
+from ollama_op.rights import RELEASE, Right, rights
 from ollama_op.settings import Settings, wants_tracing
 
 APPLY_CRD = "kubectl apply -k config/crd"
@@ -135,13 +135,25 @@ async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
         lease_in=settings.lease_namespace if settings.leader_elect else None,
     )
     denied = [each for each in needed if not await _may(api, each, settings.namespace)]
+    confined = settings.namespace is not None and not await _may(api, RELEASE, None)
+    stuck = [await _stuck(api, str(settings.namespace))] if confined else []
     if not denied:
         where = f"namespace {settings.namespace}" if settings.namespace else "all namespaces"
-        return [well("rights", f"{await _who(api)} may do all that is needed in {where}")]
+        return [well("rights", f"{await _who(api)} may do all that is needed in {where}"), *stuck]
     who, kinds = await _who(api), defaultdict[tuple[str, str], list[Right]](list)
     for right in denied:
         kinds[right.group, right.resource].append(right)
-    return [_denied(who, lacking, settings.namespace) for lacking in kinds.values()]
+    return [*(_denied(who, lacking, settings.namespace) for lacking in kinds.values()), *stuck]
+
+
+async def _stuck(api: Connection, namespace: str) -> Finding:
+    """Say what will be left when the one namespace is deleted, or is left already."""
+    return doubt(
+        "rights",
+        f"{await _who(api)} may not patch {PLURAL} in all namespaces: once namespace {namespace} is"
+        " being deleted, its RoleBindings are gone, and its OllamaModels stay",
+        f"grant it by a ClusterRoleBinding: patch on {PLURAL}.{GROUP}; config/one-namespace has it",
+    )
 
 
 def _denied(who: str, lacking: list[Right], namespace: str | None) -> Finding:

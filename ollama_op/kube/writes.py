@@ -18,6 +18,7 @@ from crd.v1alpha1 import (
 )
 from ollama_op.errors import KubeUnreachable, LoginFailed
 from ollama_op.kube.connection import Connection
+from ollama_op.kube.refusals import Refusals
 from ollama_op.kube.requests import as_kube_error, request
 from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.lost import Lost
@@ -43,6 +44,7 @@ class Kube:
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
         self._is_down = False  # as far as the last write knows
         self._lost = Lost()
+        self.refusals = Refusals()
 
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
         """Make `status` the object's status; return the object as it is then.
@@ -64,14 +66,17 @@ class Kube:
         finalizers: tuple[str, ...],
         *,
         annotations: Mapping[str, str] = NO_ANNOTATIONS,
+        dry_run: bool = False,
     ) -> OllamaModel:
         """Replace the object's finalizers, provided it has not changed since it was read.
+
+        With `dry_run`, only ask whether that would be taken, and change nothing.
 
         Raises: Conflict if it has; other KubeErrors.
         """
         meta = {**_same(model), "finalizers": finalizers}
         body = {"metadata": meta | ({"annotations": annotations} if annotations else {})}
-        return await self._patch(model, body, MERGE_PATCH)
+        return await self._patch(model, body, MERGE_PATCH, dry_run=dry_run)
 
     async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
         """Set one annotation, provided the object has not changed since it was read.
@@ -86,16 +91,23 @@ class Kube:
         return self._slots.borrowed_tokens > 0
 
     async def _patch(
-        self, model: OllamaModel, body: Any, headers: dict[str, str], *, subresource: str = ""
+        self,
+        model: OllamaModel,
+        body: Any,
+        headers: dict[str, str],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
     ) -> OllamaModel:
         async with self._slots:
-            with self._told_once():
+            with self._told_once(), self.refusals.noted(model, subresource):
                 answer = await request(
                     self._api,
                     "PATCH",
                     version=API_VERSION,
                     url=f"{PLURAL}/{model.metadata.name}{subresource}",
                     namespace=model.metadata.namespace,
+                    params={"dryRun": "All"} if dry_run else {},
                     content=msgspec.json.encode(body),
                     headers=headers,
                     timeout=WRITE_LIMIT_S,

@@ -36,6 +36,23 @@ class Scene:
     watch_up: bool
     tasks: int
     pulls_waiting: int
+    refused: frozenset[str] = frozenset()  # uids about which Kubernetes refuses a write
+
+    def is_stuck(self, model: OllamaModel) -> bool:
+        """Return True if Kubernetes refuses to let an object go: its status may not say so."""
+        return model.metadata.deletion_timestamp is not None and self.is_refused(model)
+
+    def is_refused(self, model: OllamaModel) -> bool:
+        """Return True if Kubernetes refuses what is to be written about an object."""
+        return model.metadata.uid in self.refused
+
+    def state_of(self, model: OllamaModel) -> str:
+        """Say in one word what a model is doing: its `status.state`, or what matters more."""
+        return BLOCKED if self.is_stuck(model) else _state_of(model)
+
+    def is_ready(self, model: OllamaModel) -> bool:
+        """Return True if the model can be used."""
+        return is_said_ready(model) and not self.is_stuck(model)
 
 
 def look(engine: Engine, now: datetime) -> Scene:
@@ -52,6 +69,7 @@ def look(engine: Engine, now: datetime) -> Scene:
         watch_up=engine.reflector.is_in_sync(),
         tasks=len(engine.tasks),
         pulls_waiting=engine.instance.pulls_waiting,
+        refused=engine.refusals.uids(),
     )
 
 
@@ -63,7 +81,10 @@ def families(scene: Scene, *, per_model: bool) -> Iterator[Metric]:
     yield _gauge(
         "pulls_waiting", "Downloads that wait for a slot.", scene.pulls_waiting, server=True
     )
-    states = Counter(map(state_of, scene.models))
+    refused = sum(map(scene.is_refused, scene.models))
+    text = "OllamaModels about which Kubernetes refuses a write; the log has the cause."
+    yield _gauge("models_refused", text, refused)
+    states = Counter(map(scene.state_of, scene.models))
     models = _family(
         "models", "OllamaModels by what they are doing; the sum is all.", ("server", "state")
     )
@@ -74,8 +95,7 @@ def families(scene: Scene, *, per_model: bool) -> Iterator[Metric]:
         yield from _of_models(scene)
 
 
-def state_of(model: OllamaModel) -> str:
-    """Say in one word what a model is doing: its `status.state`, or what matters more."""
+def _state_of(model: OllamaModel) -> str:
     reason = ready_reason(model)
     if model.metadata.deletion_timestamp is not None:
         return BLOCKED if reason == Reason.DELETION_BLOCKED else DELETING
@@ -103,7 +123,8 @@ def _of_server(scene: Scene) -> Iterator[Metric]:
 
 
 def _of_models(scene: Scene) -> Iterator[Metric]:
-    for name, (text, value_of) in _PER_MODEL.items():
+    ready = ("1 if the model can be used.", scene.is_ready)
+    for name, (text, value_of) in {"ready": ready, **_PER_MODEL}.items():
         family = _family(f"model_{name}", text, OWNER)
         for model in scene.models:
             if (value := value_of(model)) is not None:
@@ -112,7 +133,7 @@ def _of_models(scene: Scene) -> Iterator[Metric]:
     text = "What the model is doing: 1 for the one state that it is in."
     state = _family("model_state", text, (*OWNER, "state"))
     for model in scene.models:
-        state.add_metric((*_owner(model), state_of(model)), 1)
+        state.add_metric((*_owner(model), scene.state_of(model)), 1)
     yield state
     yield _info(scene.models, scene.server.models)
 
@@ -123,7 +144,6 @@ def _last_pull(model: OllamaModel) -> float | None:
 
 
 _PER_MODEL: Final[Mapping[str, tuple[str, Callable[[OllamaModel], float | None]]]] = {
-    "ready": ("1 if the model can be used.", is_said_ready),
     "size_bytes": ("Size of the model on the server.", lambda m: m.status.size),
     "loaded": ("1 if the model is in memory; only with keepAlive.", lambda m: m.status.loaded),
     "last_pull_timestamp_seconds": ("When the model was last pulled.", _last_pull),

@@ -1,4 +1,4 @@
-"""Builds the real parts that the tests run: etcd, kube-apiserver, kubectl, Ollama and Jaeger.
+"""Builds the real parts that the tests run: etcd, Kubernetes, Ollama and Jaeger.
 
     python tests/assets/build.py [node]
 

@@ -82,6 +82,13 @@ PARTS = (
         },
         stamps=_KUBERNETES_STAMPS,
     ),
+    # Apart from the two above, whose binaries are kept as they are when this one changes.
+    Part(
+        name="controllers",
+        module="k8s.io/kubernetes",
+        commands={"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager"},
+        stamps=_KUBERNETES_STAMPS,
+    ),
     Part(
         name="ollama",
         module="github.com/ollama/ollama",

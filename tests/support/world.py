@@ -156,6 +156,7 @@ class World:
         *,
         within_s: float = 300,
         every_s: float = 0.25,
+        namespace: str = "default",
     ) -> Object:
         """Wait until the object's status is accepted; return the status."""
         status: Object = {}
@@ -164,7 +165,7 @@ class World:
             while True:
                 if seen != self.kube.store.revision:  # else it would be read for nothing
                     seen = self.kube.store.revision
-                    status = (await self.get(name)).get("status", {})
+                    status = (await self.get(name, namespace=namespace)).get("status", {})
                 if accept(status):
                     return status
                 await anyio.sleep(every_s)
@@ -176,10 +177,10 @@ class World:
             name, lambda s: condition(s, "Ready") == "True", within_s=within_s, every_s=every_s
         )
 
-    async def gone(self, name: str, *, within_s: float = 300) -> None:
+    async def gone(self, name: str, *, within_s: float = 300, namespace: str = "default") -> None:
         """Wait until the object is gone."""
         with anyio.fail_after(within_s):
-            while await self.exists(name):  # noqa: ASYNC110 - an API has no event
+            while await self.exists(name, namespace=namespace):  # noqa: ASYNC110 - an API has no event
                 await anyio.sleep(0.25)
 
     async def rest(self, *, quiet_s: float = 100) -> None:

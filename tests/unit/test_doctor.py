@@ -19,7 +19,7 @@ from ollama_op.doctor.checkup import Finding, compare
 from ollama_op.doctor.command import LIMIT_S, examine, show
 from ollama_op.kube.access import find_access
 from ollama_op.parsing import Address, Service
-from ollama_op.rights import rights
+from ollama_op.rights import RELEASE, rights
 from ollama_op.sandbox.discovery import ACCESS_REVIEW_PATH
 from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
 from ollama_op.sandbox.kube import Fault, KubeSandbox
@@ -45,10 +45,14 @@ Object = dict[str, Any]
 
 @dataclass
 class Guarded:
-    """A Kubernetes API that allows what is not `denied`: pairs of verb and resource."""
+    """A Kubernetes API that allows what is not `denied`: pairs of verb and resource.
+
+    `confined` are those that are denied for all namespaces, and allowed in one.
+    """
 
     kube: KubeSandbox = field(default_factory=KubeSandbox)
     denied: set[tuple[str, str]] = field(default_factory=set)
+    confined: set[tuple[str, str]] = field(default_factory=set)
     asked: list[Object] = field(default_factory=list)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -60,7 +64,8 @@ class Guarded:
         asked = review["spec"]["resourceAttributes"]
         self.asked.append(asked)
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-        allowed = (asked["verb"], resource) not in self.denied
+        denied = self.denied if "namespace" in asked else self.denied | self.confined
+        allowed = (asked["verb"], resource) not in denied
         await answer(send, 201, {**review, "status": {"allowed": allowed}})
 
 
@@ -292,6 +297,7 @@ async def test_what_is_asked_is_what_is_needed(practice, rest, namespace):
         rest_api=rest.get("enabled", False),
         reviews=rest in ({"enabled": True, "kubernetes_auth": True}, {"metrics": True}),
     )
+    wanted += (RELEASE,) if namespace else ()
     assert len(practice.api.asked) == len(wanted) == len(set(wanted))
     for asked, right in zip(practice.api.asked, wanted, strict=True):
         assert (asked["verb"], asked["group"]) == (right.verb, right.group)
@@ -339,6 +345,18 @@ async def test_rights_on_leases_are_asked_for_where_the_lease_is(practice):
     asked = [each for each in practice.api.asked if each["resource"] == "leases"]
     assert {each["namespace"] for each in asked} == {"ops"}
     assert [each["verb"] for each in asked] == ["get", "create", "update"]
+
+
+async def test_an_operator_of_one_namespace_is_told_what_its_deletion_takes(practice):
+    """Its RoleBindings go first, and then nothing can be granted there any more."""
+    practice.api.confined = {("patch", PLURAL)}
+    assert (await practice.find("rights")).level == "fail"  # all namespaces are its own
+    found = [e for e in await practice.examine("ai") if e.check == "rights"]
+    assert [each.level for each in found] == ["ok", "warn"]
+    assert "once namespace ai is being deleted" in found[1].message
+    assert found[1].hint == (
+        f"grant it by a ClusterRoleBinding: patch on {PLURAL}.{GROUP}; config/one-namespace has it"
+    )
 
 
 async def test_each_denied_right_is_named_with_where_to_grant_it(practice):
