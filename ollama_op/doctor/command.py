@@ -5,6 +5,7 @@ Every check ends after LIMIT_S at the latest, and no failure of one keeps anothe
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from itertools import chain
 from typing import Literal
 
@@ -63,13 +64,16 @@ async def _run(settings: Settings) -> list[Finding]:
     async with (
         http_client(settings.ollama_api_url, transport(settings)) as ollama,
         anyio.create_task_group() as tasks,
+        AsyncExitStack() as stack,
     ):
 
         async def log_in() -> Connection:
             login = Login.find(settings.kubeconfig)
             tasks.start_soon(login.run)
             await login.credentials()
-            return Connection(login, "doctor")
+            api = Connection(login, "doctor")
+            stack.push_async_callback(api.close)
+            return api
 
         found = await examine(
             settings, log_in=log_in, ollama=ollama, web=httpx.AsyncClient, environ=os.environ

@@ -50,6 +50,11 @@ class Connection(Api):
         self.login = login
         self.auth.server = login.server  # kr8s never logs in
 
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._session is not None:
+            await self._session.aclose()
+
     async def _create_session(self) -> None:
         """Make the HTTP client, at the first call."""
         self._session = httpx.AsyncClient(

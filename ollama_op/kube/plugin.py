@@ -154,9 +154,9 @@ def _cluster_info(access: Access) -> dict[str, Any]:
         "certificate-authority-data": authority,
         "proxy-url": cluster.proxy_url,
         "disable-compression": cluster.disable_compression,
-        "config": next((e.extension for e in cluster.extensions if e.name == EXTENSION), None),
     }
-    return {key: value for key, value in info.items() if value}
+    extension = next((e.extension for e in cluster.extensions if e.name == EXTENSION), None)
+    return {key: value for key, value in info.items() if value} | {"config": extension}
 
 
 def _read(printed: bytes, plugin: Exec) -> Given:

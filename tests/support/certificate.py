@@ -7,7 +7,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 _VALID = dt.timedelta(days=2)
 
@@ -56,3 +61,26 @@ def write_certificate(
     path = folder / "certificate.pem"
     path.write_bytes(certificate.public_bytes(Encoding.PEM))
     return path, folder / "key.pem"
+
+
+def write_client(folder: Path, name: str, authority: Path, key: Path) -> tuple[Path, Path]:
+    """Write the certificate of a client, signed by this authority; return it and its key."""
+    own = write_key(folder / f"{name}.key")
+    issuer = x509.load_pem_x509_certificate(authority.read_bytes())
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _VALID)
+        .not_valid_after(now + _VALID)
+        .add_extension(
+            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .sign(load_pem_private_key(key.read_bytes(), None), hashes.SHA256())
+    )
+    path = folder / f"{name}.crt"
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    return path, folder / f"{name}.key"

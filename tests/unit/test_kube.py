@@ -341,6 +341,36 @@ async def test_no_answer_is_an_error_that_says_why(cause, words):
     assert str(caught.value).startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (401, {}, "HTTP 401: Unauthorized"),
+        (503, {}, "HTTP 503: Service Unavailable"),
+        (520, {}, "HTTP 520: no reason given"),
+        (302, {"location": "https://sso.example/login?key=x"}, "https://sso.example/login?…"),
+    ],
+)
+async def test_a_refusal_without_words_has_some_all_the_same(status, headers, words):
+    """What a code means, or where a login page is; never a colon with nothing after it."""
+    assert words in str(await ask(status, **headers))
+
+
+async def test_a_failure_through_a_proxy_names_it():
+    """Without its password."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        raise httpx.ProxyError("407 Proxy Authentication Required", request=request)
+
+    wire = Wire(httpx.MockTransport(respond))
+    wire.login.proxy = "http://me:hunter2@proxy:3128"
+    with pytest.raises(KubeUnreachable) as caught:
+        await request(wire, "GET", url="x", version="v1")
+    assert str(caught.value) == (
+        "no way to the Kubernetes API through the proxy http://proxy:3128:"
+        " 407 Proxy Authentication Required"
+    )
+
+
 async def test_an_answer_that_breaks_off_is_an_error():
     """Half a body is none."""
 

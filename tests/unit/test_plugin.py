@@ -125,7 +125,11 @@ def test_the_environment_is_that_of_kubectl(tmp_path, monkeypatch):
         "kind": "ExecCredential",
         "spec": {
             "interactive": False,
-            "cluster": {"server": "https://kube", "certificate-authority-data": "Q0E="},
+            "cluster": {
+                "server": "https://kube",
+                "certificate-authority-data": "Q0E=",
+                "config": None,
+            },
         },
     }
 
