@@ -17,7 +17,14 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable, ProtocolError, PullFailed
+from ollama_op.errors import (
+    ModelUnsupported,
+    NotOllama,
+    OllamaError,
+    OllamaUnreachable,
+    ProtocolError,
+    PullFailed,
+)
 from ollama_op.telemetry.gauges import SERVER
 
 SUCCESS, CANCELLED = "success", "cancelled"
@@ -96,7 +103,9 @@ class Instruments:
             self.writes.labels(result)
 
 
-_SERVER_TROUBLE: Final = {e.reason.value for e in (OllamaUnreachable, NotOllama, ProtocolError)}
+_SERVER_TROUBLE: Final = {
+    e.reason.value for e in (OllamaUnreachable, NotOllama, ProtocolError, ModelUnsupported)
+}
 
 
 def _reasons(kind: type[OllamaError]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ollama_op.telemetry.exporter import Exporter
 from ollama_op.telemetry.gauges import STATES
 from ollama_op.telemetry.metrics import Metrics
 from support.measured import Measured, measured
+from support.pull_faults import FAULTS
 from support.unruly import error_event, refuse, stream
 from support.world import MB, reason
 
@@ -33,6 +34,13 @@ async def brought(m: Measured, *sizes: int, **spec: object) -> None:
 
 
 # --- how things are
+
+
+async def test_every_end_of_a_pull_is_counted_from_zero(m):
+    """So the first failure is an increase: whatever Ollama may say of a pull has its series."""
+    results = {labels["result"]: n for labels, n in m.all("ollama_op_pulls_total")}
+    assert {fault.reason.value for fault in FAULTS if not fault.is_load} <= results.keys()
+    assert set(results.values()) == {0}
 
 
 async def test_models_are_counted_by_state(m):

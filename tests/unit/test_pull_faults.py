@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from crd.v1alpha1 import Reason
+from crd.v1alpha1 import REFRESH, Reason
 from ollama_op.sandbox.pulls import Trouble
 from support.pull_faults import FAULTS, Fault
 from support.world import MB, condition, reason, world
@@ -63,3 +63,22 @@ def test_the_docs_quote_only_what_leads_there(name: Reason):
     """Each quoted cause is in the message of a fault that really ends in this reason."""
     messages = [shown(fault) for fault in FAULTS if fault.reason is name]
     assert [w for w in causes(name) if not any(w.lower() in each for each in messages)] == []
+
+
+async def test_a_denial_that_stays_is_a_verdict_until_a_refresh_asks_again() -> None:
+    """Tried three times within three minutes, then left alone; a refresh takes it up again."""
+    denied = Trouble(error='pull model manifest: 401: {"error":"Invalid username or password."}')
+    async with world() as w:
+        w.ollama.publish("m:1", MB)
+        w.ollama.trouble("m:1", denied, denied, denied)
+        w.start()
+        await w.apply("m", "m:1")
+        status = await w.until(
+            "m", lambda s: condition(s, "Stalled") == "True", within_s=180, every_s=1
+        )
+        assert (reason(status), status["attempts"]) == ("AuthenticationFailed", 3)
+        assert "Invalid username or password" in status["error"]
+        await w.rest(quiet_s=HOUR_S)
+        assert w.ollama.calls["POST /api/pull"] == 3
+        await w.patch("m", {"metadata": {"annotations": {REFRESH: "access granted"}}})
+        await w.ready("m", within_s=5)
