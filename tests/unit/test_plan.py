@@ -7,7 +7,7 @@ import pytest
 from api.plan import plan
 from api.ports import Held
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, OllamaModel, Reason
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
 from ollama_op.decide import Discard, Leave, Observed, Pull, decide
 from support.models import DIGEST, NOW, condition, made, manifest
 
@@ -39,6 +39,7 @@ OBJECTS = {
     "moved on to what cannot be read": object_of({"suspend": "x"}, OLD, NAME),
     "going": object_of({}, OLD, NAME, **GOING),
     "going, and retains": object_of({"deletionPolicy": "Retain"}, NAME, **GOING),
+    "going, forced": object_of({}, NAME, annotations={FORCE_DELETE: "true"}, **GOING),
     "going, never ours": object_of({}, NAME, finalizers=["another.example/finalizer"], **GOING),
 }
 
