@@ -171,13 +171,6 @@ def check_proxy() -> None:
     """
     if unknown := check_proxies():
         log.warning("entries of NO_PROXY are not understood, and exempt nothing", entries=unknown)
-    try:
-        httpx.AsyncClient()
-    except (ImportError, ValueError, httpx.InvalidURL) as error:
-        raise BadSetting(
-            "the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used",
-            "unset it, or give an http:// proxy; NO_PROXY names hosts to reach without it",
-        ) from error
 
 
 def http_client(

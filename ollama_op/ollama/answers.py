@@ -8,15 +8,16 @@ from them about any model.
 Source: Ollama, docs/api.md and server/routes.go. Ollama answers every success with HTTP 200.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import httpx
 import msgspec
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import NotOllama, Refused
+from ollama_op.errors import NotOllama, Refused, sanitise
+from ollama_op.ollama.failures import Trouble, through
 
 T = TypeVar("T")
 
@@ -24,6 +25,15 @@ T = TypeVar("T")
 class _Problem(msgspec.Struct):
     error: str
 
+
+_BY_STATUS: Final[Mapping[int, Trouble]] = {
+    401: Trouble.ASKS,
+    403: Trouble.FORBIDS,
+    407: Trouble.PROXY_WANTS,
+    502: Trouble.NOTHING_BEHIND,
+    503: Trouble.NOTHING_BEHIND,
+    504: Trouble.NOTHING_BEHIND,
+}
 
 _problem = msgspec.json.Decoder(_Problem)
 
@@ -55,25 +65,39 @@ def refusal(answer: httpx.Response) -> Refused | NotOllama:
 def foreign(answer: httpx.Response, body: bytes) -> NotOllama:
     """Return the error for an answer that is not in Ollama's form; `body` is what came of it."""
     url = answer.request.url
-    where = url.copy_with(userinfo=b"", path="/", query=None, fragment=None)
+    where = str(url.copy_with(userinfo=b"", path="/", query=None, fragment=None)).rstrip("/")
+    trouble, to = _trouble(answer, body)
     return NotOllama(
-        f"{str(where).rstrip('/')} answered {url.path} with HTTP {answer.status_code} and"
-        f" {_kind(answer, body)}, which is not Ollama's",
-        _hint(answer),
+        f"{where}{through(answer.request)} answered {url.path} with HTTP {answer.status_code} and"
+        f" {_kind(answer, body)}, which is not Ollama's: {trouble.what}",
+        trouble.hint.format(sanitise(to)),
     )
 
 
-def _hint(answer: httpx.Response) -> str:
-    """Say the one thing to do."""
-    match answer.status_code:
-        case 401:
-            return "give the operator a token with --ollama-header-file"
-        case 407:
-            return "write the proxy's credentials into HTTP_PROXY, or name Ollama in NO_PROXY"
-        case _ if answer.is_redirect:
-            return "set --ollama-api-url to the address that Ollama itself has"
-        case _:
-            return "see what stands before Ollama: a gateway, a proxy or a login page"
+def _trouble(answer: httpx.Response, body: bytes) -> tuple[Trouble, str]:
+    """Return what stands in Ollama's place, and where it sends."""
+    code = answer.status_code
+    if answer.is_redirect:
+        return _redirect(answer)
+    if code == HTTPStatus.BAD_REQUEST and b"https" in body.lower():
+        return Trouble.WANTS_TLS, ""
+    if code in _BY_STATUS:
+        return _BY_STATUS[code], ""
+    is_page = "html" in answer.headers.get("content-type", "")
+    return (Trouble.WEB_PAGE if is_page and answer.is_success else Trouble.ELSE), ""
+
+
+def _redirect(answer: httpx.Response) -> tuple[Trouble, str]:
+    """Return where Ollama is, if the same path is there; anything else is a login."""
+    asked = answer.request.url
+    try:
+        to = asked.join(answer.headers.get("location", ""))
+    except (ValueError, httpx.InvalidURL):
+        return Trouble.SENDS_TO_LOGIN, ""
+    if to == asked or to.query or not to.path.endswith(asked.path):
+        return Trouble.SENDS_TO_LOGIN, ""
+    base = to.copy_with(userinfo=b"", path=to.path.removesuffix(asked.path) or "/", fragment=None)
+    return Trouble.SENDS_ON, str(base).rstrip("/")
 
 
 def _kind(answer: httpx.Response, body: bytes) -> str:

@@ -1,4 +1,6 @@
-"""Why Ollama gave no answer: one set of words, and what to do, for status, log and doctor.
+"""Why Ollama did not answer, or something else did: words, and what to do, for all who tell of it.
+
+Status, log and doctor have them from the error.
 
 httpx says so in an error of its own, behind which is the one of the socket, of TLS or of DNS.
 """
@@ -58,6 +60,31 @@ class Trouble(Enum):
         "write them into HTTPS_PROXY or HTTP_PROXY, or name Ollama in NO_PROXY",
     )
     UNREADABLE = "gives an answer that cannot be read: {}", "see what stands before Ollama"
+    # Answers in Ollama's place; these words follow those that describe the answer.
+    ASKS = "it asks for credentials", "give the operator a token with --ollama-header-file"
+    PROXY_WANTS = (
+        "a proxy asks for credentials",
+        "write them into HTTPS_PROXY or HTTP_PROXY, or name Ollama in NO_PROXY",
+    )
+    FORBIDS = "it does not let the operator in", "see the rules of what stands before Ollama"
+    SENDS_ON = "it sends elsewhere", "set --ollama-api-url to {}"
+    SENDS_TO_LOGIN = (
+        "it sends elsewhere, as logins do",
+        "give the operator a token with --ollama-header-file",
+    )
+    WANTS_TLS = "it wants TLS", "write https:// in --ollama-api-url"
+    NOTHING_BEHIND = (
+        "a gateway has no Ollama behind it",
+        "see the gateway's log, and whether Ollama runs behind it",
+    )
+    WEB_PAGE = (
+        "a web server or a login is there",
+        "correct --ollama-api-url, or give the operator a token with --ollama-header-file",
+    )
+    ELSE = (
+        "something else is there",
+        "see what stands before Ollama: a gateway, a proxy or a login page",
+    )
 
     def __init__(self, what: str, hint: str) -> None:
         self.what, self.hint = what, hint
@@ -86,16 +113,17 @@ def failure(where: str, error: httpx.RequestError) -> OllamaError:
     trouble, detail = _explain(error)
     what = trouble.what.format(detail)
     kind = NotOllama if trouble is Trouble.UNREADABLE else OllamaUnreachable
-    via = _via(error)
-    return kind(f"{where}{f' (through the proxy {via})' if via else ''} {what}", trouble.hint)
-
-
-def _via(error: httpx.RequestError) -> str | None:
     try:
-        via = error.request.extensions.get(VIA)
+        via = through(error.request)
     except RuntimeError:  # httpx has no request to tell of
-        return None
-    return str(via) if via else None
+        via = ""
+    return kind(f"{where}{via} {what}", trouble.hint)
+
+
+def through(request: httpx.Request) -> str:
+    """Name the proxy that a request went through, to follow the server's address."""
+    via = request.extensions.get(VIA)
+    return f" (through the proxy {via})" if via else ""
 
 
 def _explain(error: httpx.RequestError) -> tuple[Trouble, str]:

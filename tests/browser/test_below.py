@@ -28,7 +28,9 @@ def below(page: Browser) -> Iterator[str]:
 
 def test_all_of_it_works_below_a_path(page: Browser, api: FakeApi, below: str) -> None:
     """The page lists, changes and explains; the reference sends its requests to the same place."""
-    api.put(item("gemma3:4b"), item("qwen3:32b", "Failed", reason="InsufficientStorage"))
+    api.put(
+        item("gemma3:4b"), item("qwen3:32b", "Failed", reason="InsufficientStorage", retrying=True)
+    )
     page.get(f"{below}/")
     page.wait(lambda: page.titles() == ["qwen3:32b", "gemma3:4b"])
     page.at("#rows [data-do=refresh]").click()

@@ -16,6 +16,7 @@ from ollama_op.errors import (
     Refused,
 )
 from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.failures import VIA
 from support.gateway import FOREIGN, Answer, as_json
 
 LLAMA = ModelName.parse("llama3.2:1b")
@@ -64,6 +65,63 @@ async def test_what_is_not_in_ollamas_form_is_not_ollamas(call, name):
     assert f"HTTP {FOREIGN[name].status} and " in message
     assert caught.value.hint
     assert not any(word in message for word in ("hunter2", "healthy", "Gateway Time", "Hello"))
+
+
+def moved(location: str) -> Answer:
+    return Answer(308, b"", {"location": location})
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "hint"),
+    [
+        (FOREIGN["401"], "it asks for credentials", "give the operator a token"),
+        (FOREIGN["407"], "a proxy asks for credentials", "HTTPS_PROXY"),
+        (FOREIGN["403 HTML"], "it does not let the operator in", "rules"),
+        (FOREIGN["503"], "a gateway has no Ollama behind it", "the gateway's log"),
+        (FOREIGN["200 HTML"], "a web server or a login is there", "correct --ollama-api-url"),
+        (FOREIGN["404 text"], "something else is there", "see what stands before Ollama"),
+        (FOREIGN["400 text"], "it wants TLS", "write https:// in --ollama-api-url"),
+        (FOREIGN["302"], "it sends elsewhere, as logins do", "give the operator a token"),
+        (
+            moved("https://o/api/tags"),
+            "it sends elsewhere",
+            "set --ollama-api-url to https://o",
+        ),
+        (
+            moved("https://me:hunter2@new.example/llm/api/tags"),
+            "it sends elsewhere",
+            "set --ollama-api-url to https://new.example/llm",
+        ),
+        (
+            moved("https://login.example/api/tags?rd=hunter2"),
+            "it sends elsewhere, as logins do",
+            "give the operator a token",
+        ),
+        (moved("http://[x"), "it sends elsewhere, as logins do", "give the operator a token"),
+    ],
+)
+async def test_each_answer_in_ollamas_place_has_its_words_and_its_hint(answer, words, hint):
+    """What it is, and the one thing to do; a redirect says where to."""
+    with pytest.raises(NotOllama) as caught:
+        await answering(answer).tags()
+    assert caught.value.problem.endswith(f"which is not Ollama's: {words}")
+    assert hint in caught.value.hint
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_proxy_that_answers_is_named():
+    """With plain HTTP its answers look like those of what is behind it."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, VIA: "http://proxy:3128"}
+        return httpx.Response(407)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond), base_url="http://o")
+    with pytest.raises(NotOllama) as caught:
+        await OllamaClient(http).tags()
+    assert caught.value.problem.startswith(
+        "http://o (through the proxy http://proxy:3128) answered"
+    )
 
 
 @pytest.mark.parametrize("call", CALLS)
