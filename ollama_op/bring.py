@@ -63,6 +63,7 @@ class Bringer:
                 repair=pull.repair,
                 insecure=pull.insecure,
                 timeout_s=pull.timeout_s,
+                stays=lambda error: subject.stays_in_memory(pull.name, error),
             )
 
         async with anyio.create_task_group() as tasks:

@@ -43,6 +43,7 @@ class Observed:
 
     outage: str | None = None  # why Ollama cannot be asked; None while it answers
     is_foreign: bool = False  # in an outage: something answers, and it is not Ollama
+    doubt: str | None = None  # why it is not known whether, or as what, Ollama has spec's model
     digest: str | None = None  # of spec's model in Ollama's list; None when it is not there
     shared: Collection[ModelName] = field(default_factory=frozenset)  # named by other live objects
     memory: Loaded | None = None  # spec's model in memory; None when it is not
@@ -141,6 +142,8 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return Rest(SUSPENDED)
     if seen.outage is not None:
         return Rest(None if is_stalled(model) else _unreachable(seen))
+    if seen.doubt is not None:
+        return Rest(None if is_stalled(model) else _unread(seen.doubt))
     return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)
 
 
@@ -272,6 +275,12 @@ def _was_unanswered(model: OllamaModel) -> bool:
 def _unreachable(seen: Observed) -> Verdict:
     reason = Reason.NOT_OLLAMA if seen.is_foreign else Reason.OLLAMA_UNREACHABLE
     return Verdict(reason, f"{(seen.outage or '').rstrip('.')}. Waiting until Ollama answers.")
+
+
+def _unread(doubt: str) -> Verdict:
+    return Verdict(
+        Reason.PROTOCOL_ERROR, f"{doubt}. It is left as it is, and looked at with each list."
+    )
 
 
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:

@@ -65,7 +65,7 @@ class OllamaError(OperatorError):
     reason: ClassVar[Reason]
     stalled: ClassVar[bool] = False  # a person must act; trying again cannot help
     stalled_after: ClassVar[float] = math.inf  # likewise, once it was said so often in a row
-    patience_s: ClassVar[float] = 0  # seconds that the next try waits at the least
+    patience_s: float = 0  # seconds that the next try waits at the least
     limit: ClassVar[int] = MESSAGE_LIMIT
 
     def __init__(self, problem: str, hint: str = "") -> None:
@@ -113,10 +113,14 @@ class ModelBroken(OllamaError):
 
 
 class LoadFailed(OllamaError):
-    """The server does not get the model into memory."""
+    """The server does not get the model into memory, or not for long."""
 
     reason = Reason.LOAD_FAILED
-    patience_s = 60
+    patience_s: float = 60
+
+    def __init__(self, problem: str, hint: str = "", *, patience_s: float = patience_s) -> None:
+        super().__init__(problem, hint)
+        self.patience_s = patience_s
 
 
 class ModelUnsupported(OllamaError):

@@ -8,22 +8,23 @@ overlapped is looked at again after that deletion, and repeated if it is not who
 """
 
 import math
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from enum import Enum
+from functools import partial
 from itertools import count
 
 import anyio
 
 from crd.names import ModelName
 from ollama_op.errors import (
-    LoadFailed,
     ModelAbsent,
     ModelBroken,
     ProtocolError,
     PullStalled,
     PullTimedOut,
 )
+from ollama_op.memory import Memory, Stays
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.progress import Meter
 from ollama_op.ollama.wire import Entry
@@ -32,7 +33,6 @@ from ollama_op.telemetry import tracing
 from ollama_op.telemetry.observer import NOBODY, Observer
 
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
-RELOAD_S = 30.0  # a model that leaves memory sooner, twice in a row, is not loaded at once
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
@@ -74,8 +74,7 @@ class Instance:
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
         self._is_closing = False
-        self._loaded_at: dict[ModelName, float] = {}
-        self._pushed_out: set[ModelName] = set()  # once, soon after they were loaded
+        self._memory = Memory(client, survey)
 
     @property
     def pulls_waiting(self) -> int:
@@ -103,12 +102,15 @@ class Instance:
         repair: bool = False,
         insecure: bool = False,
         timeout_s: float = math.inf,
+        stays: Stays,
     ) -> Entry:
         """Bring the model to the server and see it whole.
 
         Already there, it is only verified, unless `again` asks the registry for a newer version
         or `repair` for a fresh start. Cancelled, it ends the download and keeps the part.
         `timeout_s` is for the download, once its turn has come; `insecure` is Ollama's own word.
+        A version that is replaced is taken out of memory as the download of the new one begins,
+        since it could not be later; `stays` hears if that fails.
 
         Raises: OllamaError.
         """
@@ -119,19 +121,25 @@ class Instance:
                     return entry
                 repair = entry is None
             if repair:
-                await self._delete(name)
-            elif self.survey.find(name):
-                await self._unload(name)  # under the new version, the old one could not be
+                await self._delete(name, stays)
+            old = self.survey.find(name)
             for attempt in count(1):
                 undisturbed = await self._download(
-                    name, download, insecure=insecure, timeout_s=timeout_s
+                    name,
+                    download,
+                    insecure=insecure,
+                    timeout_s=timeout_s,
+                    make_way=partial(self._memory.make_way, old, name, stays),
                 )
                 await self.survey.look()
                 try:
-                    return await self.verify(name)
+                    entry = await self.verify(name)
                 except (ModelAbsent, ModelBroken) as error:
                     if undisturbed or attempt == PULLS_AT_MOST:
                         raise ModelBroken(f"Ollama said success, yet: {error}") from error
+                else:
+                    await self._memory.clear(old, entry, name, stays)
+                    return entry
             raise AssertionError("unreachable")
 
     async def _verify_or(self, name: ModelName, *, repair: bool) -> Entry | None:
@@ -158,18 +166,20 @@ class Instance:
                     raise ModelBroken(f"Ollama lists {name} but cannot show it") from None
         if entry := self.survey.find(name):
             return entry
+        if problem := self.survey.doubt(name):
+            raise ProtocolError(problem)
         raise ModelAbsent(f"Ollama does not list {name}")
 
-    async def remove(self, name: ModelName, *, unless: Callable[[], bool]) -> bool:
-        """Delete the model and see it gone; tell whether that was done.
+    async def remove(self, name: ModelName, *, unless: Callable[[], bool], stays: Stays) -> bool:
+        """Delete the model and see it gone; return True if that was done.
 
         `unless` is asked when nobody else can act on the name any more, and right before the
-        deletion: true keeps the model.
+        deletion: true keeps the model. `stays` hears if it may stay in memory.
 
         Raises: OllamaError.
         """
         async with self._alone(name):
-            return not unless() and await self._delete(name, unless)
+            return not unless() and await self._delete(name, stays, unless)
 
     async def close(self) -> None:
         """Begin no more deletions, and wait for those under way: nobody is to do them again."""
@@ -180,26 +190,10 @@ class Instance:
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
         """Have the model in memory, for so long after each use; infinite is for ever.
 
-        Raises: OllamaError; LoadFailed also when it was pushed out of memory twice in a row.
+        Raises: OllamaError; LoadFailed also while it has to yield to others.
         """
         async with self._alone(name):
-            since_s = anyio.current_time() - self._loaded_at.get(name, -math.inf)
-            if since_s >= RELOAD_S or name in (self.survey.now.memory or {}):
-                self._pushed_out.discard(name)
-            elif name in self._pushed_out:
-                # Two that do not fit together would push each other out for ever.
-                raise LoadFailed(f"{name} was out of memory {since_s:.0f} s after it was loaded")
-            else:  # once is somebody who unloaded it
-                self._pushed_out.add(name)
-            try:
-                await self._client.load(name, keep_alive_s)
-            except ModelAbsent:
-                await self.survey.look()  # the list may be older than the loss
-                if self.survey.find(name):
-                    raise ModelBroken(f"Ollama lists {name} but cannot load it") from None
-                raise
-            self._loaded_at[name] = anyio.current_time()
-            await self.survey.look()
+            await self._memory.load(name, keep_alive_s)
 
     async def unload(self, name: ModelName) -> None:
         """Take the model out of memory, under whichever of its names it is there.
@@ -207,18 +201,18 @@ class Instance:
         Raises: OllamaError.
         """
         async with self._alone(name):
-            self._loaded_at.pop(name, None)
-            await self._client.unload(name)
-
-    async def _unload(self, name: ModelName) -> None:
-        self._loaded_at.pop(name, None)
-        if name in await self._client.running():
-            await self._client.unload(name)
+            await self._memory.unload(name)
 
     async def _download(
-        self, name: ModelName, download: Download, *, insecure: bool, timeout_s: float
+        self,
+        name: ModelName,
+        download: Download,
+        *,
+        insecure: bool,
+        timeout_s: float,
+        make_way: Callable[[], Awaitable[None]],
     ) -> bool:
-        """Run one pull to Ollama's success; tell whether no deletion came near it."""
+        """Run one pull to Ollama's success; return True if no deletion came near it."""
         async with self._slots:
             download.begun.set()
             tracing.current().event("download slot taken")
@@ -226,7 +220,7 @@ class Instance:
             began = anyio.current_time()
             with self._observer.pulling(download.meter.received):
                 with anyio.move_on_after(timeout_s) as limit:
-                    await self._read_steps(name, download.meter, insecure=insecure)
+                    await self._read_steps(name, download.meter, make_way, insecure=insecure)
                 download.took_s += anyio.current_time() - began
                 if limit.cancelled_caught:
                     raise PullTimedOut(f"The pull took longer than {timeout_s:g} s (spec.timeout)")
@@ -234,7 +228,15 @@ class Instance:
             await deletion.wait()
         return not busy and before == self._deletions_begun
 
-    async def _read_steps(self, name: ModelName, meter: Meter, *, insecure: bool) -> None:
+    async def _read_steps(
+        self,
+        name: ModelName,
+        meter: Meter,
+        make_way: Callable[[], Awaitable[None]],
+        *,
+        insecure: bool,
+    ) -> None:
+        is_new = False
         with anyio.move_on_after(self._stall_timeout_s) as watchdog, ExitStack() as stack:
             async with self._client.pull(name, insecure=insecure) as steps:
                 async for step in steps:
@@ -243,24 +245,31 @@ class Instance:
                     now = anyio.current_time()
                     if meter.take(step, now):
                         watchdog.deadline = now + self._stall_timeout_s
+                    if step.completed < step.total and not is_new:
+                        is_new, watchdog.deadline = True, math.inf
+                        await make_way()
+                        watchdog.deadline = anyio.current_time() + self._stall_timeout_s
         if watchdog.cancelled_caught:
             tracing.current().event("stalled", {"ollama_op.silent_s": self._stall_timeout_s})
             raise PullStalled(f"No progress for {self._stall_timeout_s:g} s")
 
-    async def _delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
+    async def _delete(
+        self, name: ModelName, stays: Stays, unless: Callable[[], bool] = lambda: False
+    ) -> bool:
         if self._is_closing:
             await anyio.sleep_forever()  # whoever comes next does it
         with self._deleting():
-            await self._unload(name)  # once deleted, it could no longer be
-            if self.survey.find(name) is None:
-                await self.survey.look()  # deleted already, it seems, by whoever came before
-            if self.survey.find(name) is None:
+            await self._memory.drop(name, stays)  # once deleted, it could no longer be
+            if not self.survey.has(name):
+                await self.survey.look()  # probably deleted by an earlier attempt
+            if not self.survey.has(name) and self.survey.doubt(name) is None:
                 return not unless()
             if not await self._client.delete(name, unless):
                 return False
         await self.survey.look(hurry=True)
-        if self.survey.find(name):
+        if self.survey.has(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
+        self._memory.forget(name)
         return True
 
     @contextmanager

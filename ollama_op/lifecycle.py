@@ -156,12 +156,14 @@ class Lifecycle:
 
     def _observe(self, subject: Subject) -> Observed:
         name, seen = wanted(subject.model), self._instance.survey.now
-        entry = memory = None
+        entry = memory = doubt = None
         if isinstance(name, ModelName):
+            doubt = self._instance.survey.doubt(name)
             entry, memory = seen.models.get(name), (seen.memory or {}).get(name)
         return Observed(
             outage=seen.outage,
             is_foreign=seen.is_foreign,
+            doubt=doubt,
             digest=entry.digest if entry else None,
             shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
             memory=memory,
@@ -181,9 +183,8 @@ class Lifecycle:
                     await settle(subject, name, entry)
             case Load():
                 await self._load(subject, action)
-            case Unload(name):
-                await self._instance.unload(name)
-                await subject.say(replace(subject.model.status, loaded=None, expires_at=None))
+            case Unload():
+                await self._unload(subject, action)
             case Discard():
                 await self._releaser.discard(subject, action)
             case Leave():
@@ -195,14 +196,21 @@ class Lifecycle:
 
     async def _rest(self, subject: Subject, action: Rest) -> None:
         model, verdict = subject.model, action.verdict
+        is_lost = self._instance.survey.has_lost_memory
         if verdict is None:
-            await subject.say(model.status)
+            gone = {"loaded": None, "expires_at": None} if is_lost else {}
+            await subject.say(replace(model.status, **gone))
         else:
-            memory = report.in_memory(model, action.memory, subject.now)
+            memory = report.in_memory(model, action.memory, subject.now, is_lost=is_lost)
             await subject.say(report.report(model, verdict, subject.now, **memory))
             if ready_reason(model) != verdict.reason and (told := _TOLD.get(verdict.reason)):
                 subject.event(told, problem=verdict.message)
         await subject.news(until=action.until)
+
+    async def _unload(self, subject: Subject, unload: Unload) -> None:
+        if not subject.is_kept(unload.name):
+            await self._instance.unload(unload.name)
+        await subject.say(replace(subject.model.status, loaded=None, expires_at=None))
 
     async def _load(self, subject: Subject, load: Load) -> None:
         survey = self._instance.survey

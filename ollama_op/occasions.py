@@ -144,6 +144,12 @@ class Occasion(Enum):
         "the model before a change of the spec could not be deleted, or one be unloaded",
         "{problem}",
     )
+    UNLOAD_FAILED = (
+        "UnloadFailed",
+        WARNING,
+        "a model was deleted or replaced, and Ollama did not unload it before; that went on",
+        "{model} may stay in memory until Ollama unloads it or is restarted: {problem}.",
+    )
     DELETING = (
         "Deleting",
         NORMAL,

@@ -61,6 +61,12 @@ def retains(model: OllamaModel) -> bool:
     return model.spec.deletion_policy is DeletionPolicy.RETAIN
 
 
+def keeps_loaded(model: OllamaModel) -> bool:
+    """Return True if the model is to be kept in memory."""
+    care = wishes(model)
+    return not isinstance(care, Verdict) and care.keep_alive_s is not None
+
+
 def owned(model: OllamaModel) -> tuple[ModelName, ...]:
     """List the models that this object may have brought to the server.
 

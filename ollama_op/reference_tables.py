@@ -18,7 +18,7 @@ from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, Reason, deco
 from ollama_op.errors import OllamaError
 from ollama_op.occasions import Occasion
 from ollama_op.ollama.wire import Details, Entry
-from ollama_op.survey import Snapshot
+from ollama_op.snapshot import Snapshot
 from ollama_op.telemetry.gauges import Scene, families
 from ollama_op.telemetry.metrics import Metrics
 from ollama_op.telemetry.served import Admitted

@@ -20,7 +20,7 @@ from ollama_op.decide import FORCED, RETAINED, Discard, Leave
 from ollama_op.errors import REFUSED, KubeError, OllamaError
 from ollama_op.instance import Instance
 from ollama_op.occasions import Occasion
-from ollama_op.reading import Verdict, owned, ready_reason, with_wanted
+from ollama_op.reading import Verdict, owned, ready_reason, wanted, with_wanted
 from ollama_op.subject import Subject
 
 AT_ONCE = 8  # objects whose models are removed, and that are not let go of yet
@@ -60,6 +60,7 @@ class Releaser:
         """
         try:
             if not action.names:
+                await self._unload(subject, action)
                 await _release(subject, action)
             elif action.event == FORCED:
                 await self._leave_by_force(subject, action)
@@ -82,6 +83,7 @@ class Releaser:
                     await self._rehearse(subject)
                     await self._remove_all(subject, action)
                     is_removed = True
+                    await self._unload(subject, action)
                     await self._release(subject, action)
             except KubeError as error:  # by itself, not in a group of exceptions
                 return error
@@ -137,10 +139,27 @@ class Releaser:
             if await self._remove(subject, name):
                 subject.removed.add(name)
 
+    async def _unload(self, subject: Subject, action: Leave) -> None:
+        """Take a model that stays on the server out of memory if only this object kept it there."""
+        name = wanted(subject.model)
+        is_away = action.event == FORCED or self._instance.survey.outage is not None
+        if is_away or not subject.model.status.loaded or not isinstance(name, ModelName):
+            return
+        if name in subject.removed or subject.is_kept(name):
+            return
+        try:
+            await self._instance.unload(name)
+        except OllamaError as error:  # a courtesy
+            subject.stays_in_memory(name, error)
+
     async def _remove(self, subject: Subject, name: ModelName) -> bool:
         if subject.is_needed(name):
             return False  # not even worth waiting for whoever acts on the name
-        removed = await self._instance.remove(name, unless=lambda: subject.is_needed(name))
+        removed = await self._instance.remove(
+            name,
+            unless=lambda: subject.is_needed(name),
+            stays=lambda error: subject.stays_in_memory(name, error),
+        )
         if removed:
             subject.log.info("model deleted", model=str(name))
         return removed

@@ -71,7 +71,7 @@ def report(
         changes = dict.fromkeys(moot) | changes
     elif verdict.reason not in FINE:
         changes.setdefault("error", verdict.message)
-    if verdict.reason in UNANSWERED:
+    if verdict.reason in UNANSWERED or verdict.reason is Reason.PROTOCOL_ERROR:
         changes.setdefault("next_retry_time", None)  # not a time is waited for, but a server
     if FINALIZER in model.metadata.finalizers and model.metadata.deletion_timestamp is None:
         # Whoever names a model answers for it, even if somebody else brings it.
@@ -121,14 +121,19 @@ def _next_refresh(model: OllamaModel, changes: dict[str, Any], now: datetime) ->
     )
 
 
-def in_memory(model: OllamaModel, memory: Loaded | None, now: datetime) -> dict[str, Any]:
+def in_memory(
+    model: OllamaModel, memory: Loaded | None, now: datetime, *, is_lost: bool = False
+) -> dict[str, Any]:
     """Say whether the model is in memory, for as long as somebody wants it there.
 
-    How long it stays moves with each use, and each word about it would be a write; so the time
+    Without `memory` what was said stays, unless it `is_lost`: not seen for too long to be said. How
+    long the model stays moves with each use, and each word about it would be a write; so the time
     said is the earliest one, and moves when it has come near.
     """
     care = wishes(model)
-    if isinstance(care, Verdict) or care.keep_alive_s is None:
+    if not isinstance(care, Verdict) and care.keep_alive_s is None and model.status.loaded:
+        return {}  # it is yet to be unloaded
+    if isinstance(care, Verdict) or care.keep_alive_s is None or care.suspend or is_lost:
         return {"loaded": None, "expires_at": None}
     if memory is None:
         return {}

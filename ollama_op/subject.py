@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from crd.names import ModelName
 from crd.reasons import FINE, UNANSWERED
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
-from ollama_op.errors import REFUSED
+from ollama_op.errors import REFUSED, OllamaError
 from ollama_op.occasions import Occasion
 from ollama_op.reading import wanted
 from ollama_op.supervise import Latest
@@ -62,6 +62,9 @@ class Objects(Protocol):
 
     def sharers(self, name: ModelName, uid: str) -> int:
         """Count the live objects other than `uid` that name this model."""
+
+    def is_kept(self, name: ModelName, uid: str) -> bool:
+        """Return True if a live object other than `uid` wants this model kept in memory."""
 
 
 class Subject:
@@ -113,6 +116,10 @@ class Subject:
         """Tell whether any live object names this model, this one included."""
         alive = self.model.metadata.deletion_timestamp is None
         return self.is_shared(name) or (alive and wanted(self.model) == name)
+
+    def is_kept(self, name: ModelName) -> bool:
+        """Return True if another live object wants this model kept in memory."""
+        return self._objects.is_kept(name, self.model.metadata.uid)
 
     async def say(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
         """Make this the object's status; what it says already is not written again.
@@ -182,6 +189,11 @@ class Subject:
     def event(self, occasion: Occasion, **values: object) -> None:
         """Send a Kubernetes event with these values in its message. Never waits, never fails."""
         self._events.tell(self.model, occasion, occasion.message.format(**values))
+
+    def stays_in_memory(self, name: ModelName, problem: OllamaError) -> None:
+        """Say that a model may stay in memory that is not on the disk any more."""
+        self.log.warning("model not unloaded", model=str(name), problem=str(problem))
+        self.event(Occasion.UNLOAD_FAILED, model=name, problem=str(problem).rstrip("."))
 
 
 def _reason(status: OllamaModelStatus) -> str | None:

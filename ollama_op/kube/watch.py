@@ -15,7 +15,7 @@ import structlog
 
 from crd.names import ModelName
 from crd.v1alpha1 import UNREADABLE, OllamaModel, decode
-from ollama_op.reading import wanted
+from ollama_op.reading import keeps_loaded, wanted
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +80,11 @@ class Store:
         """Count the live objects other than `uid` that name this model."""
         wanting = self._wanting.get(name) or set[str]()
         return len(wanting) - (uid in wanting)
+
+    def is_kept(self, name: ModelName, uid: str) -> bool:
+        """Return True if a live object other than `uid` wants this model kept in memory."""
+        others = self._wanting.get(name, set()) - {uid}
+        return any(keeps_loaded(self._models[other]) for other in others)
 
     def follow(self, follower: Follower) -> None:
         """Tell `follower` of all objects too, from now on, whoever acts on them."""

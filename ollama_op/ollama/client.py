@@ -11,44 +11,30 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import httpx
 import msgspec
 
-from crd.names import InvalidNameError, ModelName
-from ollama_op.errors import ModelAbsent, ModelBroken, Refused
+from crd.names import ModelName
+from ollama_op.errors import ModelAbsent, ModelBroken, OllamaUnreachable, Refused
 from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.ollama.answers import heard
 from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls
+from ollama_op.ollama.listing import read_models, read_running
 from ollama_op.ollama.pull_errors import load_failed
 from ollama_op.ollama.steps import expect_stream, read_steps
-from ollama_op.ollama.wire import Entry, Loaded, Step
+from ollama_op.ollama.wire import Entry, Listing, Loaded, Step
 from ollama_op.telemetry.layers import layers
 
 # A large model from a slow disk takes its time.
 LOAD_TIMEOUT = httpx.Timeout(900, connect=SEND_LIMIT_S)
+COURTESY_LIMIT_S = 5.0
 CALLS_AT_ONCE = 4  # besides pulls; httpx looks through its connections for every call
 SAME_TIME = timedelta(seconds=3)  # a difference between clocks that makes no difference
-FAR_AHEAD = datetime(9000, 1, 1, tzinfo=UTC)  # Ollama's "for ever" is before it
-UNSET_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before it is Go's zero, and means nothing
-
-
-class _Tags(msgspec.Struct):
-    models: list[Entry] | None  # always said; without it, it is no list of Ollama's
-
-
-class _InMemory(msgspec.Struct):
-    name: str
-    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] = UNSET_TIME
-    digest: str = ""
-
-
-class _Running(msgspec.Struct):
-    models: list[_InMemory] | None
 
 
 class _Version(msgspec.Struct):
@@ -65,8 +51,6 @@ class _Done(msgspec.Struct):
     model: str
 
 
-_tags = msgspec.json.Decoder(_Tags)
-_running = msgspec.json.Decoder(_Running)
 _version = msgspec.json.Decoder(_Version)
 _shown = msgspec.json.Decoder(_Shown)
 _done = msgspec.json.Decoder(_Done)
@@ -96,39 +80,31 @@ class OllamaClient:
         """The server's address, without what is secret in it."""
         return self._calls.where
 
-    async def tags(self) -> dict[ModelName, Entry]:
+    async def tags(self) -> Listing[Entry]:
         """List the models that the server has.
 
         Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
         # Past the queue: this is how it is noticed that the server does not answer.
-        answer = await self._calls.send("GET", "/api/tags")
-        models = heard(answer, _tags.decode).models or ()
-        return {name: entry for entry in models if (name := _parse(entry.name))}
+        return heard(await self._calls.send("GET", "/api/tags"), read_models)
 
-    async def running(self) -> dict[ModelName, Loaded]:
+    async def running(self) -> Listing[Loaded]:
         """List the models that are loaded into memory.
 
         A model that has two names is listed under the one by which it was loaded first. Times are
-        those of our clock, however wrong that of the server goes.
+        those of our clock, however wrong that of the server goes. A courtesy: see there.
 
         Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
-        answer = await self._request("GET", "/api/ps")
-        models = heard(answer, _running.decode).models or ()
-        skew = _skew(answer, self._now())
-        return {
-            name: Loaded(min(max(model.expires_at, UNSET_TIME), FAR_AHEAD) + skew, model.digest)
-            for model in models
-            if (name := _parse(model.name))
-        }
+        answer = await self._courtesy("GET", "/api/ps")
+        return heard(answer, partial(read_running, skew=_skew(answer, self._now())))
 
     async def version(self) -> str:
-        """Ask which Ollama this is.
+        """Return the version of Ollama. A courtesy: see there.
 
         Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
-        return heard(await self._request("GET", "/api/version"), _version.decode).version
+        return heard(await self._courtesy("GET", "/api/version"), _version.decode).version
 
     async def show(self, name: ModelName) -> None:
         """See that the server can read a model that it has.
@@ -170,17 +146,13 @@ class OllamaClient:
         heard(await self._calls.send("POST", path, body, limits=LOAD_TIMEOUT), _done.decode)
 
     async def unload(self, name: ModelName) -> None:
-        """Drop a model from memory; one that is not loaded is no error.
+        """Drop a model from memory; one that is not loaded is no error. A courtesy: see there.
 
         Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
-        answer = await self._request(
-            "POST",
-            "/api/generate",
-            {"model": str(name), "keep_alive": 0, "stream": False},
-            changes=True,
-        )
-        _there_or_not(answer, _done.decode)
+        body = {"model": str(name), "keep_alive": 0, "stream": False}
+        self._fence(SEND_LIMIT_S)
+        _there_or_not(await self._courtesy("POST", "/api/generate", body), _done.decode)
 
     async def delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
         """Delete a model, if `unless` is false when its turn has come; tell whether it was.
@@ -220,17 +192,24 @@ class OllamaClient:
                     yield steps
 
     async def _request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        changes: bool = False,
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> httpx.Response:
         async with self._slots:
-            if changes:
-                self._fence(SEND_LIMIT_S)
             return await self._calls.send(method, path, body)
+
+    async def _courtesy(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        """Send what nothing depends on: past the queue, and with a short limit for the whole.
+
+        Raises: OllamaUnreachable, ProtocolError.
+        """
+        try:
+            with anyio.fail_after(COURTESY_LIMIT_S):
+                return await self._calls.send(method, path, body)
+        except TimeoutError:
+            problem = f"does not answer {method} {path} within {COURTESY_LIMIT_S:g} s"
+            raise OllamaUnreachable(f"{self.where} {problem}") from None
 
 
 def _there_or_not(answer: httpx.Response, form: Callable[[bytes], object]) -> None:
@@ -258,11 +237,3 @@ def _skew(answer: httpx.Response, now: datetime) -> timedelta:
     except (TypeError, ValueError):  # no date, or none with a time zone
         return timedelta()
     return skew if abs(skew) > SAME_TIME else timedelta()
-
-
-@lru_cache(maxsize=100_000)  # the same names come with every list
-def _parse(text: str) -> ModelName | None:
-    try:
-        return ModelName.parse(text)
-    except InvalidNameError:
-        return None

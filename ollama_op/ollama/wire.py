@@ -1,9 +1,15 @@
 """What Ollama says, as the rest of the operator reads it."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from crd.names import ModelName
+
+LARGEST: Final = 2**63 - 1  # what Ollama, and a status, can hold of a number
 AN_AGE = timedelta(days=365 * 50)  # Ollama writes "for ever" as a time three centuries away
 
 
@@ -19,9 +25,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One model in Ollama's list; `digest` is bare hex, `size` counts bytes."""
 
     name: str
-    digest: str
-    size: int
+    digest: Annotated[str, msgspec.Meta(min_length=1)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
     details: Details | None = None
+    remote_host: str = ""  # where a cloud model runs; empty for one that runs on the server
 
 
 class Loaded(msgspec.Struct, frozen=True, gc=False):
@@ -33,6 +40,28 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
     def is_for_ever(self, now: datetime) -> bool:
         """Tell whether it is never to be unloaded."""
         return self.expires_at - now > AN_AGE
+
+
+T = TypeVar("T", Entry, Loaded)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing(Mapping[ModelName, T]):
+    """The models of a list by name, and what of the list could not be read."""
+
+    entries: Mapping[ModelName, T] = field(default_factory=dict)
+    unread: Mapping[ModelName, str] = field(default_factory=dict)  # listed; why no more is known
+    problems: tuple[str, ...] = ()  # one for each entry that could not be read, or not in full
+    nameless: int = 0  # entries of which not even the model is known
+
+    def __getitem__(self, name: ModelName) -> T:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[ModelName]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import msgspec
@@ -23,6 +23,13 @@ from ollama_op.sandbox.http import Message, Receive, Request, Send, answer, read
 from ollama_op.sandbox.pulls import TICK_S, Pulls, Trouble, parse_name
 
 FOR_EVER = timedelta(days=365 * 292)  # what Ollama writes for a model that is never unloaded
+
+
+class _Loaded(NamedTuple):
+    """A version of a model in memory."""
+
+    manifest: Manifest
+    until: datetime
 
 
 class OllamaSandbox:
@@ -49,7 +56,7 @@ class OllamaSandbox:
         self._registry: dict[ModelName, Manifest] = {}
         self._disk = Disk()
         self.downloads = Pulls(self._disk, self._registry, now, bytes_per_second, tick_s)
-        self._loaded: dict[ModelName, datetime] = {}  # in memory, and until when
+        self._loaded: dict[ModelName, _Loaded] = {}  # in memory, and until when
 
     # --- the stage directions
 
@@ -92,7 +99,11 @@ class OllamaSandbox:
         """Have a published model on the server already."""
         parsed = ModelName.parse(name)
         self._disk.store(parsed, self._registry[parsed], self._now())
-        for layer in self._registry[parsed].layers:
+        self.stock(name)
+
+    def stock(self, name: str) -> None:
+        """Have the layers of a published model on the server already, and not the model."""
+        for layer in self._registry[ModelName.parse(name)].layers:
             self._disk.blobs[layer.digest] = layer.size
 
     def lose(self, name: str) -> None:
@@ -186,18 +197,19 @@ class OllamaSandbox:
     def _load(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
         keep_alive_s = body.get("keep_alive", 300)
         about = {"model": body["model"], "done": True}
-        manifests = self._disk.manifests
-        # One model under two names is in memory once, under the name that was first.
-        name = next((n for n in self._loaded if manifests.get(n) == manifests[name]), name)
+        manifest = self._disk.manifests[name]
+        # One model under two names is in memory once, under the name that was first; an older
+        # version is another model there, which no name leads to any more.
+        name = next((n for n, one in self._loaded.items() if one.manifest == manifest), name)
         if not _is_wanted(body):
-            self._loaded.pop(name, None)
+            if name in self._loaded and self._loaded[name].manifest == manifest:
+                del self._loaded[name]
             return 200, about | {"done_reason": "unload"}
         if self.no_memory or self.load_error:
             full = "model requires more system memory than is available"
             return 500, {"error": self.load_error or full}
-        self._loaded[name] = self._clock() + (
-            FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s)
-        )
+        until = self._clock() + (FOR_EVER if keep_alive_s < 0 else timedelta(seconds=keep_alive_s))
+        self._loaded[name] = _Loaded(manifest, until)
         while len(self._loaded) > self.room:
             del self._loaded[next(iter(self._loaded))]
         return 200, about | {"done_reason": "load"}
@@ -207,12 +219,14 @@ class OllamaSandbox:
 
     def _expire(self) -> None:
         now = self._clock()
-        self._loaded = {name: until for name, until in self._loaded.items() if now < until}
+        self._loaded = {name: one for name, one in self._loaded.items() if now < one.until}
 
     def _in_memory(self, name: ModelName) -> dict[str, Any]:
-        # A model that was deleted stays in memory until its time is over.
+        # A model that was deleted or replaced stays in memory until its time is over.
         about = self._disk.entry(name) if name in self._disk.manifests else {"name": str(name)}
-        return about | {"expires_at": self._loaded[name].isoformat(), "size_vram": 0}
+        one = self._loaded[name]
+        about |= {"digest": one.manifest.digest, "size": one.manifest.size}
+        return about | {"expires_at": one.until.isoformat(), "size_vram": 0}
 
 
 def _is_wanted(body: dict[str, Any]) -> bool:

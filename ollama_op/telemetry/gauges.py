@@ -17,7 +17,7 @@ from crd.v1alpha1 import OllamaModel, Reason, State
 from ollama_op.engine import Engine
 from ollama_op.ollama.wire import Entry
 from ollama_op.reading import is_said_ready, is_suspended, ready_reason, wanted
-from ollama_op.survey import Snapshot
+from ollama_op.snapshot import PS, TAGS, Snapshot
 
 SERVER: Final = "default"  # there is one; the label keeps queries valid once there are more
 OWNER: Final = ("model_namespace", "model")  # `namespace` is the scraper's own label
@@ -116,6 +116,11 @@ def _of_server(scene: Scene) -> Iterator[Metric]:
         yield _gauge("server_last_look_timestamp_seconds", text, when, server=True)
         text = "Models that Ollama lists, asked for or not."
         yield _gauge("server_models", text, len(server.models), server=True)
+    text = "Entries of Ollama's lists that cannot be read; the others are."
+    unreadable = _family("server_unreadable_entries", text, ("server", "endpoint"))
+    for endpoint in (TAGS, PS):
+        unreadable.add_metric((SERVER, endpoint), server.unreadable.get(endpoint, 0))
+    yield unreadable
     info = _family("server_info", "Which Ollama it is.", ("server", "version"))
     if server.version is not None:
         info.add_metric((SERVER, server.version), 1)

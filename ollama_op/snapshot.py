@@ -1,0 +1,55 @@
+"""What is known of one Ollama server at one moment. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crd.names import ModelName
+from ollama_op.ollama.wire import Entry, Listing, Loaded
+
+TAGS, PS = "/api/tags", "/api/ps"  # whose entries are counted in `unreadable`
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one look has found. What was not asked, or not answered, is None."""
+
+    models: Mapping[ModelName, Entry]
+    outage: str | None = None  # why the server cannot be asked; None while it answers
+    is_foreign: bool = False  # in an outage: something answers, and it is not Ollama
+    memory: Mapping[ModelName, Loaded] | None = None
+    version: str | None = None
+    # Why `memory` has not been known for so long that nothing can be said of it any more.
+    memory_problem: str | None = None
+    # What the server has, though its entry in the list cannot be read: why not.
+    unread: Mapping[ModelName, str] = field(default_factory=dict)
+    perhaps: frozenset[ModelName] = frozenset()  # what it may have: an entry has no name
+    nameless: int = 0  # entries without a name
+    unreadable: Mapping[str, int] = field(default_factory=dict)  # entries, by endpoint
+
+
+def perhaps_there(before: Snapshot, found: Listing[Entry]) -> frozenset[ModelName]:
+    """Return the models that left the list as an entry without a name came: it may be theirs."""
+    if found.nameless > before.nameless:
+        missing = {*before.models, *before.unread, *before.perhaps}
+    else:
+        missing = {*before.perhaps} if found.nameless else set()
+    return frozenset(missing - found.keys() - found.unread.keys())
+
+
+def under_all_names(
+    running: Mapping[ModelName, Loaded], models: Mapping[ModelName, Entry]
+) -> Mapping[ModelName, Loaded]:
+    """Add the other names of what is in memory: Ollama lists a model there only once."""
+    loaded = {each.digest: each for each in running.values() if each.digest}
+    others = {name: loaded[e.digest] for name, e in models.items() if e.digest in loaded}
+    return others | dict(running)
+
+
+def about(snapshot: Snapshot, name: ModelName | None) -> tuple[object, ...]:
+    """Pick what a snapshot says of one model."""
+    if name is None:
+        return ()
+    known = (snapshot.memory is not None, snapshot.memory_problem is not None)
+    loaded = (snapshot.memory or {}).get(name)
+    doubt = snapshot.unread.get(name), name in snapshot.perhaps
+    return snapshot.models.get(name), doubt, known, loaded
