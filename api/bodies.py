@@ -75,6 +75,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
         int | None, Meta(description="How many other objects name the same model.")
     ] = None
     loaded: Annotated[bool | None, Meta(description="Whether it is in memory.")] = None
+    remote_host: Annotated[
+        str | None, Meta(description="Where a cloud model runs; absent for one on the server.")
+    ] = None
     trace_id: Annotated[
         str | None, Meta(description="Trace of what was last done for it, if it is traced.")
     ] = msgspec.field(default=None, name="traceID")
@@ -262,7 +265,7 @@ def describe(model: OllamaModel) -> Model:
 
 _FROM_STATUS: Final = (
     "size", "formatted_size", "last_pull_time", "digest", "attempts", "next_retry_time",
-    "next_refresh_time", "origin", "shared_with", "loaded", "trace_id",
+    "next_refresh_time", "origin", "shared_with", "loaded", "remote_host", "trace_id",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from typing import Self
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+CLOUD_HOST = "ollama.com"  # where cloud models run
 
 # How long a part may be is for the server to say. Newer ones take 255 characters, most take 80.
 MAX_HOST = 350
@@ -92,6 +93,15 @@ class ModelName:
     def canonical(self) -> str:
         """All four parts in lower case: equal for any two spellings of one model."""
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}".lower()
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether Ollama takes this for a model that runs on its cloud, and not on the server.
+
+        Source: Ollama, internal/modelref/modelref.go.
+        """
+        tag = self.tag.lower()
+        return tag == "cloud" or tag.endswith("-cloud")
 
     @cached_property
     def _hash(self) -> int:

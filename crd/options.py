@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from crd.durations import DURATION, NUMBER, InvalidDurationError, parse_seconds
+from crd.names import CLOUD_HOST, InvalidNameError, ModelName
 from crd.v1alpha1 import DeletionPolicy, OllamaModelSpec
 from crd.v1alpha1 import RefreshWindow as WindowSpec
 
@@ -94,7 +95,21 @@ def options(spec: OllamaModelSpec) -> Options:
     )
     if spec.refresh_window is not None and spec.refresh_interval is None:
         raise InvalidOptionError("refreshWindow", "needs a refreshInterval to hold back")
+    if spec.keep_alive is not None and _is_cloud(spec):
+        raise InvalidOptionError("keepAlive", never_in_memory(CLOUD_HOST))
     return read
+
+
+def never_in_memory(host: str) -> str:
+    """Say why a model that runs elsewhere cannot be kept in memory here."""
+    return f"a cloud model runs on {host} and is never in memory here; leave keepAlive out"
+
+
+def _is_cloud(spec: OllamaModelSpec) -> bool:
+    try:
+        return ModelName.of(spec.name, spec.tag).is_cloud
+    except InvalidNameError:
+        return False
 
 
 def _seconds(field: str, text: str | None, *, shortest_s: float = SHORTEST_S) -> float | None:

@@ -98,6 +98,7 @@ def _columns() -> list[dict[str, Any]]:
         _column("Reason", f"{_READY}.reason", "One word for why it is ready or not."),
         _column("Progress", ".status.progress.text", "How far the download is."),
         _column("Model", ".spec.name", "Name of the model.", priority=_WIDE),
+        _column("Remote", ".status.remoteHost", "Where a cloud model runs.", priority=_WIDE),
         _column("Message", f"{_READY}.message", "What is true, what is next.", priority=_WIDE),
     ]
 

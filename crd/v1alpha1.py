@@ -309,6 +309,10 @@ class OllamaModelStatus(
         Time | None,
         Meta(description="When Ollama unloads the model at the earliest, if it ever does."),
     ] = None
+    remote_host: Annotated[
+        str | None,
+        Meta(description="Where a cloud model runs; absent for one that runs on the server."),
+    ] = None
     server_version: Annotated[
         str | None, Meta(description="Version of the Ollama that cannot use the model.")
     ] = None

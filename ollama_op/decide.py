@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from crd.names import ModelName
-from crd.options import Options
+from crd.options import Options, never_in_memory
 from crd.reasons import NEEDS_ANOTHER_VERSION
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
 from ollama_op.errors import sanitise
@@ -48,6 +48,7 @@ class Observed:
     shared: Collection[ModelName] = field(default_factory=frozenset)  # named by other live objects
     memory: Loaded | None = None  # spec's model in memory; None when it is not
     memory_known: bool = False  # whether `memory` was looked at
+    runs_on: str | None = None  # where a cloud model runs; None for one that runs on the server
     version: str | None = None  # of Ollama, where somebody waits for another one
 
 
@@ -125,6 +126,14 @@ AVAILABLE = Verdict(Reason.AVAILABLE, "Model is present and answers.")
 SUSPENDED = Verdict(Reason.SUSPENDED, Occasion.SUSPENDED.message)
 
 
+def present(runs_on: str | None) -> Verdict:
+    """Say that a model is well, and where it runs if that is not the server."""
+    if runs_on is None:
+        return AVAILABLE
+    message = f"{AVAILABLE.message} It is a cloud model: it runs on {runs_on}."
+    return Verdict(Reason.AVAILABLE, message)
+
+
 def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     """Choose the one next action: deletion first, ownership second, then the model itself."""
     if model.metadata.deletion_timestamp is not None:
@@ -144,6 +153,8 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return Rest(None if is_stalled(model) else _unreachable(seen))
     if seen.doubt is not None:
         return Rest(None if is_stalled(model) else _unread(seen.doubt))
+    if care.keep_alive_s is not None and seen.runs_on is not None:
+        return Rest(_never_in_memory(seen.runs_on))
     return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)
 
 
@@ -185,7 +196,7 @@ def _keep(
         return _next_try(model, seen, now, Load(name, care.keep_alive_s))
     due = refresh_due(model, now, digest=seen.digest, last_pull=model.status.last_pull_time)
     if care.keep_alive_s is None or seen.memory is None:
-        return Rest(AVAILABLE, until=due)
+        return Rest(present(seen.runs_on), until=due)
     if not seen.memory.is_for_ever(now):
         again = seen.memory.expires_at - load_ahead(care.keep_alive_s)
         due = min(due, again) if due else again
@@ -275,6 +286,10 @@ def _was_unanswered(model: OllamaModel) -> bool:
 def _unreachable(seen: Observed) -> Verdict:
     reason = Reason.NOT_OLLAMA if seen.is_foreign else Reason.OLLAMA_UNREACHABLE
     return Verdict(reason, f"{(seen.outage or '').rstrip('.')}. Waiting until Ollama answers.")
+
+
+def _never_in_memory(host: str) -> Verdict:
+    return Verdict(Reason.INVALID_SPEC, f"spec.keepAlive: {never_in_memory(host)}.")
 
 
 def _unread(doubt: str) -> Verdict:

@@ -163,12 +163,25 @@ class Instance:
             except ModelAbsent:
                 await self.survey.look()  # the list may be older than the loss
                 if self.survey.find(name):
+                    self._expect_local(name, "not found")
                     raise ModelBroken(f"Ollama lists {name} but cannot show it") from None
+            except ModelBroken as error:
+                self._expect_local(name, str(error))
+                raise
         if entry := self.survey.find(name):
             return entry
         if problem := self.survey.doubt(name):
             raise ProtocolError(problem)
         raise ModelAbsent(f"Ollama does not list {name}")
+
+    def _expect_local(self, name: ModelName, problem: str) -> None:
+        """Raise ProtocolError for a cloud model: its cloud's word tells nothing of the server."""
+        entry = self.survey.find(name)
+        if entry is not None and (host := entry.runs_on) is not None:
+            raise ProtocolError(
+                f"{name} runs on {host}, and Ollama cannot show it: {problem}",
+                "see whether Ollama is signed in there (`ollama signin`) and may reach it",
+            )
 
     async def remove(self, name: ModelName, *, unless: Callable[[], bool], stays: Stays) -> bool:
         """Delete the model and see it gone; return True if that was done.

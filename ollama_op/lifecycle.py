@@ -167,6 +167,7 @@ class Lifecycle:
             digest=entry.digest if entry else None,
             shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
             memory=memory,
+            runs_on=entry.runs_on if entry else None,
             memory_known=seen.memory is not None,
             version=seen.version,
         )

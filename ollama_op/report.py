@@ -21,7 +21,7 @@ from crd.v1alpha1 import (
     Reason,
     State,
 )
-from ollama_op.decide import AVAILABLE, blocked, load_ahead
+from ollama_op.decide import blocked, load_ahead, present
 from ollama_op.errors import OllamaError
 from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.reading import (
@@ -175,7 +175,7 @@ def under_way(
     if verdict.reason is not Reason.REFRESHING:
         changes |= {"digest": None, "size": None, "formatted_size": None}
         changes |= {"origin": Origin.PULLED, "next_refresh_time": None}
-        changes |= {"loaded": None, "expires_at": None}
+        changes |= {"loaded": None, "expires_at": None, "remote_host": None}
         if not _is_about(model, name):
             changes["last_pull_time"] = None
     return report(model, verdict, now, model=str(name), **changes)
@@ -191,9 +191,10 @@ def available(
         origin = model.status.origin
     return report(
         model,
-        AVAILABLE,
+        present(entry.runs_on),
         now,
         model=str(name),
+        remote_host=entry.runs_on,
         digest=entry.digest,
         size=entry.size,
         formatted_size=formatted_size(entry.size),

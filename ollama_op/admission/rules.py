@@ -13,13 +13,17 @@ import msgspec
 
 from crd.door import mended, problems
 from crd.form import complaint
-from crd.names import InvalidNameError, ModelName
+from crd.names import CLOUD_HOST, InvalidNameError, ModelName
 from crd.v1alpha1 import GROUP, PLURAL, UNREADABLE, OllamaModelSpec
 from ollama_op.admission.review import Cause, Details, Kind, Refusal, Request, Response
 from ollama_op.errors import sanitise
 
 LONGEST_WARNING: Final = 120  # Kubernetes asks for no more, and cuts what is far longer
 MOVES: Final = "latest"
+
+NO_CLOUD: Final = (
+    f"cloud models run on {CLOUD_HOST}, which is not allowed here; take one that runs on the server"
+)
 
 Sharers = Callable[[ModelName, str], int]
 """Counts the live objects that name a model, other than the one with this uid."""
@@ -89,9 +93,11 @@ def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[Cause]:
     """List what is wrong with a spec of the right form."""
     causes = [Cause(f"spec.{field}", problem) for field, problem in problems(spec)]
     with suppress(InvalidNameError):
-        host = ModelName.of(spec.name, spec.tag).host
-        if registries and host.lower() not in registries:
-            causes.insert(0, Cause("spec.name", _not_allowed(host, registries)))
+        name = ModelName.of(spec.name, spec.tag)
+        if registries and name.host.lower() not in registries:
+            causes.insert(0, Cause("spec.name", _not_allowed(name.host, registries)))
+        if registries and name.is_cloud and CLOUD_HOST not in registries:
+            causes.insert(0, Cause("spec.tag", NO_CLOUD))
     return causes
 
 

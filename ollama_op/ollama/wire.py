@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,7 +29,17 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     digest: Annotated[str, msgspec.Meta(min_length=1)]
     size: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
     details: Details | None = None
-    remote_host: str = ""  # where a cloud model runs; empty for one that runs on the server
+    remote_host: str = ""  # URL where a cloud model runs; empty for one that runs on the server
+
+    @property
+    def runs_on(self) -> str | None:
+        """The host where a cloud model runs; None for one that runs on the server."""
+        if not self.remote_host:
+            return None
+        try:
+            return urlsplit(self.remote_host).hostname or "another host"
+        except ValueError:
+            return "another host"
 
 
 class Loaded(msgspec.Struct, frozen=True, gc=False):

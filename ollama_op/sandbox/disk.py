@@ -43,6 +43,7 @@ class Disk:
     manifests: dict[ModelName, Manifest] = field(default_factory=dict)
     blobs: Counter[str] = field(default_factory=Counter)
     modified: dict[ModelName, datetime] = field(default_factory=dict)
+    remote_hosts: dict[ModelName, str] = field(default_factory=dict)  # of cloud models
 
     def has(self, manifest: Manifest) -> bool:
         """Tell whether all layers are there, whole."""
@@ -80,4 +81,4 @@ class Disk:
             "size": manifest.size,
             "digest": manifest.digest,
             "details": {"format": "gguf", "family": "llama", "parameter_size": "1B"},
-        }
+        } | ({"remote_host": host} if (host := self.remote_hosts.get(name)) else {})

@@ -87,6 +87,10 @@ class OllamaSandbox:
         """Take a model out of the registry."""
         del self._registry[ModelName.parse(name)]
 
+    def run_elsewhere(self, name: str, host: str = "https://ollama.com:443") -> None:
+        """Let a model be one of a cloud: once it is pulled, the list says where it runs."""
+        self._disk.remote_hosts[ModelName.parse(name)] = host
+
     def trouble(self, name: str, *troubles: Trouble) -> None:
         """Let the next pulls of a model fail so, one after the other."""
         self.downloads.troubles[ModelName.parse(name)].extend(troubles)

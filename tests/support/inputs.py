@@ -46,6 +46,7 @@ TAKEN = [
     Taken(_spec("localhost:5000/user/model:1b"), "localhost:5000/user/model:1b"),
     Taken(_spec("hf.co/Org/Model", "Q4_K_M"), "hf.co/Org/Model:Q4_K_M"),
     Taken(_spec("m" * 255, "t" * 255), f"{'m' * 255}:{'t' * 255}"),
+    Taken(_spec("gpt-oss", "120b-cloud"), "gpt-oss:120b-cloud"),
     Taken(_spec(keepAlive=-1), care={"keep_alive_s": math.inf}),
     Taken(_spec(keepAlive="-1"), care={"keep_alive_s": math.inf}),
     Taken(_spec(keepAlive="-1m"), care={"keep_alive_s": math.inf}),
@@ -149,6 +150,11 @@ REFUSED = [
     Refused(_spec(keepAlive=0), "keepAlive", "'0' would unload it at once; leave keepAlive out"),
     Refused(
         _spec(keepAlive="0m"), "keepAlive", "'0m' would unload it at once; leave keepAlive out"
+    ),
+    Refused(
+        _spec("gpt-oss", "120b-cloud", keepAlive="-1"),
+        "keepAlive",
+        "a cloud model runs on ollama.com and is never in memory here; leave keepAlive out",
     ),
     Refused(_spec(keepAlive="ever"), "keepAlive", f"'ever' is no duration; {_DURATION}"),
     Refused(
