@@ -197,7 +197,7 @@ def test_the_columns_keep_their_order():
     plain = [column["name"] for column in columns if not column.get("priority")]
     wide = [column["name"] for column in columns if column.get("priority")]
     assert plain == ["Tag", "State", "Size", "Age", "Ready", "Reason", "Progress"]
-    assert wide == ["Model", "Message"]
+    assert wide == ["Model", "Remote", "Message"]
 
 
 def test_every_column_shows_a_field_that_exists():
