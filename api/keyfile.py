@@ -6,8 +6,9 @@
       scopes: [read]
       namespaces: [ai]
 
-YAML or JSON. `sha256` is what `printf %s "$KEY" | sha256sum` prints. Without `scopes` a key may
-read and write; without `namespaces`, in all of them.
+YAML or JSON. `sha256` is what `printf %s "$KEY" | sha256sum` prints, or `sha256sum FILE` of a file
+that ends with a line feed. Without `scopes` a key may read and write; without `namespaces`, in all
+of them.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from msgspec import Meta
 
 from api.access import Key, Keys, Scope
 from api.bodies import NAMESPACE
+from crd.form import ALIEN, complaint
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +36,17 @@ class InvalidKeyFileError(ValueError):
     """The file has no keys that can be used. The message never repeats a value of it."""
 
 
+_TAKES: Final = {"sha256": "is no SHA-256; write the 64 hex digits that `sha256sum` prints"}
 _Namespace = Annotated[str, Meta(pattern=NAMESPACE)]
+
+
+# Also as `sha256sum` prints it, with the name of its file behind it.
+_SHA256: Final = r"^(sha256:)?[0-9A-Fa-f]{64}(\s+\*?\S*)?\s*$"
 
 
 class _Key(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=253)]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=_SHA256)]
     scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: [Scope.READ, Scope.WRITE]
     )
@@ -55,20 +62,24 @@ def parse(text: bytes) -> tuple[Key, ...]:
 
     Raises: InvalidKeyFileError.
     """
+    read: object = None
     try:
-        listed = msgspec.convert(yaml.safe_load(text), _File).keys
+        read = yaml.safe_load(text)
+        listed = msgspec.convert(read, _File).keys
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise InvalidKeyFileError(f"no YAML{f' (line {mark.line + 1})' if mark else ''}") from None
-    except (msgspec.ValidationError, ValueError, RecursionError) as error:
-        raise InvalidKeyFileError(_without_values(error)) from None
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InvalidKeyFileError(_without_values(error, read)) from None
+    except ValueError:
+        raise InvalidKeyFileError("no YAML") from None
     names = [key.name for key in listed]
     if len(set(names)) < len(names):
         raise InvalidKeyFileError("two keys have the same name")
     return tuple(
         Key(
             name=key.name,
-            sha256=bytes.fromhex(key.sha256),
+            sha256=bytes.fromhex(key.sha256.split()[0].removeprefix("sha256:")),
             writes=Scope.WRITE in key.scopes,
             namespaces=None if key.namespaces is None else frozenset(key.namespaces),
         )
@@ -128,13 +139,9 @@ def _mark(path: Path) -> Any:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def _without_values(error: Exception) -> str:
+def _without_values(error: Exception, read: object) -> str:
     """Say what is wrong, and where; a key that was pasted in place of its hash is not repeated."""
-    what, at, where = str(error).rpartition(" - at ")
-    if not at:
-        what, where = str(error), ""
-    if "enum" in what:
-        what = "a scope is neither read nor write"
-    elif "regex" in what:
-        what = "does not match its pattern"
-    return f"{where.strip('`')}: {what}" if where else what
+    where, problem = complaint(error, read, _File, secret=True)
+    if problem == ALIEN:
+        problem = _TAKES.get(where.rpartition(".")[2], "is no name of a namespace")
+    return f"{where}: {problem}" if where else problem

@@ -33,7 +33,7 @@ _EXAMPLE: Final = bodies.Model(
     progress=Progress(completed_bytes=553648128, total_bytes=1321098329, percent=42, text="42%"),
 )  # fmt: skip
 _HEADERS: Final = {
-    "If-Match": "The ETag of the version that is meant; no other one is touched.",
+    "If-Match": "The ETag of the version that is meant, or a list; no other one is touched.",
     "If-None-Match": "The ETag of what the client has already.",
     "Last-Event-ID": "The id of the last event that was read.",
 }
@@ -281,7 +281,7 @@ def _path_name() -> Object:
 def _header(name: str) -> Object:
     schema: Object = {"type": "string"}
     if name == "If-Match":
-        schema["pattern"] = r'^("[0-9]+"|[0-9]+|\*)$'
+        schema["pattern"] = r'^((W/)?"[0-9]+"(, *(W/)?"[0-9]+")*|[0-9]+|\*)$'
     return {"name": name, "in": "header", "description": _HEADERS[name], "schema": schema}
 
 

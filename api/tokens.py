@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Generic, TypeVar
 
-from api.ports import Reviewer, User
+import anyio
+
+from api.ports import Reviewer, User, WriteError
 
 T = TypeVar("T")
 
@@ -25,18 +27,52 @@ REMEMBERED: Final = 1024
 MAX_TOKEN: Final = 16_384  # characters; headers are bounded by the server, tokens of people shorter
 
 
+class _Flight(Generic[T]):
+    """A question that is being asked, and what came of it."""
+
+    def __init__(self) -> None:
+        self.landed = anyio.Event()
+        self.answer: tuple[T] | None = None
+        self.error: WriteError | None = None
+
+
 class _Cache(Generic[T]):
-    """Answers by question, each for its time; the oldest go first."""
+    """Answers by question, each for its time; the oldest go first.
+
+    Those who ask the same at the same time share one question. If whoever asks it is cancelled,
+    one of the others asks.
+    """
 
     def __init__(self, now: Callable[[], float], lasts_s: Callable[[T], float]) -> None:
         self._now, self._lasts_s = now, lasts_s
         self._known: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+        self._flights: dict[Hashable, _Flight[T]] = {}
 
     async def get(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        found = self._known.get(question)
-        if found is not None and found[0] > self._now():
-            return found[1]
-        answer = await ask()
+        while True:
+            found = self._known.get(question)
+            if found is not None and found[0] > self._now():
+                return found[1]
+            flight = self._flights.get(question)
+            if flight is None:
+                return await self._ask(question, ask)
+            await flight.landed.wait()
+            if flight.error is not None:
+                raise flight.error
+            if flight.answer is not None:
+                return flight.answer[0]
+
+    async def _ask(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        flight = self._flights[question] = _Flight[T]()
+        try:
+            answer = await ask()
+            flight.answer = (answer,)
+        except WriteError as error:
+            flight.error = error
+            raise
+        finally:
+            del self._flights[question]
+            flight.landed.set()
         self._known.pop(question, None)
         self._known[question] = (self._now() + self._lasts_s(answer), answer)
         if len(self._known) > REMEMBERED:

@@ -7,6 +7,7 @@ list shows them. The list of all is joined from those and kept until something c
 import base64
 import binascii
 import hashlib
+import re
 import secrets
 from bisect import bisect_right, insort
 from collections.abc import Callable, Collection
@@ -23,6 +24,7 @@ from crd.v1alpha1 import OllamaModel, State
 Key = tuple[str, str]
 """Namespace and name."""
 
+_CODING = re.compile(rb'[-;+](?:gzip|br|deflate|zstd)"$')  # which a proxy adds to a tag
 MAX_TOKEN = 1024  # characters of a `continue`; the longest that can be ours is shorter
 
 
@@ -49,10 +51,10 @@ class Entry:
 
 
 def matches(header: bytes, etag: bytes) -> bool:
-    """Tell whether an If-None-Match names this entity tag."""
+    """Return True if an If-None-Match names this entity tag, also if a proxy has made it weak."""
     if header == etag:
         return True
-    tags = [tag.strip().removeprefix(b"W/") for tag in header.split(b",")]
+    tags = [_CODING.sub(b'"', tag.strip().removeprefix(b"W/")) for tag in header.split(b",")]
     return etag in tags or tags == [b"*"]
 
 
@@ -98,16 +100,21 @@ class View:
     def offer(self, key: str, item: OllamaModel) -> None:
         """Take in an object, new or changed."""
         entry = Entry(item)
-        if entry.key not in self._by_key:
+        self._by_uid[key] = entry
+        holder = self._by_key.get(entry.key)
+        if holder is not None and holder.uid != key and not _is_later(entry, holder):
+            return  # late news of an object whose name another one has by now
+        if holder is None:
             insort(self._keys, entry.key)
-        self._by_uid[key] = self._by_key[entry.key] = entry
+        self._by_key[entry.key] = entry
         self._touch()
         self.changed(entry)
 
     def retire(self, key: str) -> None:
         """Forget an object, unless another one has its name by now."""
         entry = self._by_uid.pop(key, None)
-        if entry is None or self._by_key[entry.key].uid != key:
+        holder = None if entry is None else self._by_key.get(entry.key)
+        if entry is None or holder is None or holder.uid != key:
             return
         del self._by_key[entry.key]
         del self._keys[bisect_right(self._keys, entry.key) - 1]
@@ -155,6 +162,15 @@ class View:
         start = bisect_right(self._keys, after) if after else 0
         entries = (self._by_key[key] for key in islice(self._keys, start, None))
         return list(islice(filter(wanted.takes, entries), limit))
+
+
+def _is_later(entry: Entry, other: Entry) -> bool:
+    """Return True if an object was made after the other one of its name."""
+    made = [each.model.metadata.creation_timestamp for each in (entry, other)]
+    if made[0] is not None and made[1] is not None and made[0] != made[1]:
+        return made[0] > made[1]
+    going = [each.model.metadata.deletion_timestamp is not None for each in (entry, other)]
+    return not going[0] or going[1]
 
 
 def joined(entries: list[Entry], token: str | None = None) -> bytes:

@@ -1,6 +1,5 @@
 """What can be changed. Each write is one to Kubernetes; the operator then does what it takes."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ from msgspec import UNSET
 
 from api.answers import JSON, NO_STORE, PREFIX, Answer
 from api.bodies import Changes, NewModel
+from api.etags import ANY, NoTagsError, versions
 from api.naming import resource_name
 from api.ports import Changed, WriteError, Writer
 from api.problems import Kind, Problem, bad_field, invalid_field
@@ -38,7 +38,6 @@ Named = FromPath[str]
 Writing = NamedDependency[SkipValidation[Writer]]
 Patch = Mapping[str, Any]
 
-_ETAG: Final = re.compile(r'("?)([0-9]+)\1')  # shells eat the quotes that HTTP wants
 _REFRESH: Final = {"metadata": {"annotations": {REFRESH: ANY_REFRESH}}}
 
 
@@ -50,23 +49,33 @@ class Target:
     name: str
     dry_run: bool
     if_match: str
+    known: str | None  # the resourceVersion that the object has, as far as is known
 
     def version(self) -> str | None:
         """Return the resourceVersion that the object must have, if it must have one.
 
-        Raises: Problem 400.
+        Of several the one that it has; Kubernetes has the last word.
+
+        Raises: Problem 400, 412.
         """
-        if self.if_match == "*":
+        if self.if_match == ANY:
             return None
-        match = _ETAG.fullmatch(self.if_match)
-        if match is None:
-            raise bad_field("If-Match", "is no ETag of a model")
-        return match[2]
+        try:
+            wanted = versions(self.if_match)
+        except NoTagsError:
+            problem = "is no ETag; send that of the model as it was read, or *"
+            raise bad_field("If-Match", problem) from None
+        if not wanted:
+            raise self._is_other()
+        return self.known if self.known in wanted else max(wanted, key=int)
+
+    def _is_other(self) -> Problem:
+        return Problem(Kind.PRECONDITION_FAILED, f"{self.name!r} is not that version any more.")
 
     def told(self, error: WriteError) -> Problem:
         """Return the problem that a failed write of this object is."""
-        if isinstance(error, Changed) and self.if_match != "*":
-            return Problem(Kind.PRECONDITION_FAILED, f"{self.name!r} is not that version any more.")
+        if isinstance(error, Changed) and self.if_match != ANY:
+            return self._is_other()
         return told(error, self.name, self.namespace)
 
 
@@ -177,7 +186,10 @@ async def _target(
         await read_body(request, body, PATCH_TYPES)
     if not is_legal_name(name):  # and so there can be none; it must not become part of a path
         raise no_model(name, namespace)
-    return Target(namespace, name, query.dry_run, request.headers.get("if-match", "*").strip())
+    if_match = ", ".join(request.headers.getall("if-match", [ANY])).strip()
+    entry = reads.view.get((namespace, name))
+    known = entry.model.metadata.resource_version if entry else None
+    return Target(namespace, name, query.dry_run, if_match, known)
 
 
 async def _patch(writer: Writer, target: Target, change: Patch) -> OllamaModel:

@@ -15,7 +15,9 @@ from ollama_op.parsing import (
     BadSetting,
     Service,
     parse_duration,
+    parse_key,
     parse_name,
+    parse_namespace,
     parse_networks,
     parse_origins,
     parse_registries,
@@ -70,6 +72,8 @@ SWITCH = _Parsed("true|false", parse_switch)
 ORIGINS = _Parsed("origins", parse_origins)
 TRACE_URL = _Parsed("url", parse_trace_url)
 NAME = _Parsed("name", parse_name)
+NAMESPACE_NAME = _Parsed("name", parse_namespace)
+KEY = _Parsed("key", parse_key)
 NETWORKS = _Parsed("networks", parse_networks)
 REGISTRIES = _Parsed("hosts", parse_registries)
 SERVICE = _Parsed("name.namespace", Service.parse)
@@ -93,7 +97,7 @@ KUBECONFIG = flag(
     type=click.Path(path_type=Path),
     help="Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
 )
-NAMESPACE = flag("--namespace", type=NAME, help="Watch only this one; default is all.")
+NAMESPACE = flag("--namespace", type=NAMESPACE_NAME, help="Watch only this one; default is all.")
 ENABLE_API_SERVER = switch("--enable-api-server", "rest_enabled", help="Serve the REST API.")
 KUBERNETES_AUTH = switch(
     "--api-server-kubernetes-auth",
@@ -113,7 +117,7 @@ LEADER_ELECT = switch(
 )
 LEADER_ELECT_NAMESPACE = flag(
     "--leader-elect-namespace",
-    type=NAME,
+    type=NAMESPACE_NAME,
     help="Where the Lease is; default is the pod's own, else --namespace, else default.",
 )
 
@@ -191,7 +195,12 @@ def rest_flags(command: F) -> F:
             default=":8082",
             help="Where the REST API is, with a page at / and docs at /docs.",
         ),
-        flag("--api-server-key", "rest_key", help="The key that clients send as X-API-Key."),
+        flag(
+            "--api-server-key",
+            "rest_key",
+            type=KEY,
+            help="The key that clients send as X-API-Key.",
+        ),
         flag(
             "--api-server-key-file",
             "rest_key_file",

@@ -16,10 +16,12 @@ from crd.switches import read_switch
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
 LAST_PORT = 65535
 LONGEST_NAME = 253
+FIRST_PRINTABLE = 0x20  # characters before it are for control
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
 _TRACE_URL = re.compile(r"https?://[^\s<>\"{}/@]+(/[^\s<>\"{}]*)?")
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SERVICE = re.compile(
     r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
@@ -193,6 +195,34 @@ def parse_trace_url(text: str) -> str:
     if text and (plain == text or not _TRACE_URL.fullmatch(plain)):
         raise BadSetting(
             "that is no address of a trace", "write https://jaeger.example/trace/{trace_id}"
+        )
+    return text
+
+
+def parse_key(text: str) -> str:
+    """Read a key without the line feed at its end, with which files end and no header can.
+
+    Raises: BadSetting. Its message never repeats the key.
+    """
+    key = text.rstrip("\r\n")
+    if text and not key.strip():
+        raise BadSetting("the key is empty", "write one, for example from `openssl rand -hex 32`")
+    if any(ord(char) < FIRST_PRINTABLE for char in key):
+        raise BadSetting(
+            "the key has a line feed or another control character in it, which no header can have",
+            "write a key of one line",
+        )
+    return key
+
+
+def parse_namespace(text: str) -> str:
+    """Check the name of a namespace, which is one DNS label.
+
+    Raises: BadSetting.
+    """
+    if not _NAMESPACE.fullmatch(text):
+        raise BadSetting(
+            f"{text!r} cannot be a namespace", "write one name of a-z, 0-9 and -, as in my-team"
         )
     return text
 

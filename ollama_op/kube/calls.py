@@ -5,6 +5,7 @@ What is here is meant for clients, not for the engine: `Kube` writes what the en
 
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -82,9 +83,9 @@ class KubeCalls:
             try:
                 await self._see_that_we_are_logged_in()
                 # Cancelled halfway, nobody would know whether it was done.
-                return await request(
-                    self._api, method, within=lambda: anyio.CancelScope(shield=True), **call
-                )
+                return await request(self._api, method, within=_to_its_end, **call)
+            except TimeoutError:  # of the whole: httpx limits each part of a call only
+                raise Unavailable("the Kubernetes API does not answer in time") from None
             except KubeError as error:
                 raise _as_write_error(error) from error
 
@@ -98,6 +99,10 @@ class KubeCalls:
                 await self._api.login.credentials()
         except TimeoutError:
             raise LoginFailed("the login takes its time", retry_after_s=1) from None
+
+
+def _to_its_end() -> AbstractContextManager[object]:
+    return anyio.fail_after(WRITE_LIMIT_S, shield=True)
 
 
 def read(kind: type[T], answer: bytes) -> T:

@@ -16,7 +16,7 @@ from crd.v1alpha1 import OllamaModel, OllamaModelSpec
 from ollama_op.operator import Health, operate
 from ollama_op.rest.gateway import Gateway
 from ollama_op.rest.serving import tell_span
-from ollama_op.sandbox.transport import AppTransport
+from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.telemetry.observer import NOBODY
 from support.models import made
 from support.world import World, world
@@ -101,7 +101,9 @@ async def client_of(api: Api, text: str | None = KEY) -> AsyncGenerator[httpx.As
 
 @asynccontextmanager
 async def rest_world(
-    start: Callable[[Api], Any] = lambda _api: None, **options: Any
+    start: Callable[[Api], Any] = lambda _api: None,
+    through: Callable[[App], App] = lambda app: app,
+    **options: Any,
 ) -> AsyncGenerator[tuple[World, httpx.AsyncClient]]:
     """Run an operator that serves the REST API; hand out its world, and a client with a key."""
     observer = options.pop("observer", NOBODY)
@@ -116,7 +118,7 @@ async def rest_world(
         up.set()
         await anyio.sleep_forever()
 
-    async with world() as w:
+    async with world(through) as w:
 
         async def run() -> None:
             await operate(

@@ -289,6 +289,54 @@ async def test_kubernetes_is_asked_now_and_then_only():
         assert len(reviews.asked) == before + 1
 
 
+async def test_who_asks_the_same_at_the_same_time_shares_one_question():
+    """A hundred requests with a new token are one TokenReview; so are their failures."""
+    reviews = Reviews()
+    gate = anyio.Event()
+
+    async def who(token: str) -> User | None:
+        await gate.wait()
+        return await Reviews.who(reviews, token)
+
+    reviews.who = who  # type: ignore[method-assign]
+    tokens, found = Tokens(reviews, Clock()), []
+
+    async def find() -> None:
+        try:
+            found.append(await tokens.find("good"))
+        except Unavailable as error:
+            found.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        first = anyio.CancelScope()
+
+        async def leave() -> None:
+            with first:
+                await find()
+
+        tasks.start_soon(leave)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(100):
+            tasks.start_soon(find)
+        await anyio.wait_all_tasks_blocked()
+        first.cancel()  # who asked for all of them has left
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+    assert len(found) == 100
+    assert all(each is not None and each.name == "alice" for each in found)
+    assert reviews.asked == ["good"]
+
+    tokens, reviews.fails, gate = Tokens(reviews, Clock()), True, anyio.Event()
+    found.clear()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(100):
+            tasks.start_soon(find)
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+    assert [type(each) for each in found] == [Unavailable] * 100
+    assert reviews.asked == ["good", "good"]
+
+
 async def test_what_is_remembered_of_tokens_is_bounded_and_no_token():
     """A flood of tokens costs no memory; a memory dump shows none."""
     tokens = Tokens(Reviews(), Clock())

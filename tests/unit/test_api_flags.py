@@ -7,7 +7,15 @@ from functools import partial
 
 import pytest
 
-from ollama_op.parsing import Address, BadSetting, parse_networks, parse_origins, parse_switch
+from ollama_op.parsing import (
+    Address,
+    BadSetting,
+    parse_key,
+    parse_namespace,
+    parse_networks,
+    parse_origins,
+    parse_switch,
+)
 from ollama_op.settings import Misuse, RestSettings
 from support.commandline import Run
 
@@ -99,6 +107,28 @@ def test_a_flag_that_cannot_be_meant_is_refused(run, flag, words):
 def test_the_key_is_in_no_repr():
     """Whatever prints the settings one day."""
     assert "hunter2" not in repr(RestSettings(key="hunter2"))
+
+
+@pytest.mark.parametrize("text", ["hunter2", "hunter2\n", "hunter2\r\n", "hunter2\n\n"])
+def test_a_key_loses_the_line_feed_at_its_end(text):
+    """No header could bring it, whoever made the Secret `--from-file`."""
+    assert parse_key(text) == "hunter2"
+
+
+@pytest.mark.parametrize("text", ["\n", " \n", "hun\nter2", "hunter2\x00"])
+def test_a_key_that_no_header_can_have_is_refused(text):
+    """Nobody could come in with it, or everybody; it is not repeated."""
+    with pytest.raises(BadSetting) as caught:
+        parse_key(text)
+    assert "hun" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a.b", "A", "-a", "a" * 64, "a\n", ""])
+def test_a_namespace_is_one_label(text):
+    """Another one could never be, and the operator would wait for it in silence."""
+    with pytest.raises(BadSetting, match="cannot be a namespace"):
+        parse_namespace(text)
+    assert parse_namespace("my-team") == "my-team"
 
 
 def test_lists_and_switches_are_read():

@@ -31,14 +31,15 @@ keys:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "Expected `object`"),
+        ("", "is empty; write an object with fields"),
+        ("c2VjcmV0", "is a text; write an object with fields"),  # a key alone, without `keys:`
         ("keys: []", "keys"),
         ("keys: [{name: x}]", "sha256"),
-        ("keys: [{name: x, sha256: secret}]", "sha256"),
-        (f"keys: [{{name: x, sha256: {HASH}, scopes: [admin]}}]", "read nor write"),
+        ("keys: [{name: x, sha256: secret}]", "sha256: is no SHA-256; write the 64 hex"),
+        (f"keys: [{{name: x, sha256: {HASH}, scopes: [admin]}}]", "write read or write"),
         (f"keys: [{{name: x, sha256: {HASH}, scopes: []}}]", "scopes"),
-        (f"keys: [{{name: x, sha256: {HASH}, key: y}}]", "unknown field `key`"),
-        (f"keys: [{{name: x, sha256: {HASH}, namespaces: [A]}}]", "namespaces"),
+        (f"keys: [{{name: x, sha256: {HASH}, key: y}}]", "keys[0].key: is not known here"),
+        (f"keys: [{{name: x, sha256: {HASH}, namespaces: [A]}}]", "namespaces[0]: is no name of a"),
         (f"keys: [{{name: x, sha256: {HASH}}}, {{name: x, sha256: {HASH}}}]", "same name"),
         ("keys: [", "no YAML (line 1)"),
         ("!!python/object/apply:os.system ['x']", "no YAML"),
@@ -50,6 +51,22 @@ def test_a_key_file_that_is_none_is_told_without_its_values(text, words):
         parse(text.encode())
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("form", ["{}", "{}  -", "sha256:{}", '"{}\\n"', "|\n    {}\n"])
+def test_a_key_whose_file_ends_with_a_line_feed_works(end, form):
+    """So do files of `echo` and of `create secret --from-file`; a header has no such end."""
+    digest = hashlib.sha256(f"secret{end}".encode()).hexdigest()
+    (key,) = parse(f"keys:\n- name: x\n  sha256: {form.format(digest)}".encode())
+    assert Keys([key]).find(b"secret") is key
+    assert Keys([key]).find(b"secre") is None
+
+
+def test_a_hash_in_capitals_is_the_same():
+    """Some tools print it so."""
+    (key,) = parse(f"keys: [{{name: x, sha256: {HASH.upper()}}}]".encode())
+    assert Keys([key]).find(b"secret") is key
 
 
 def test_bytes_that_are_no_text_are_no_key_file():

@@ -1,13 +1,16 @@
+from typing import Any
+
 import anyio
 import httpx
 import msgspec
 import pytest
 
 from api.lobby import lobby
-from crd.v1alpha1 import FINALIZER
+from crd.v1alpha1 import FINALIZER, PLURAL
 from ollama_op.kube.calls import WAITING
+from ollama_op.kube.writes import WRITE_LIMIT_S
 from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.transport import AppTransport
+from ollama_op.sandbox.transport import App, AppTransport
 from support.rest import KEY, rest_world
 
 MODELS = "/api/v1/models"
@@ -209,6 +212,28 @@ async def test_tokens_of_nobody_do_not_hold_back_who_writes():
                 assert answer.status_code == 201
             tasks.cancel_scope.cancel()
         assert codes == []
+
+
+async def test_a_write_has_one_limit_for_the_whole_of_it():
+    """An answer that comes in drops, each in time, holds no slot of the line for ever."""
+
+    def drip(app: App) -> App:
+        async def dripping(scope: Any, receive: Any, send: Any) -> None:
+            if scope["method"] != "POST" or not scope["path"].endswith(PLURAL):
+                await app(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 201, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b" ", "more_body": True})
+                await anyio.sleep(1)
+
+        return dripping
+
+    async with rest_world(through=drip) as (_, client):
+        began = anyio.current_time()
+        answer = await client.post(MODELS, json=NEW, timeout=60)
+        assert answer.status_code == 503
+        assert anyio.current_time() - began < 2 * WRITE_LIMIT_S
 
 
 async def test_bearer_tokens_are_reviewed_by_kubernetes():

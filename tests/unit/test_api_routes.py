@@ -351,11 +351,63 @@ async def test_if_match_holds_a_write_to_a_version(client, written):
     await client.delete(f"{MODELS}/a", headers={"if-match": etag})
     assert written.calls.pop()[3] == "5"
     written.answer = Changed("no")
-    answers = {etag: 412, "5": 412, "*": 409, 'W/"5"': 400, "x": 400, "": 400, '"5': 400}
+    answers = {etag: 412, "5": 412, "*": 409, "x": 400, "": 400, '"5': 400, '"5", x': 400}
+    answers |= {'W/"5"': 412, '"4", "5"': 412, '"of-another"': 412}
     for header, code in answers.items():
         answer = await client.post(f"{MODELS}/a/suspend", headers={"if-match": header})
         assert answer.status_code == code
     assert (await client.post(f"{MODELS}/a/suspend")).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("header", "version"),
+    [
+        ('W/"5"', "5"),
+        ('"5-gzip"', "5"),
+        ('W/"5;br"', "5"),
+        ('"4", "5"', "5"),
+        ('"4" , W/"5","6"', "5"),
+        ('"of-another", "5"', "5"),
+        ('"3", "4"', "4"),
+        ("5", "5"),
+    ],
+)
+async def test_if_match_takes_weak_tags_and_lists(client, written, header, version):
+    """A proxy that compresses hands out weak ones; of a list the one counts that the model has."""
+    answer = await client.post(f"{MODELS}/a/suspend", headers={"if-match": header})
+    assert answer.status_code == 200
+    assert written.calls.pop()[3]["metadata"] == {"resourceVersion": version}
+    await client.delete(f"{MODELS}/a", headers={"if-match": header})
+    assert written.calls.pop()[3] == version
+
+
+async def test_if_match_of_others_tags_only_is_412_and_asks_nobody(client, written):
+    """They are tags, and none is of a version of ours."""
+    answer = await client.delete(f"{MODELS}/a", headers={"if-match": '"x", W/"y-1"'})
+    assert answer.status_code == 412
+    assert written.calls == []
+
+
+async def test_if_none_match_knows_a_tag_that_a_proxy_changed(client):
+    """Else each read would be sent in full behind it."""
+    for tag in ('"5"', 'W/"5"', '"5-gzip"', 'W/"5;br"', '"4", "5"'):
+        answer = await client.get(f"{MODELS}/a", headers={"if-none-match": tag})
+        assert answer.status_code == 304
+
+
+@pytest.mark.parametrize("made", ["2026-01-01T00:00:05Z", "2026-01-01T00:00:00Z"])
+async def test_a_name_that_another_object_has_by_now_stays_with_it(client, known, made):
+    """Late news of the one that is about to go, or its end, takes nobody from the list."""
+    first = "2026-01-01T00:00:00Z"
+    old = manifest("c", uid="old", version=8, creationTimestamp=first)
+    going = {"resourceVersion": "10", "deletionTimestamp": first, "finalizers": ["x/y"]}
+    new = manifest("c", uid="new", version=9, creationTimestamp=made)
+    known.put(old, new, old | {"metadata": old["metadata"] | going})
+    assert (await client.get(f"{MODELS}/c")).headers["etag"] == '"9"'
+    known.drop("old")
+    assert (await client.get(f"{MODELS}/c")).headers["etag"] == '"9"'
+    known.drop("new")
+    assert (await client.get(f"{MODELS}/c")).status_code == 404
 
 
 @pytest.mark.parametrize(

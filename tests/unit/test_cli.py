@@ -141,7 +141,7 @@ def test_a_line_feed_behind_a_url_is_no_traceback(ollama_op, monkeypatch, tmp_pa
             "--ollama-api-url: the Ollama URL is no http:// or https:// address",
         ),
         ("LEADER_ELECT", "maybe", "--leader-elect: 'maybe' is neither true nor false"),
-        ("LEADER_ELECT_NAMESPACE", "A", "--leader-elect-namespace: 'A' cannot be a name"),
+        ("LEADER_ELECT_NAMESPACE", "A", "--leader-elect-namespace: 'A' cannot be a namespace"),
         ("LEADER_ELECT_ID", "a/b", "--leader-elect-id: 'a/b' cannot be a name"),
     ],
 )
