@@ -1,8 +1,11 @@
 """List, then watch: a sink that is told of every object, and never misses a deletion.
 
 A watch ends all the time: the API server closes it after some minutes, load balancers cut it,
-etcd forgets the past. Each time it goes on from the last resourceVersion seen, and where that is
-gone (410) everything is listed anew. What a list no longer has was deleted meanwhile.
+etcd forgets the past. It goes on from the last resourceVersion seen, provided that the last watch
+brought something. Everything is listed anew where that version is gone (410), and after a watch
+that was refused or brought nothing: etcd may have been restored from a snapshot meanwhile, and then
+the API server takes a version that is yet to come, and is silent until then. What a list no longer
+has was deleted meanwhile.
 """
 
 import random
@@ -45,6 +48,9 @@ class Sink(Protocol):
 
     def seen(self, raw: msgspec.Raw) -> str:
         """Take in an object as it is now; return its uid."""
+
+    def listing(self) -> None:
+        """Expect a list: what is seen from now on until `listed` is its content."""
 
     def deleted(self, raw: msgspec.Raw) -> None:
         """Take in that an object is gone."""
@@ -97,6 +103,7 @@ class Reflector:
             "namespace": namespace,
         }
         self._version = ""  # where the next watch begins; empty asks for a list first
+        self._newest = ""  # the last version that was seen
         self.synced = anyio.Event()  # set when the first list is complete
         self.connected = False  # false while the API server cannot be heard
         self._answered = False  # whether it was heard since the last end
@@ -110,15 +117,16 @@ class Reflector:
         """Mirror for ever. What ends at once, however it ends, is tried again ever more slowly."""
         quick_ends = 0
         while True:
-            began, trouble, self._answered = anyio.current_time(), None, False
+            began, trouble, cause = anyio.current_time(), None, "closed"
+            self._answered = False
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
             except Expired:
-                self._version = ""
+                cause = "expired"
             except KubeError as error:
-                trouble = error
+                trouble, cause = error, "broken"
             if self._answered and anyio.current_time() - began > HEALTHY_S:
                 quick_ends = 0
             wait_s = _backoff(quick_ends) if quick_ends or trouble else AT_LEAST_S
@@ -126,12 +134,12 @@ class Reflector:
                 wait_s = max(wait_s, trouble.retry_after_s)
                 self._complain(trouble, quick_ends, wait_s)
             quick_ends += 1
-            expired = not self._version
-            self._observer.watch_ended("broken" if trouble else "expired" if expired else "closed")
+            self._observer.watch_ended(cause)
             await anyio.sleep(wait_s)
 
     async def _list(self) -> None:
         uids, token, version = set[str](), "", ""
+        self._sink.listing()
         while True:
             params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
             body = await request(
@@ -143,14 +151,18 @@ class Reflector:
             if not token:
                 break
         self._sink.listed(uids, version)
-        self._version = version
+        if _number(version) < _number(self._newest):
+            log.warning("the cluster was set back, all is read anew", was=self._newest, now=version)
+        self._version = self._newest = version
         self.synced.set()
 
     async def _watch(self) -> None:
+        """Watch from `_version` on. At the end it is empty unless one may go on from there."""
+        begin, self._version = self._version, ""
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
+            "resourceVersion": begin,
             "timeoutSeconds": str(random.randint(*WATCH_S)),  # noqa: S311 - no secret
         }
         timeout = httpx.Timeout(10, read=SILENCE_S)
@@ -163,6 +175,8 @@ class Reflector:
                     async for line in lines:
                         self._take(_decode(_event, line))
             except (httpx.HTTPError, OSError) as error:
+                if isinstance(error, httpx.ReadTimeout):
+                    self._version = ""  # bookmarks were due
                 raise as_kube_error(error) from error
             except LineTooLong as error:
                 self._version = ""  # the only way past that line is around it
@@ -172,6 +186,7 @@ class Reflector:
         head = _decode(_head, event.object)
         match event.type:
             case "ERROR":
+                self._version = ""
                 raise status_error(head.code, head.message)
             case "DELETED":
                 self._sink.deleted(event.object)
@@ -179,7 +194,7 @@ class Reflector:
                 self._sink.seen(event.object)
             case _:  # BOOKMARK carries nothing but a version
                 pass
-        self._version = head.metadata.resource_version or self._version
+        self._version = self._newest = head.metadata.resource_version or self._newest
 
     def _heard(self) -> None:
         if not self.connected:
@@ -194,6 +209,10 @@ class Reflector:
         say = log.debug if routine or is_known else log.warning
         self._told = self._told if routine else type(error)
         say("watch broken, will retry", problem=str(error), retry_in_s=wait_s, **_hint(error))
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdecimal() else 0
 
 
 def _hint(error: KubeError) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """The store: the newest known version of every OllamaModel, and who names which model.
 
-It hears from the watch and from our own writes, in any order, and keeps what is newer. Its
-listener, who acts, is told of each change, and so are followers, who only look; the rest of the
-operator asks it who else wants a model.
+It hears from the watch and from our own writes, in any order, and keeps what is newer. A list
+judges what was known before it was asked for, whatever the versions: etcd may have been emptied, or
+restored from a snapshot, and then versions begin anew somewhere in the past. Its listener, who
+acts, is told of each change, and so are followers, who only look; the rest of the operator asks it
+who else wants a model.
 """
 
 from collections import defaultdict
@@ -61,6 +63,7 @@ class Store:
         self._models: dict[str, OllamaModel] = {}
         self._wanting: defaultdict[ModelName, set[str]] = defaultdict(set)  # uids of live objects
         self._gone: dict[str, None] = {}
+        self._doubted = set[str]()  # uids, alive or gone, that the list under way has yet to judge
         self._complete = False
 
     def __len__(self) -> int:
@@ -93,20 +96,23 @@ class Store:
             self._tell_followers(model)
 
     def forget(self, uid: str) -> None:
-        """Take in that an object is gone: its deletion was answered."""
+        """Drop an object: its deletion was answered."""
+        self._doubted.discard(uid)
         self._drop(uid)
 
     def put(self, model: OllamaModel) -> None:
         """Take in a version of an object, unless a newer one is known."""
+        uid = model.metadata.uid
+        self._doubted.discard(uid)
+        known = self._models.get(uid)
+        if uid not in self._gone and (known is None or _is_newer(model, known)):
+            self._take(model, known)
+
+    def _take(self, model: OllamaModel, known: OllamaModel | None) -> None:
         meta = model.metadata
-        known = self._models.get(meta.uid)
-        if meta.uid in self._gone:
-            return
         if meta.deletion_timestamp and not meta.finalizers:
             # This was the write that let it go, whose answer has the version of before.
             self._drop(meta.uid)
-            return
-        if known and not _is_newer(model, known):
             return
         before, after = _named_by(known), _named_by(model)
         self._models[meta.uid] = model
@@ -118,6 +124,10 @@ class Store:
 
     # --- what the reflector says
 
+    def listing(self) -> None:
+        """Expect a list: what is known by now, alive or gone, is judged by it alone."""
+        self._doubted = {*self._models, *self._gone}
+
     def seen(self, raw: msgspec.Raw) -> str:
         """Take in an object as the API server sent it; return its uid."""
         try:
@@ -127,8 +137,16 @@ class Store:
             name = f"{meta.namespace}/{meta.name}"
             log.warning("object cannot be read", problem=str(error), object=name, uid=meta.uid)
             return meta.uid
-        self.put(model)
-        return model.metadata.uid
+        uid = model.metadata.uid
+        if uid in self._doubted:
+            self._doubted.discard(uid)
+            self._gone.pop(uid, None)
+            known = self._models.get(uid)
+            if model != known:
+                self._take(model, known)
+        else:
+            self.put(model)
+        return uid
 
     def deleted(self, raw: msgspec.Raw) -> None:
         """Forget an object."""
@@ -137,12 +155,15 @@ class Store:
     def listed(self, uids: set[str], resource_version: str) -> None:
         """Forget what a complete list does not have; tell the listener, the first time, of all.
 
-        Nothing is decided before that: a model may be named by an object not seen yet.
+        Nothing is decided before that: a model may be named by an object not seen yet. An object
+        that was written while the list was under way is missing only from a list of its version.
         """
         limit = _version(resource_version)
         for uid, model in tuple(self._models.items()):
-            if uid not in uids and _version(model.metadata.resource_version) <= limit:
+            is_past = _version(model.metadata.resource_version) <= limit
+            if uid not in uids and (uid in self._doubted or is_past):
                 self._drop(uid)
+        self._doubted = set()
         if not self._complete:
             self._complete = True
             self._tell_all()

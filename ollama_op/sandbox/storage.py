@@ -4,7 +4,7 @@ Stored objects are never changed in place, so they can be handed out without cop
 one must not change it either. One change has one revision, without gaps: the log is its own index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -15,6 +15,14 @@ Key = tuple[str, str]
 """Namespace (empty for cluster-scoped resources) and name."""
 
 LOG_LIMIT = 20_000  # changes kept; the older half goes when there are more
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a store had at some moment."""
+
+    revision: int
+    objects: Mapping[str, dict[Key, Object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class Store:
 
         Raises: ApiError 410 if that revision is compacted, 504 if it is yet to come.
         """
+        if revision > self.revision:
+            raise too_large(revision, self.revision)
         objects = dict(self._objects.get(plural, {}))
         for change in reversed(self.since(revision)):
             if change.plural != plural:
@@ -73,15 +83,23 @@ class Store:
         return objects
 
     def since(self, revision: int) -> Sequence[Change]:
-        """Return the changes after a revision, oldest first.
+        """Return the changes after a revision, oldest first; none after one that is yet to come.
 
-        Raises: ApiError 410 if some of them are compacted, 504 if the revision is yet to come.
+        Raises: ApiError 410 if some of them are compacted.
         """
-        if revision > self.revision:
-            raise too_large(revision, self.revision)
         if revision < self.compacted:
             raise expired(revision, self.compacted)
         return self._log[revision - self.compacted :]
+
+    def save(self) -> Snapshot:
+        """Copy everything, as a backup of etcd does."""
+        return Snapshot(self.revision, {name: dict(all_) for name, all_ in self._objects.items()})
+
+    def restore(self, copy: Snapshot) -> None:
+        """Put a copy in the place of everything; whoever watches is not told, as from etcd."""
+        self._objects = {name: dict(objects) for name, objects in copy.objects.items()}
+        self.revision = self.compacted = copy.revision
+        self._log.clear()
 
     def compact(self, revision: int | None = None) -> None:
         """Forget the changes up to a revision, by default all: watches from before get a 410."""

@@ -33,12 +33,16 @@ class Watch:
 
 
 async def run(store: Store, watch: Watch, emit: Emit) -> None:
-    """Emit events until the watch times out or its resourceVersion is too old."""
+    """Emit events until the watch times out or its resourceVersion is too old.
+
+    From a resourceVersion that is yet to come there is nothing to tell, bookmarks included, until
+    it has come and gone: so does the real one.
+    """
     begin = anyio.current_time()
     end = begin + watch.timeout_s
     endings = store.endings
-    newest = store.revision
-    at = newest if watch.since is None else watch.since
+    at = store.revision if watch.since is None else watch.since
+    told = max(at, store.revision)
     try:
         store.since(at)
         if watch.since is None:
@@ -53,7 +57,8 @@ async def run(store: Store, watch: Watch, emit: Emit) -> None:
                 continue
             if watch.bookmarks and now >= bookmark:
                 bookmark = _next_bookmark(now, end)
-                if at > newest:  # the real one is silent as well while nothing happens
+                # The real one is silent as well while nothing happens.
+                if told < at <= store.revision:
                     await emit("BOOKMARK", _bookmark(at))
                 continue  # while a slow client took it, there may have been changes
             with anyio.move_on_after(min(end, bookmark if watch.bookmarks else end) - now):

@@ -376,6 +376,13 @@ def test_an_old_resource_version_is_expired(kube):
     assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
 
 
+def test_a_watch_of_the_future_is_silent(kube):
+    """It is taken, and has neither an event nor a bookmark: not even of what happens meanwhile."""
+    begin = str(int(revision(kube.create("phi"))) + 1000)
+    asked = {"seconds": 3, "allowWatchBookmarks": "true"}
+    assert kube.watch(begin, meanwhile=lambda: kube.create("psi"), **asked) == []
+
+
 def test_a_selecting_watch_sees_objects_come_and_go(kube):
     """Whoever leaves the selection is DELETED, whoever enters is ADDED."""
     begin = revision(kube.create("phi"))

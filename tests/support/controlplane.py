@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import tempfile
@@ -51,10 +52,11 @@ class ControlPlane:
     `client` sends raw requests; its base URL, credentials and certificate are set.
     """
 
-    def __init__(self, url: str, folder: Path, apiserver: Process) -> None:
+    def __init__(self, url: str, folder: Path, apiserver: Process, etcd: Process) -> None:
         self.url = url
         self.folder = folder
         self.apiserver = apiserver
+        self.etcd = etcd
         self.certificate = _certificate(folder)
         self.kubeconfig = self.kubeconfig_for("admin", ADMIN_TOKEN)
         self.client = _client(url, folder)
@@ -120,6 +122,26 @@ class ControlPlane:
         """Bring the API back at the same address, and wait until it is ready."""
         self.apiserver.start()
 
+    def save(self) -> Path:
+        """Copy etcd's data, with etcd stopped meanwhile; return where the copy is."""
+        copy = Path(tempfile.mkdtemp(prefix="snapshot-", dir=self.folder))
+        self.etcd.stop()
+        shutil.copytree(self._data, copy, dirs_exist_ok=True)
+        self.etcd.start()
+        return copy
+
+    def restore(self, copy: Path | None) -> None:
+        """Put a copy, or nothing, in the place of etcd's data, with etcd stopped meanwhile."""
+        self.etcd.stop()
+        shutil.rmtree(self._data)
+        if copy is not None:
+            shutil.copytree(copy, self._data)
+        self.etcd.start()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "etcd"
+
 
 @contextlib.contextmanager
 def controlplane(
@@ -136,9 +158,9 @@ def controlplane(
         place = place or Place()
         etcd_url = f"http://{place.address}:{free_port()}"
         # Left in reverse: the kube-apiserver ends first, as without etcd it would linger.
-        stack.enter_context(_etcd(folder, etcd_url, place))
+        etcd = stack.enter_context(_etcd(folder, etcd_url, place))
         apiserver = stack.enter_context(_apiserver(folder, etcd_url, place, apiserver_args))
-        plane = ControlPlane(place.url, folder, apiserver)
+        plane = ControlPlane(place.url, folder, apiserver, etcd)
         stack.enter_context(plane.client)
         yield plane
 

@@ -183,7 +183,10 @@ async def test_a_stall_and_the_retry_after_it_are_in_the_picture(w: World, spans
 
 
 async def test_rest_writes_nothing_for_the_trace_alone(w: World, spans: Spans) -> None:
-    """An hour of health checks changes no status, and begins no trace but those of the checks."""
+    """An hour of checks changes no status, and begins no trace but theirs.
+
+    They are of Ollama's list, and of that of the objects where the watch has nothing to tell.
+    """
     w.ollama.publish("m:1", MB)
     await w.apply("m", "m:1")
     await w.ready("m")
@@ -191,7 +194,7 @@ async def test_rest_writes_nothing_for_the_trace_alone(w: World, spans: Spans) -
     writes, before = len(w.writes("m")), len(spans.all())
     await anyio.sleep(3600)
     assert len(w.writes("m")) == writes
-    assert {span.name for span in spans.all()[before:]} == {"GET /api/tags"}
+    assert {span.name for span in spans.all()[before:]} == {"GET /api/tags", "GET ollamamodels"}
 
 
 def test_off_nothing_of_opentelemetry_is_imported() -> None:

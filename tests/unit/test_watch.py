@@ -121,11 +121,75 @@ def test_what_a_list_does_not_have_has_gone(store, heard):
 
 def test_a_list_says_nothing_of_what_came_after_it(store, heard):
     """An object that we wrote while the list was under way is not gone."""
+    store.listing()
     store.put(made(manifest("a", version=8)))
     store.listed(set(), "7")
     assert (heard.take(), len(store)) == ([("uid-of-a", "8")], 1)
+    store.listing()
     store.listed(set(), "8")
     assert heard.take() == [("uid-of-a", "gone")]
+
+
+def test_a_list_does_not_undo_what_was_written_meanwhile(store, heard):
+    """It shows the past of what we wrote after it was asked for, and of nothing else."""
+    store.put(made(manifest("a", version=5)))
+    store.listing()
+    store.put(made(manifest("a", version=8)))
+    assert store.seen(raw(manifest("a", version=5))) == "uid-of-a"
+    store.listed({"uid-of-a"}, "7")
+    assert heard.take() == [("uid-of-a", "5"), ("uid-of-a", "8")]
+
+
+def test_a_list_does_not_revive_what_was_deleted_meanwhile(store, heard):
+    """The answer to a deletion may overtake that to a list."""
+    store.put(made(manifest("a", version=5)))
+    store.listing()
+    store.forget("uid-of-a")
+    store.seen(raw(manifest("a", version=5)))
+    store.listed({"uid-of-a"}, "7")
+    assert heard.take() == [("uid-of-a", "5"), ("uid-of-a", "gone")]
+
+
+def test_what_was_known_before_a_list_is_judged_by_it_alone(store, heard):
+    """A restored etcd has older versions of some, not all of them, and some that were deleted."""
+    for name in ("changed", "kept", "ghost", "dead"):
+        store.put(made(manifest(name, version=90)))
+    store.deleted(raw(manifest("dead", version=95)))
+    heard.take()
+    store.listing()
+    listed = {"changed": 60, "kept": 90, "dead": 61}
+    uids = {store.seen(raw(manifest(name, version=v))) for name, v in listed.items()}
+    store.listed(uids, "90")
+    assert heard.take() == [
+        ("uid-of-changed", "60"),
+        ("uid-of-dead", "61"),
+        ("uid-of-ghost", "gone"),
+    ]
+    store.put(made(manifest("changed", version=91)))
+    assert heard.take() == [("uid-of-changed", "91")]
+
+
+def test_the_same_version_may_be_another_one_after_a_restore(store, heard):
+    """Versions are given out again: what differs is news, whatever its number."""
+    store.put(made(manifest("a", version=90, model="llama3.2:1b")))
+    store.listing()
+    store.seen(raw(manifest("a", version=90, model="phi3:mini")))
+    store.listed({"uid-of-a"}, "90")
+    assert heard.take() == [("uid-of-a", "90")] * 2
+    assert (store.sharers(LLAMA, ""), len(store)) == (0, 1)
+
+
+def test_a_list_that_breaks_off_judges_nothing_that_it_did_not_show(store, heard):
+    """The next one begins anew, with what is known by then."""
+    store.put(made(manifest("a", version=5)))
+    store.put(made(manifest("b", version=6)))
+    store.listing()
+    store.seen(raw(manifest("a", version=4)))
+    assert heard.take()[2:] == [("uid-of-a", "4")]
+    store.listing()
+    store.put(made(manifest("b", version=9)))
+    store.listed({"uid-of-a"}, "8")
+    assert heard.take() == [("uid-of-b", "9")]
 
 
 def test_the_write_that_drops_the_last_finalizer_of_a_dying_object_ends_it(store, heard):
