@@ -91,13 +91,20 @@ class Events:
                     )
 
     async def _send(self, model: OllamaModel, moment: _Moment) -> None:
-        name, count = self._sent.pop(moment, ("", 0))
-        if count and not await self._count(model, name, count + 1):
-            count = 0  # the API server has forgotten it, as it does after an hour
-        if not count:
-            name = f"{model.metadata.name[:200]}.{uuid4().hex[:16]}"
-            await self._create(model, moment, name)
-        self._sent[moment] = (name, count + 1)
+        name, count = self._sent.get(moment, ("", 0))
+        if count:
+            # Before it is sent: one that does not arrive is told with the next one.
+            self._remember(moment, name, count + 1)
+            if await self._count(model, name, count + 1):
+                return
+        # There is none yet, or the API server has forgotten it, as it does after an hour.
+        name = f"{model.metadata.name[:200]}.{uuid4().hex[:16]}"
+        await self._create(model, moment, name)
+        self._remember(moment, name, 1)
+
+    def _remember(self, moment: _Moment, name: str, count: int) -> None:
+        self._sent.pop(moment, None)  # the newest come last
+        self._sent[moment] = (name, count)
         if len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
 

@@ -107,6 +107,18 @@ async def test_what_happens_again_is_counted(b: Bench):
     assert events["No such host."]["count"] == 1
 
 
+@pytest.mark.parametrize("code", [0, 403, 429, 500])
+async def test_an_event_whose_count_fails_is_counted_on(b: Bench, code: int):
+    """It is there all the same: the next time it tells of all, and there is no second one."""
+    await b.tell(Occasion.PULL_FAILED, "No space left.")
+    b.on("PATCH", Fault(code=code))
+    await b.tell(Occasion.PULL_FAILED, "No space left.")
+    b.server.intercept = lambda _request: None
+    await b.tell(Occasion.PULL_FAILED, "No space left.")
+    (event,) = await b.told()
+    assert event["count"] == 3
+
+
 async def test_a_forgotten_event_is_told_anew(b: Bench):
     """The API server drops events after an hour; what happens then is told from the beginning."""
     await b.tell()
