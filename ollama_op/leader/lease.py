@@ -6,7 +6,8 @@ over once it has *had* the same record for the whole duration that is written in
 its own clock, so what two machines think the time is never matters; between the two moments lie
 five seconds. Who begins a change asks whether what is left is longer than the change may take
 (`check`). And a lease that is not there may have been deleted under a leader that does not know it
-yet, so its absence is waited out like a silent holder; only what was released is free at once.
+yet, so its absence is waited out like a silent holder, and so is a record of the past, which a
+restored etcd has; only what was released is free at once.
 """
 
 import math
@@ -41,6 +42,7 @@ from ollama_op.leader.record import (
     holder_of,
     released,
     spec_of,
+    transitions_of,
 )
 
 log = structlog.get_logger(__name__)
@@ -90,6 +92,7 @@ class Leadership:
         self._lease: Object | None = None  # as we wrote it last, to be renewed without reading it
         self._seen: Object | None = dict(_NOTHING_YET)  # the newest record; None for no lease
         self._seen_at = math.inf  # when it was first had
+        self._is_set_back = False  # whether it is of a time before that of the record before it
         self._is_failing = False
 
     @property
@@ -195,12 +198,16 @@ class Leadership:
         is_silent = self._clock() >= self._expires_at
         if lease is None:
             return is_silent or self.is_leading  # while it leads, it was ours that was deleted
+        if self._is_set_back and not self.is_leading:
+            return is_silent
         return is_silent or holder_of(spec_of(lease)) in ("", self.identity)
 
     @property
     def _expires_at(self) -> float:
-        duration_s = (self._seen or {}).get("leaseDurationSeconds") or DURATION_S
-        return self._seen_at + float(duration_s)
+        duration_s = float((self._seen or {}).get("leaseDurationSeconds") or DURATION_S)
+        if self._is_set_back:
+            duration_s = max(duration_s, DURATION_S)  # of a leader that it does not name
+        return self._seen_at + duration_s
 
     def _take_in(self, lease: Object | None) -> None:
         """Note a record, and since when it is the same. To be called once it has arrived."""
@@ -208,6 +215,7 @@ class Leadership:
         if record == self._seen:
             return
         before, holder = holder_of(self._seen), holder_of(record)
+        self._is_set_back = transitions_of(record) < transitions_of(self._seen)
         self._seen, self._seen_at = record, self._clock()
         if holder and holder not in (before, self.identity):
             log.info("another replica leads", lease=self._where, leader=holder)

@@ -19,13 +19,18 @@ def holder_of(record: Object | None) -> str:
     return (record or {}).get("holderIdentity") or ""
 
 
+def transitions_of(record: Object | None) -> int:
+    """Return how often the holder has changed by a record."""
+    return (record or {}).get("leaseTransitions") or 0
+
+
 def claimed(lease: Object | None, identity: str, now: datetime) -> Object:
     """Return the record by which `identity` leads, or goes on leading."""
     old = spec_of(lease)
     new = {"holderIdentity": identity, "leaseDurationSeconds": DURATION_S, "renewTime": stamp(now)}
     if holder_of(old) != identity:
         new["acquireTime"] = stamp(now)
-        new["leaseTransitions"] = 0 if lease is None else (old.get("leaseTransitions") or 0) + 1
+        new["leaseTransitions"] = 0 if lease is None else transitions_of(old) + 1
     return old | new
 
 

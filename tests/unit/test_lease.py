@@ -13,6 +13,7 @@ from ollama_op.errors import NotLeading
 from ollama_op.leader.lease import DURATION_S, RENEW_S, Leadership
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.sandbox.http import Message, Receive, Send
+from ollama_op.sandbox.storage import Snapshot
 from ollama_op.sandbox.transport import App, AppTransport
 from ollama_op.settings import Settings
 from support.replicas import LEASE, NAME, Replicas, make_lease, replicas
@@ -259,6 +260,41 @@ async def test_a_write_in_between_costs_no_leadership(r):
     transitions = (await r.lease())["leaseTransitions"]
     await anyio.sleep(5)
     assert ((await r.lease())["leaseTransitions"], transitions) == (1, 1)
+
+
+@pytest.mark.parametrize("is_released", [False, True], ids=["held", "released"])
+async def test_a_lease_that_was_set_back_makes_no_second_leader(r, is_released):
+    """A restored etcd has a record of before: nobody leads on its account without a wait."""
+    a, b = await two(r)
+    held = r.w.kube.store.save()
+    a.line.is_silent = lambda path: path.startswith(LEASE)
+    await r.led_by(b, within_s=TAKEOVER_S)
+    a.line.is_silent = lambda _path: False
+    await anyio.sleep(5)
+    b.line.is_silent = lambda path: path.startswith(LEASE)  # it has just renewed, and leads on
+    r.w.kube.store.restore(held)
+    if is_released:
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1}
+        await r.w.call("PATCH", f"{LEASE}/{NAME}", {"spec": spec})
+    led = set[str]()
+    for _ in range(400):
+        await anyio.sleep(0.1)
+        leading = {each for each, it in (("a", a), ("b", b)) if it.health.engine.is_leading()}
+        assert len(leading) <= 1
+        led |= leading
+    assert led == {"a", "b"}
+
+
+async def test_who_leads_goes_on_with_a_lease_that_was_set_back(r):
+    """Its own record of before, or none at all, is no reason to stop."""
+    a, b = await two(r)
+    held = r.w.kube.store.save()
+    for copy in (held, Snapshot(held.revision, {})):
+        await anyio.sleep(9)
+        r.w.kube.store.restore(copy)
+        for _ in range(300):
+            await anyio.sleep(0.1)
+            assert (a.health.engine.is_leading(), b.health.engine.is_leading()) == (True, False)
 
 
 # --- the record
