@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.controlplane import ControlPlane
 from support.ollama import OllamaServer
+from support.processes import Process
 from support.registry import Faults, Registry
 
 
@@ -24,8 +26,13 @@ def ollama(registry: Registry) -> Iterator[OllamaServer]:
 
 @pytest.fixture(autouse=True)
 def _heal(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let no fault of one test reach the next."""
+    """Let no fault of one test reach the next: what it has stopped, and not started, runs again."""
     yield
-    if "registry" in request.fixturenames:
-        registry: Registry = request.getfixturevalue("registry")
-        registry.faults = Faults()
+    for name in {"registry", "ollama", "cluster"} & set(request.fixturenames):
+        match request.getfixturevalue(name):
+            case Registry() as registry:
+                registry.faults = Faults()
+            case OllamaServer(process=Process(pid=None)) as ollama:
+                ollama.start()
+            case ControlPlane(apiserver=Process(pid=None)) as cluster:
+                cluster.start_apiserver()

@@ -25,7 +25,7 @@ from support.assets import assets
 from support.controlplane import controlplane
 
 GROUP = "/apis/ollama.smithforge.dev/v1alpha1"
-_TIMEOUT_S = 30
+_TIMEOUT_S = 120
 _numbers = itertools.count()
 
 
@@ -96,6 +96,8 @@ class Kube:
         asked = {"watch": "true", "timeoutSeconds": str(seconds), **query}
         if since is not None:
             asked["resourceVersion"] = since
+        # What has happened is known to the server's cache after a list, and so told at once.
+        self.client.get(self.models, params={"limit": "1"}).raise_for_status()
         with self.client.stream("GET", self.models, params=asked) as answer:
             answer.raise_for_status()
             meanwhile()

@@ -7,6 +7,8 @@ import pytest
 
 from crd.v1alpha1 import FINALIZER
 
+PATIENCE_S = 120
+PATIENCE = f"--timeout={PATIENCE_S}s"
 TABLE = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "leader"}}
 CONDITION = {
@@ -595,10 +597,10 @@ def test_kubectl_catches_typing_errors(kube):
 def test_kubectl_waits(kube, goal, patch):
     """For a condition or a value that comes later."""
     kube.create("phi")
-    with kube.kubectl_beside("wait", f"--for={goal}", "om/phi", "--timeout=20s") as waiting:
+    with kube.kubectl_beside("wait", f"--for={goal}", "om/phi", PATIENCE) as waiting:
         time.sleep(0.5)
         kube.patch("phi/status", patch).raise_for_status()
-        assert waiting.wait(timeout=20) == 0
+        assert waiting.wait(timeout=PATIENCE_S) == 0
 
 
 @pytest.mark.real
@@ -607,14 +609,14 @@ def test_kubectl_deletes_and_waits_for_the_finalizers(kube):
     kube.create("phi", finalizers=[FINALIZER])
     with (
         kube.kubectl_beside("delete", "om", "--all") as deleting,
-        kube.kubectl_beside("wait", "--for=delete", "om/phi", "--timeout=20s") as waiting,
+        kube.kubectl_beside("wait", "--for=delete", "om/phi", PATIENCE) as waiting,
     ):
         while "deletionTimestamp" not in kube.get("phi")["metadata"]:
             time.sleep(0.05)
         time.sleep(0.5)
         assert (deleting.poll(), waiting.poll()) == (None, None)
         kube.patch("phi", {"metadata": {"finalizers": None}}).raise_for_status()
-        assert (deleting.wait(timeout=20), waiting.wait(timeout=20)) == (0, 0)
+        assert (deleting.wait(timeout=PATIENCE_S), waiting.wait(timeout=PATIENCE_S)) == (0, 0)
     assert "NotFound" in kube.kubectl("get", "om", "phi", ok=False)
 
 

@@ -8,10 +8,11 @@ import pytest
 from support.controlplane import ControlPlane, controlplane
 from support.jaeger import Jaeger
 from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator, apply_crd
+from support.operator import Models, Operator, apply_crd, clear, release
 from support.registry import Registry
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
+_shared: list[ControlPlane] = []  # the cluster of this run, once there is one
 _LONGEST = ("test_leader", "test_operator", "test_webhook")
 
 
@@ -25,7 +26,17 @@ def cluster() -> Iterator[ControlPlane]:
     """Run a real Kubernetes API that knows our custom resources."""
     with controlplane() as plane:
         apply_crd(plane, _CRD)
+        _shared.append(plane)
         yield plane
+        _shared.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_nothing() -> Iterator[None]:
+    """Let no object outlive its module: the operator of the next one would care for it."""
+    yield
+    for plane in _shared:
+        release(plane)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +54,7 @@ def operator(cluster: ControlPlane, ollama: OllamaServer, registry: Registry) ->
     ollama.pull("keeper")
     with Operator(cluster.kubeconfig, ollama.url) as operator:
         yield operator
-        cluster.kubectl("delete", RESOURCE, "--all", "-A", "--timeout=30s")
+        clear(cluster)
         assert operator.bugs() == []
         assert operator.stop() == 0
 

@@ -232,7 +232,7 @@ def test_a_missing_crd_is_asked_for(registry, ollama) -> None:
         apply_crd(cluster, ROOT / "config" / "crd")
         models = Models(cluster)
         models.apply("latecomer", "latecomer:latest")
-        models.ready("latecomer", within_s=60)
+        models.ready("latecomer")
         models.clear()
         assert operator.stop() == 0
         assert operator.bugs() == []
@@ -302,7 +302,7 @@ def models(cluster: ControlPlane, operator: Operator) -> Iterator[Models]:
     # The watch is alive, and what comes next is served.
     models.apply("next", "healthy:latest")
     models.ready("next")
-    models.kubectl("delete", "om", "next", "--timeout=20s")
+    models.remove("next")
 
 
 @pytest.mark.real
@@ -327,7 +327,7 @@ def test_an_illegal_name_is_said_in_the_status(models, ollama, name, model, says
     assert (status["state"], reason(status)) == ("Failed", "InvalidName")
     assert says in status["error"]
     assert condition(status, "Ready") == "False"
-    models.kubectl("delete", "om", name, "--timeout=20s")
+    models.remove(name)
     assert before == ollama.digests()
 
 
@@ -345,7 +345,7 @@ def test_any_annotation_that_kubernetes_takes_does_no_harm(models, ollama, name,
     """What a tenant writes into an annotation is nobody else's trouble, and not its own either."""
     models.apply(f"note-{name}", "healthy:latest", "create", note=value)
     models.ready(f"note-{name}")
-    models.kubectl("delete", "om", f"note-{name}", "--timeout=20s")
+    models.remove(f"note-{name}")
     assert "healthy:latest" in ollama.digests()
 
 
@@ -365,7 +365,7 @@ def test_two_objects_of_one_model_are_both_ready(models, ollama, registry) -> No
     models.apply("other", "library/HEALTHY:Latest")
     models.ready("one", "other")
     assert registry.count("manifests") == 0
-    models.kubectl("delete", "om", "one", "other", "--timeout=20s")
+    models.remove("one", "other")
     assert "healthy:latest" in ollama.digests()
 
 

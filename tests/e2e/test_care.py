@@ -193,10 +193,10 @@ def test_objects_that_share_a_model_say_so(registry, ollama, cluster: ControlPla
         each.ready("common")
     assert registry.count("manifests", "common") == 1
 
-    models.kubectl("delete", "om", "common", "--timeout=20s")
+    models.remove("common")
     assert "common:latest" in ollama.digests()
     other.until("common", lambda s: "sharedWith" not in s)
-    other.kubectl("delete", "om", "common", "--timeout=20s")
+    other.remove("common")
     assert "common:latest" not in ollama.digests()
 
 
@@ -206,7 +206,7 @@ def test_a_retained_model_outlives_its_object(registry, ollama, models) -> None:
     models.want("heirloom", "heirloom:latest", deletionPolicy="Retain")
     models.ready("heirloom")
 
-    models.kubectl("delete", "om", "heirloom", "--timeout=20s")
+    models.remove("heirloom")
 
     models.told("heirloom", "Retained")
     assert "heirloom:latest" in ollama.digests()
@@ -246,7 +246,7 @@ def test_a_deletion_during_a_pull_leaves_nothing(registry, ollama, models, begun
     models.want("unborn", "unborn:latest")
     begun("unborn")
 
-    models.kubectl("delete", "om", "unborn", "--timeout=20s")
+    models.remove("unborn")
 
     registry.faults = Faults()
     assert registry.sent("unborn") < BIG

@@ -1,7 +1,6 @@
 """The real API server is the judge of the CRD, and of what the operator writes into its objects."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from crd.v1alpha1 import (
     decode,
 )
 from support.controlplane import ControlPlane, KubectlError
-from support.operator import RESOURCE
+from support.operator import PATIENCE, RESOURCE, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -95,12 +94,15 @@ def write_status(cluster: ControlPlane, name: str, status: OllamaModelStatus) ->
 
 def explain(cluster: ControlPlane, field: str) -> str:
     """Return what kubectl knows of a field; the server publishes schemas a moment late."""
-    for _ in range(40):
+    text = ""
+
+    def look() -> bool:
+        nonlocal text
         text = cluster.kubectl("explain", field, check=False)
-        if "DESCRIPTION" in text and "<empty>" not in text:
-            return " ".join(text.split())
-        time.sleep(0.25)
-    pytest.fail(text)
+        return "DESCRIPTION" in text and "<empty>" not in text
+
+    wait_until(look, lambda: text)
+    return " ".join(text.split())
 
 
 def of_another_group(schema: dict[str, Any] | None = None) -> str:
@@ -122,7 +124,7 @@ def older(cluster: ControlPlane) -> Iterator[str]:
     name = f"{PLURAL}.{OLDER}"
     cluster.kubectl("wait", "--for=condition=Established", "crd", name)
     yield name
-    cluster.kubectl("delete", "crd", name, "--timeout=20s")
+    cluster.kubectl("delete", "crd", name, PATIENCE)
 
 
 def test_the_server_takes_the_crd_without_a_warning(cluster):
@@ -300,9 +302,8 @@ def test_an_object_from_before_the_schema_can_be_told_and_deleted(cluster, older
 def wait_until_enforced(cluster: ControlPlane) -> None:
     """Return once the server holds new objects of the older group to the schema."""
     probe = manifest("probe", f"{OLDER}/v1alpha1")
-    for _ in range(40):
-        answer = cluster.kubectl("create", "--dry-run=server", "-f", "-", input=probe, check=False)
-        if "spec: Required value" in answer:
-            return
-        time.sleep(0.25)
-    pytest.fail(answer)
+
+    def ask() -> str:
+        return cluster.kubectl("create", "--dry-run=server", "-f", "-", input=probe, check=False)
+
+    wait_until(lambda: "spec: Required value" in ask(), ask)

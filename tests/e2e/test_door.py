@@ -15,7 +15,7 @@ from support.door import BAD, create, refusal_over_rest
 from support.inputs import REFUSED, TAKEN
 from support.manifests import CONFIG
 from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator, reason, wait_until
+from support.operator import RESOURCE, Models, Operator, clear, reason, wait_until
 from support.processes import free_port
 
 pytestmark = pytest.mark.real
@@ -211,7 +211,7 @@ def test_the_rest_api_says_which_field_it_is(cluster: ControlPlane, ollama: Olla
 def test_nothing_that_refuses_is_left_behind(cluster: ControlPlane, ollama: OllamaServer) -> None:
     """In the order of docs/install.md: the objects while an operator runs, then all else."""
     with Operator(cluster.kubeconfig, ollama.url):
-        cluster.kubectl("delete", RESOURCE, "--all", "-A", "--timeout=30s")
+        clear(cluster)
     cluster.kubectl("delete", "-k", CONFIG / "crd")
     cluster.kubectl("delete", "-k", CONFIG / "default", "--ignore-not-found", "--wait=false")
     kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,crd,clusterroles"

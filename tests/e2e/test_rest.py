@@ -4,7 +4,6 @@ import hashlib
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from support.controlplane import ControlPlane
 from support.ollama import OllamaServer
-from support.operator import COMMAND, RESOURCE, Models, Operator, bare, wait_until
+from support.operator import COMMAND, RESOURCE, WITHIN_S, Models, Operator, bare, clear, wait_until
 from support.processes import READY_S, free_port
 from support.registry import Faults, Registry
 
@@ -57,7 +56,7 @@ def operator(
     with Operator(cluster.kubeconfig, ollama.url, *flags) as operator:
         wait_until(lambda: _is_ready(url), operator.tail)
         yield operator
-        cluster.kubectl("delete", RESOURCE, "--all", "-A", "--timeout=30s")
+        clear(cluster)
         assert operator.stop() == 0
 
 
@@ -104,7 +103,7 @@ def test_a_model_is_asked_for_followed_and_let_go(client, registry: Registry, mo
     made = client.post(MODELS, json={"name": "rest-a", "tag": "latest"})
     assert (made.status_code, made.json()["name"]) == (201, "rest-a-latest")
     assert client.get(made.headers["location"]).status_code == 200
-    with client.stream("GET", f"{made.headers['location']}/events", timeout=30) as answer:
+    with client.stream("GET", f"{made.headers['location']}/events", timeout=WITHIN_S) as answer:
         seen = []
         for _kind, data in parts(answer):
             seen.append(data)
@@ -113,7 +112,7 @@ def test_a_model_is_asked_for_followed_and_let_go(client, registry: Registry, mo
     assert [data for data in seen if data.get("progress", {}).get("percent", 0) > 0]
     assert models.get("rest-a-latest")["status"]["state"] == "Ready"
     assert client.post(f"{MODELS}/rest-a-latest/refresh").status_code == 202
-    with client.stream("GET", f"{MODELS}/rest-a-latest/events", timeout=30) as answer:
+    with client.stream("GET", f"{MODELS}/rest-a-latest/events", timeout=WITHIN_S) as answer:
         assert client.delete(f"{MODELS}/rest-a-latest").status_code == 204
         assert list(parts(answer))[-1][0] == "deleted"
     models.gone("rest-a-latest")
@@ -191,15 +190,13 @@ def test_reads_go_on_without_kubernetes(client, cluster: ControlPlane):
     client.post(MODELS, json={"name": "rest-c", "tag": "latest", "suspend": True})
     cluster.stop_apiserver()
     try:
-        wait_until(
-            lambda: "x-view-age" in client.get(MODELS).headers, lambda: "it does not age", 60
-        )
+        wait_until(lambda: "x-view-age" in client.get(MODELS).headers, lambda: "it does not age")
         assert client.get(f"{MODELS}/rest-c-latest").status_code == 200
-        refused = client.delete(f"{MODELS}/rest-c-latest", timeout=30)
+        refused = client.delete(f"{MODELS}/rest-c-latest", timeout=WITHIN_S)
         assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
     finally:
         cluster.start_apiserver()
-    wait_until(lambda: "x-view-age" not in client.get(MODELS).headers, lambda: "it stays old", 90)
+    wait_until(lambda: "x-view-age" not in client.get(MODELS).headers, lambda: "it stays old")
     assert client.delete(f"{MODELS}/rest-c-latest").status_code == 204
 
 
@@ -238,7 +235,7 @@ def test_a_client_that_does_not_read_holds_back_nobody(
         head = f"Host: x\r\nX-API-Key: {KEY}\r\n\r\n"
         slow.sendall(b"".join([f"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n{head}".encode()]))
         slow.sendall(f"GET /api/v1/events HTTP/1.1\r\n{head}".encode())
-        with client.stream("GET", f"{one}/events", timeout=30) as answer:
+        with client.stream("GET", f"{one}/events", timeout=WITHIN_S) as answer:
             events = parts(answer)
             next(events)
             for n in range(20):
@@ -249,13 +246,11 @@ def test_a_client_that_does_not_read_holds_back_nobody(
 
 
 def test_a_stream_does_not_hold_back_the_end(operator: Operator, client, url: str):
-    """SIGTERM ends the streams in order, and the process in time."""
-    with client.stream("GET", "/api/v1/events", timeout=30) as answer:
+    """SIGTERM ends the streams in order, and then the process."""
+    with client.stream("GET", "/api/v1/events", timeout=WITHIN_S) as answer:
         events = parts(answer)
         next(events)
-        begin = time.monotonic()
-        assert operator.stop() == 0
-        assert time.monotonic() - begin < 3
+        assert operator.stop() == 0  # killed, it would be another
         for _ in events:
             pass
     operator.start()

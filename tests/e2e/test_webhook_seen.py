@@ -65,7 +65,7 @@ def test_a_question_is_a_part_of_the_api_servers_trace_and_counted(
             ]
             return len(found) == 2
 
-        wait_until(look, lambda: str(found), within_s=15)
+        wait_until(look, lambda: str(found))
         mutate, validate = sorted(found, key=lambda span: span["name"])
         assert mutate["trace"] == validate["trace"]
         assert "[]" not in (mutate["parent"], validate["parent"])

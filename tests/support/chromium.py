@@ -28,7 +28,7 @@ FLAGS = (
     "--hide-scrollbars",
     "--window-size=1280,800",
 )
-PATIENCE_S = 8.0
+PATIENCE_S = 60.0
 
 
 def installed() -> tuple[str, str] | None:

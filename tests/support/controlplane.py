@@ -19,7 +19,7 @@ from support.certificate import write_key
 from support.processes import Process, free_port
 
 ADMIN_TOKEN = "admin"  # noqa: S105 - of a cluster that lives as long as a test run
-_TIMEOUT_S = 30
+_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from support.assets import assets
 from support.processes import Process, free_port
 
 MAX_TRACES = 1000  # that it keeps, the oldest make room
-WITHIN_S = 10  # spans wait in their exporter and in Jaeger's queue before they are found
+WITHIN_S = 120  # spans wait in their exporter and in Jaeger's queue before they are found
 _POLL_S = 0.05
 _US = 1e-6  # seconds
 # What else listens in this binary and cannot be left out: on any free port, where nobody looks.

@@ -14,7 +14,7 @@ from support.assets import assets
 from support.processes import Process, free_port
 from support.registry import Registry
 
-_TIMEOUT_S = 60
+_TIMEOUT_S = 180
 
 
 class OllamaServer:

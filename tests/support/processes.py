@@ -16,8 +16,8 @@ from typing import BinaryIO, Self
 
 import httpx
 
-READY_S = 60  # generous: a busy machine is no failure
-GRACE_S = 8
+READY_S = 180  # generous: a busy machine is no failure
+GRACE_S = 30
 TAIL_LINES = 25
 _POLL_S = 0.05
 

@@ -13,7 +13,7 @@ from support.controlplane import ControlPlane, controlplane
 from support.manifests import rendered
 from support.manual import Terminal
 from support.ollama import OllamaServer
-from support.operator import Object, wait_until
+from support.operator import Object, release, wait_until
 from support.registry import Registry
 
 
@@ -22,6 +22,14 @@ def cluster() -> Iterator[ControlPlane]:
     """Run a Kubernetes API that knows nothing of ours."""
     with controlplane() as plane:
         yield plane
+
+
+@pytest.fixture(autouse=True)
+def _begin_with_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no object outlive its story: the next one begins with none."""
+    yield
+    if "cluster" in request.fixturenames:
+        release(request.getfixturevalue("cluster"))
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def names(jaeger: Jaeger, trace: str) -> set[str]:
 def use(terminal: Terminal) -> None:
     """Have a model."""
     terminal.run("kubectl apply -f config/samples/llama3.2-1b.yaml")
-    terminal.run(f"kubectl wait --for=condition=Ready om/{NAME} --timeout=60s")
+    terminal.run(f"kubectl wait --for=condition=Ready om/{NAME} --timeout=180s")
 
 
 def test_an_alert_is_followed_up(cluster: ControlPlane, ollama: OllamaServer, terminal) -> None:

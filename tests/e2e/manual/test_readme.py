@@ -30,7 +30,7 @@ def test_a_newcomer_reads_the_readme(
         with page.operator("kubectl apply -k config/crd"):
             (wish,) = page.fenced("yaml")
             cluster.kubectl("apply", "-f", "-", input=wish)
-            terminal.run("kubectl wait --for=condition=Ready om/llama3.2-1b --timeout=60s")
+            terminal.run("kubectl wait --for=condition=Ready om/llama3.2-1b --timeout=180s")
             assert "llama3.2:1b" in ollama.digests()
             shown = page.shown("$ kubectl get om").splitlines()[1]
             assert shown.split() == terminal.run("kubectl get om").splitlines()[0].split()

@@ -64,7 +64,8 @@ def test_a_model_is_cared_for(
 
         page.run("keepAlive")
         models.until(NAME, lambda status: status.get("loaded"))
-        assert MODEL in ollama.running()
+        # The status tells of a look at Ollama, where the model may have been on its way still.
+        wait_until(lambda: MODEL in ollama.running(), lambda: f"loaded: {ollama.running()}")
 
         page.run("suspend")
         generation = models.get(NAME)["metadata"]["generation"]
