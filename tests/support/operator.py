@@ -81,7 +81,11 @@ class Operator(Process):
         return [line for line in self.logs() if "exception" in line or line["level"] == "error"]
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._folder.cleanup()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -734,6 +734,17 @@ async def test_the_next_news_after_a_backup_arrive_at_once():
         await m.in_step(within_s=0.1)
 
 
+async def test_a_stale_mirror_says_so():
+    """Once its watch has fallen silent, and as long as the list that is due does not come."""
+    async with mirroring() as m:
+        await rewound(m)
+        m.api.lists.extend([unruly.refuse(503)] * MANY)
+        await anyio.sleep(95)
+        assert await m.seconds_out_of_sync(600) == pytest.approx(600)
+        m.api.lists.clear()
+        await m.in_step(within_s=31)
+
+
 async def test_an_emptied_cluster_is_empty():
     """Whatever the versions of what was there: the list is the whole truth, and is told as such."""
     async with mirroring() as m:
