@@ -27,9 +27,11 @@ def ollama(registry: Registry) -> Iterator[OllamaServer]:
 @pytest.fixture(autouse=True)
 def _heal(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let no fault of one test reach the next: what it has stopped, and not started, runs again."""
+    shared = {"registry", "ollama", "cluster"} & set(request.fixturenames)
+    parts = [request.getfixturevalue(name) for name in sorted(shared)]
     yield
-    for name in {"registry", "ollama", "cluster"} & set(request.fixturenames):
-        match request.getfixturevalue(name):
+    for part in parts:
+        match part:
             case Registry() as registry:
                 registry.faults = Faults()
             case OllamaServer(process=Process(pid=None)) as ollama:
