@@ -205,6 +205,27 @@ def test_a_certificate_of_cert_manager_is_where_it_is_looked_for(monkeypatch) ->
         assert source == f"{NAMESPACE}/ollama-op-webhook"
 
 
+def test_ca_and_headers_for_ollama_are_where_they_are_looked_for(
+    cluster: ControlPlane, tmp_path: Path, monkeypatch
+) -> None:
+    """In any overlay; each component adds a volume, and takes none away."""
+    where = os.path.relpath(CONFIG, tmp_path.resolve())
+    components = [f"{where}/components/{n}" for n in ("ollama-access", "webhook-cert-manager")]
+    overlay = {"resources": [f"{where}/default"], "components": components}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
+    objects = rendered(tmp_path)
+    deployment = named(objects, "Deployment", "ollama-op")
+    cluster.kubectl(*APPLY, input=json.dumps(deployment))
+    pod = deployment["spec"]["template"]["spec"]
+    mounted = {each["mountPath"]: each["name"] for each in manager(objects)["volumeMounts"]}
+    secrets = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"]}
+    assert sorted(secrets.values()) == ["ollama-op-ollama-access", "ollama-op-webhook-tls"]
+    wanted = read(manager(objects), settings_of(objects), monkeypatch)
+    for path in (wanted.ollama_ca_file, wanted.ollama_header_file):
+        assert path is not None
+        assert secrets[mounted[str(path.parent)]] == "ollama-op-ollama-access"
+
+
 @pytest.mark.parametrize(
     ("folder", "models", "advice"),
     [("default", "Deny", "Warn"), ("with-webhook", "Audit", "Audit")],

@@ -13,12 +13,13 @@ import httpx
 import pytest
 import structlog
 
-from ollama_op.errors import OllamaUnreachable
+from ollama_op.errors import NotOllama, OllamaUnreachable
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.connection import OllamaTransport, parse_headers
 from ollama_op.parsing import BadSetting
 from ollama_op.service import http_client
 from ollama_op.settings import Misuse
+from ollama_op.telemetry.metrics import Metrics
 from support.certificate import write_certificate
 from support.mounted import swap
 from support.processes import closed_port
@@ -228,6 +229,23 @@ async def test_headers_are_sent_and_shown_to_nobody(tmp_path, lines):
     assert [line["event"] for line in lines] == [
         "headers of --ollama-header-file are sent without TLS"
     ]
+
+
+async def test_no_span_and_no_metric_has_headers(tmp_path, spans):
+    """Of a call that succeeds, and of one that does not."""
+    path, metrics = tmp_path / "headers", Metrics()
+    path.write_text(f"Authorization: Bearer {TOKEN}\n")
+    async with server() as it:
+        url = f"http://127.0.0.1:{it.port}"
+        async with http_client(url, OllamaTransport(url, header_file=path), metrics.client) as http:
+            await OllamaClient(http).tags()
+            it.reply = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
+            with pytest.raises(NotOllama) as caught:
+                await OllamaClient(http).tags()
+    assert len(it.heads) == len(spans.named("GET /api/tags")) == 2
+    said = [span.to_json() for span in spans.all()] + [metrics.scrape()().decode()]
+    said += [str(caught.value), repr(caught.value), repr(vars(caught.value))]
+    assert [text for text in said if TOKEN in text] == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 import pytest
+from structlog.testing import capture_logs
 
 from ollama_op.parsing import BadSetting
 from ollama_op.proxies import check_proxies, proxy_for, shown
+from ollama_op.service import check_proxy
 
 PROXY = "http://proxy:3128"
 
@@ -91,6 +93,16 @@ def test_what_is_not_understood_in_no_proxy_is_named(entry):
     assert check_proxies({"NO_PROXY": f"{known},{entry}"}) == [entry]
     assert check_proxies({"no_proxy": known}) == []
     assert check_proxies({}) == []
+
+
+def test_it_is_said_at_the_start(monkeypatch):
+    """Once, with the entries."""
+    monkeypatch.setenv("NO_PROXY", ".svc,10.0.0.0/33,ol*ma")
+    with capture_logs() as lines:
+        check_proxy()
+    assert [(line["log_level"], line["entries"]) for line in lines] == [
+        ("warning", ["10.0.0.0/33", "ol*ma"])
+    ]
 
 
 @pytest.mark.parametrize(
