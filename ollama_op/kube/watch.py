@@ -105,13 +105,15 @@ class Store:
         uid = model.metadata.uid
         self._doubted.discard(uid)
         known = self._models.get(uid)
-        if uid not in self._gone and (known is None or _is_newer(model, known)):
+        if uid in self._gone:
+            return
+        # The answer to the write that lets an object go has the version of before.
+        if known is None or _is_over(model) or _is_newer(model, known):
             self._take(model, known)
 
     def _take(self, model: OllamaModel, known: OllamaModel | None) -> None:
         meta = model.metadata
-        if meta.deletion_timestamp and not meta.finalizers:
-            # This was the write that let it go, whose answer has the version of before.
+        if _is_over(model):
             self._drop(meta.uid)
             return
         before, after = _named_by(known), _named_by(model)
@@ -239,6 +241,10 @@ def _meta(raw: msgspec.Raw) -> _Meta:
         return _head.decode(raw).metadata
     except UNREADABLE:
         return _Meta("")
+
+
+def _is_over(model: OllamaModel) -> bool:
+    return model.metadata.deletion_timestamp is not None and not model.metadata.finalizers
 
 
 def _is_newer(model: OllamaModel, known: OllamaModel) -> bool:
