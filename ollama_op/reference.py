@@ -56,7 +56,8 @@ OPENTELEMETRY: Final = {
     "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": LIMITS,
 }
 OTHERS: Final = {
-    "KUBECONFIG": "Which kubeconfig, unless `--kubeconfig` names one.",
+    "KUBECONFIG": "Which kubeconfigs, unless `--kubeconfig` names one; several are separated by"
+    " colons, and the first wins.",
     "HTTP_PROXY": "Through which proxy `http://` addresses are called; likewise `HTTPS_PROXY` for"
     " `https://`, and `ALL_PROXY` for either. In lower case they win.",
     "NO_PROXY": "What is called without a proxy, separated by commas: names, with all below them;"
