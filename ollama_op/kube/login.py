@@ -75,7 +75,7 @@ class Login:
 
     def problem(self) -> str:
         """Return why there are no credentials that work; "" if there are, or may be."""
-        if self._credentials is not None and self._refused is self._credentials:
+        if self._told_refusal:
             return f"the Kubernetes API does not take the credentials of {self.access.who}"
         return str(self._error) if self._error and not self._is_good() else ""
 

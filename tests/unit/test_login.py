@@ -283,6 +283,23 @@ async def test_a_login_that_helps_nothing_is_told_once_and_not_repeated_at_once(
     assert len(callers) <= 2 * 300
 
 
+async def test_a_401_that_a_login_mends_is_no_trouble():
+    """Tokens whose end no plugin tells end all the same; the operator stays ready meanwhile."""
+    plugin = Plugin(takes_s=5, lasts_s=900)
+    async with server(plugin) as (api, _kube, _callers):
+        await ask(api)
+        object.__setattr__(await api.login.credentials(), "expires_at", now())
+        plugin.lasts_s = None
+        await anyio.sleep(20)
+        with structlog.testing.capture_logs() as logs:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask, api)
+                await anyio.sleep(3)
+                assert api.login.problem() == ""
+    assert len(plugin.begun) == 2
+    assert [line for line in logs if line["log_level"] == "warning"] == []
+
+
 @pytest.mark.parametrize("code", [403, 404, 409, 500])
 async def test_only_a_401_is_a_reason_to_log_in(code):
     """A 403 says that the API server knows very well who called."""
