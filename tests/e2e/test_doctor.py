@@ -15,6 +15,8 @@ from support.processes import READY_S, closed_port
 
 pytestmark = pytest.mark.real
 
+DENIED = ("rights", "fail")
+
 
 def diagnosed(
     folder: Path, kubeconfig: Path, *flags: str, **environment: str
@@ -90,7 +92,7 @@ def test_each_right_that_is_missing_is_named(cluster: ControlPlane, tmp_path) ->
     """With the account that lacks it; what was granted is not asked for again."""
     config = account(cluster, "powerless")
     code, checks = diagnosed(tmp_path, config, "--namespace=ai")
-    said = [each["message"] for each in checks if each["check"] == "rights"]
+    said = [each["message"] for each in checks if (each["check"], each["level"]) == DENIED]
     who = "system:serviceaccount:default:powerless may not"
     assert said == [
         f"{who} list, watch, patch ollamamodels in namespace ai",
@@ -103,7 +105,7 @@ def test_each_right_that_is_missing_is_named(cluster: ControlPlane, tmp_path) ->
     cluster.kubectl("create", "namespace", "ai")
     grant(cluster, "powerless", [r for r in rights() if r.resource != "events"])
     _, checks = diagnosed(tmp_path, config, "--namespace=ai")
-    said = [each["message"] for each in checks if each["check"] == "rights"]
+    said = [each["message"] for each in checks if (each["check"], each["level"]) == DENIED]
     assert said == [f"{who} create, patch events in namespace ai"]
     _, checks = diagnosed(tmp_path, config)
     assert any("watch, patch ollamamodels in all namespaces" in e["message"] for e in checks)
