@@ -25,6 +25,7 @@ WORDS: Final[Mapping[Reason, tuple[Truth, Mode, State]]] = {
     Reason.REFRESHING: ("True", Mode.WORKING, State.READY),
     Reason.REFRESH_FAILED: ("True", Mode.WORKING, State.READY),
     Reason.MODEL_LOST: ("False", Mode.WORKING, State.PULLING),
+    Reason.VERIFICATION_FAILED: ("Unknown", Mode.WORKING, State.PENDING),
     Reason.MODEL_BROKEN: ("False", Mode.WORKING, State.PULLING),
     Reason.OLLAMA_UNREACHABLE: ("Unknown", Mode.WORKING, State.PENDING),
     Reason.NOT_OLLAMA: ("Unknown", Mode.WORKING, State.PENDING),

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     REFRESHING = "Refreshing"
     REFRESH_FAILED = "RefreshFailed"
     MODEL_LOST = "ModelLost"
+    VERIFICATION_FAILED = "VerificationFailed"
     MODEL_BROKEN = "ModelBroken"
     OLLAMA_UNREACHABLE = "OllamaUnreachable"
     NOT_OLLAMA = "NotOllama"
@@ -228,6 +229,22 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     eta_seconds: Annotated[int, Meta(ge=0, description="Seconds left at that speed.")] | None = None
 
 
+class Fault(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What is remembered of a version of the model that Ollama cannot show, until it can."""
+
+    model: Annotated[str, Meta(description="Full name of the model.")]
+    digest: Annotated[
+        str | None, Meta(description="Digest of that version; absent where it is not listed.")
+    ] = None
+    since: Annotated[Time, Meta(description="When Ollama first said that it cannot show it.")]
+    confirmed: Annotated[
+        bool, Meta(description="Whether Ollama has said so twice, at least 30 s apart.")
+    ] = False
+    downloaded: Annotated[
+        bool, Meta(description="Whether Ollama has said so right after a fresh download.")
+    ] = False
+
+
 class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One `metav1.Condition`."""
 
@@ -322,6 +339,9 @@ class OllamaModelStatus(
             description="Trace of what the operator last did for this object, where it is traced."
         ),
     ] = msgspec.field(default=None, name="traceID")
+    fault: Annotated[
+        Fault | None, Meta(description="Present while Ollama lists the model and cannot show it.")
+    ] = None
     owned_models: Annotated[
         tuple[str, ...],
         Meta(description="Models on the server that go when this object goes."),

@@ -61,6 +61,7 @@ class Bringer:
                 download,
                 again=pull.again,
                 repair=pull.repair,
+                retried=bool(subject.model.status.attempts),
                 insecure=pull.insecure,
                 timeout_s=pull.timeout_s,
                 stays=lambda error: subject.stays_in_memory(pull.name, error),

@@ -18,7 +18,8 @@ from ollama_op.occasions import Occasion
 from ollama_op.ollama.wire import Loaded
 from ollama_op.reading import (
     Verdict,
-    is_broken,
+    fault_of,
+    is_current,
     is_said_ready,
     is_stalled,
     is_suspended,
@@ -61,8 +62,8 @@ class Claim:
 class Pull:
     """Download the model and see that it is whole.
 
-    With `again` the registry is asked even if the model is there; with `repair` what is there is
-    deleted first.
+    With `again` the registry is asked even if the model is there. With `repair` one that cannot be
+    shown is deleted and pulled afresh, where a pull alone does not mend it.
     """
 
     name: ModelName
@@ -75,9 +76,13 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Ask Ollama to show the model that it lists."""
+    """Ask Ollama to show the model that it lists.
+
+    With `again` it could not be shown before: only Ollama's own word may confirm that.
+    """
 
     name: ModelName
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +171,10 @@ def _bring(
     if seen.digest is None and is_said_ready(model):
         # Whatever the next try was for: this is not to be said longer.
         return _pull(name, care, _why(model, name), again=again)
-    if is_broken(model):
-        pull = _pull(name, care, Reason.MODEL_BROKEN, again=again, repair=True)
-        return _next_try(model, seen, now, pull)
+    if (fault := fault_of(model, name, seen.digest)) is not None:
+        repair = fault.confirmed and not fault.downloaded
+        pull = _pull(name, care, Reason.MODEL_BROKEN, again=again, repair=repair)
+        return _mend(model, pull, seen, now)
     if seen.digest is None:
         return _next_try(model, seen, now, _pull(name, care, _why(model, name), again=again))
     if care.expected_digest not in (None, seen.digest):
@@ -180,6 +186,14 @@ def _bring(
     if again or (due is not None and due <= now):
         return _next_try(model, seen, now, _pull(name, care, Reason.REFRESHING, again=True))
     return None
+
+
+def _mend(model: OllamaModel, pull: Pull, seen: Observed, now: datetime) -> Action:
+    """Treat a model that Ollama cannot show: ask again, and only then have it repaired."""
+    verify = Verify(pull.name, again=True)
+    if not is_current(model):
+        return pull if pull.again else verify
+    return _next_try(model, seen, now, pull if pull.repair or pull.again else verify)
 
 
 def _keep(
@@ -253,7 +267,7 @@ def blocked(model: OllamaModel, problem: str) -> str:
 
 def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action) -> Action:
     """Return `action`, unless the last failure says to wait with it."""
-    if is_stalled(model) and not _has_new_version(model, seen):
+    if is_stalled(model) and not (_has_new_version(model, seen) or _has_new_digest(model, seen)):
         return Rest()
     due = retry_due(model, now)
     return Rest(until=due) if due else action
@@ -266,11 +280,19 @@ def _has_new_version(model: OllamaModel, seen: Observed) -> bool:
     return seen.version != model.status.server_version
 
 
+def _has_new_digest(model: OllamaModel, seen: Observed) -> bool:
+    """Return True if the version of the model that Ollama cannot use is not there any more."""
+    fault = model.status.fault
+    if ready_reason(model) != Reason.MODEL_UNSUPPORTED or fault is None:
+        return False
+    return fault.digest != seen.digest
+
+
 def _pull(
     name: ModelName, care: Options, why: Reason, *, again: bool, repair: bool = False
 ) -> Pull:
     timeout_s = math.inf if care.timeout_s is None else care.timeout_s
-    return Pull(name, why, again, repair, care.insecure, timeout_s)
+    return Pull(name, why, again=again, repair=repair, insecure=care.insecure, timeout_s=timeout_s)
 
 
 def _why(model: OllamaModel, name: ModelName) -> Reason:

@@ -10,7 +10,8 @@ HTTP to decide.
     │   ├── ProtocolError           an answer that makes no sense
     │   │   └── Refused             Ollama itself says no
     │   ├── ModelAbsent             the server has no such model; often no error at all
-    │   ├── ModelBroken             in the list of models, yet it cannot be shown
+    │   ├── ModelBroken             Ollama cannot show it
+    │   │   └── ModelDoubted        likewise, said only once
     │   ├── LoadFailed              it does not get into memory
     │   ├── ModelUnsupported        stalled: this Ollama cannot use the model
     │   └── PullFailed
@@ -107,9 +108,27 @@ class ModelAbsent(OllamaError):
 
 
 class ModelBroken(OllamaError):
-    """The server lists the model but cannot show it; deleting and pulling it mends that."""
+    """Ollama itself says that it cannot show the model.
+
+    `fresh` is for one that was downloaded in full right before it. `whole` is for words by which
+    the model is as it should be, and this Ollama cannot use it.
+    """
 
     reason = Reason.MODEL_BROKEN
+    limit = ADVICE_LIMIT
+
+    def __init__(
+        self, problem: str, hint: str = "", *, fresh: bool = False, whole: bool = False
+    ) -> None:
+        super().__init__(problem, hint)
+        self.fresh, self.whole = fresh, whole
+
+
+class ModelDoubted(ModelBroken):
+    """Likewise, said only once: it is asked again before anything is done about it."""
+
+    reason = Reason.VERIFICATION_FAILED
+    patience_s = 30
 
 
 class LoadFailed(OllamaError):

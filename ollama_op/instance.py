@@ -20,6 +20,7 @@ from crd.names import ModelName
 from ollama_op.errors import (
     ModelAbsent,
     ModelBroken,
+    OllamaError,
     ProtocolError,
     PullStalled,
     PullTimedOut,
@@ -75,6 +76,8 @@ class Instance:
         self._deletions_begun = 0
         self._is_closing = False
         self._memory = Memory(client, survey)
+        # What was downloaded afresh and still cannot be shown: its digest, and what is wrong.
+        self._in_vain: dict[ModelName, tuple[str | None, str]] = {}
 
     @property
     def pulls_waiting(self) -> int:
@@ -100,79 +103,148 @@ class Instance:
         *,
         again: bool = False,
         repair: bool = False,
+        retried: bool = False,
         insecure: bool = False,
         timeout_s: float = math.inf,
         stays: Stays,
     ) -> Entry:
         """Bring the model to the server and see it whole.
 
-        Already there, it is only verified, unless `again` asks the registry for a newer version
-        or `repair` for a fresh start. Cancelled, it ends the download and keeps the part.
-        `timeout_s` is for the download, once its turn has come; `insecure` is Ollama's own word.
+        Already there, it is only verified, unless `again` asks the registry for a newer version.
+        One that cannot be shown is an error, unless `repair` is asked for: then it is pulled again,
+        and deleted and pulled afresh if that alone does not mend it. What was `retried` may have
+        left parts on the server that nobody has checked. Cancelled, it ends the download and keeps
+        the part. `timeout_s` is for the download, once its turn has come; `insecure` is Ollama's
+        own word.
         A version that is replaced is taken out of memory as the download of the new one begins,
         since it could not be later; `stays` hears if that fails.
 
         Raises: OllamaError.
         """
+        fetch = partial(
+            self._fetch, name, download, insecure=insecure, timeout_s=timeout_s, stays=stays
+        )
         async with self._alone(name):
-            if self.survey.find(name) and (repair or not again):
+            had = self._digest(name)
+            if repair or (had and not again):
                 entry = await self._verify_or(name, repair=repair)
                 if entry and not again:
                     return entry
                 repair = entry is None
-            if repair:
-                await self._delete(name, stays)
-            old = self.survey.find(name)
-            for attempt in count(1):
-                undisturbed = await self._download(
-                    name,
-                    download,
-                    insecure=insecure,
-                    timeout_s=timeout_s,
-                    make_way=partial(self._memory.make_way, old, name, stays),
-                )
-                await self.survey.look()
-                try:
-                    entry = await self.verify(name)
-                except (ModelAbsent, ModelBroken) as error:
-                    if undisturbed or attempt == PULLS_AT_MOST:
-                        raise ModelBroken(f"Ollama said success, yet: {error}") from error
-                else:
-                    await self._memory.clear(old, entry, name, stays)
-                    return entry
-            raise AssertionError("unreachable")
+            # The list may be older than the model.
+            is_clean = not retried and (had is not None or await self._is_absent(name))
+            try:
+                return await fetch(lambda has: is_clean and has not in (None, had))
+            except ModelBroken as error:
+                if not repair or error.fresh or error.whole:
+                    raise
+            # What the registry has does not mend what is there, and it has all of it.
+            await self._delete(name, stays, unlisted=True)
+            return await fetch(lambda _has: True)
 
     async def _verify_or(self, name: ModelName, *, repair: bool) -> Entry | None:
         """See that the model is whole; None if it is not, and is to be repaired."""
         try:
             # Another pull may have brought the layer that was missing.
-            return await self.verify(name)
+            return await self.verify(name, again=repair)
         except (ModelAbsent, ModelBroken):
             if not repair:
                 raise
+            in_vain = self._in_vain.get(name)
+            if in_vain and in_vain[0] == self._digest(name):
+                # What was in vain for one object is not done for another.
+                raise ModelBroken(in_vain[1], fresh=True) from None
             return None
 
-    async def verify(self, name: ModelName) -> Entry:
+    async def _is_absent(self, name: ModelName) -> bool:
+        """Return True if Ollama says that it has nothing under this name."""
+        try:
+            await self._client.show(name)
+        except ModelAbsent:
+            return True
+        except OllamaError:
+            pass
+        return False
+
+    async def _fetch(
+        self,
+        name: ModelName,
+        download: Download,
+        is_fresh: Callable[[str | None], bool],
+        *,
+        insecure: bool,
+        timeout_s: float,
+        stays: Stays,
+    ) -> Entry:
+        """Pull the model and see it whole; `is_fresh` tells of its digest if all of it is new."""
+        old = self.survey.find(name)
+        for attempt in count(1):
+            undisturbed = await self._download(
+                name,
+                download,
+                insecure=insecure,
+                timeout_s=timeout_s,
+                make_way=partial(self._memory.make_way, old, name, stays),
+            )
+            await self.survey.look()
+            try:
+                entry = await self._see_whole(name)
+            except (ModelAbsent, ModelBroken) as error:
+                if undisturbed or attempt == PULLS_AT_MOST:
+                    raise self._in_spite(name, error, fresh=is_fresh(self._digest(name))) from error
+            else:
+                await self._memory.clear(old, entry, name, stays)
+                return entry
+        raise AssertionError("unreachable")
+
+    def _in_spite(self, name: ModelName, error: OllamaError, *, fresh: bool) -> ModelBroken:
+        """Return what is wrong with a model although Ollama has said that it is pulled."""
+        problem = f"Ollama said success, yet: {error}"
+        if fresh:
+            self._in_vain[name] = (self._digest(name), problem)
+        whole = isinstance(error, ModelBroken) and error.whole
+        return ModelBroken(problem, fresh=fresh, whole=whole)
+
+    def _digest(self, name: ModelName) -> str | None:
+        entry = self.survey.find(name)
+        return entry.digest if entry else None
+
+    async def verify(self, name: ModelName, *, again: bool = False) -> Entry:
         """See that the server can show a model that its list has.
 
-        Raises: ModelAbsent, ModelBroken, OllamaUnreachable, ProtocolError.
+        With `again` it could not before, and that is confirmed only while all else is Ollama's own.
+
+        Raises: ModelAbsent, ModelBroken, OllamaUnreachable, NotOllama, ProtocolError.
         """
-        if self.survey.find(name):
-            try:
-                await self._client.show(name)
-            except ModelAbsent:
-                await self.survey.look()  # the list may be older than the loss
-                if self.survey.find(name):
-                    self._expect_local(name, "not found")
-                    raise ModelBroken(f"Ollama lists {name} but cannot show it") from None
-            except ModelBroken as error:
-                self._expect_local(name, str(error))
-                raise
-        if entry := self.survey.find(name):
-            return entry
+        if again:
+            await self._client.version()
+            await self.survey.look()
+        elif self.survey.find(name) is None:
+            raise self._unlisted(name)
+        return await self._see_whole(name)
+
+    async def _see_whole(self, name: ModelName) -> Entry:
+        """Have the model shown, be it listed or not: one with a bad configuration is not."""
+        try:
+            await self._client.show(name)
+        except ModelAbsent:
+            await self.survey.look()  # the list may be older than the loss
+            if self.survey.find(name):
+                self._expect_local(name, "not found")
+                raise ModelBroken(f"Ollama lists {name} but cannot show it") from None
+            raise self._unlisted(name) from None
+        except ModelBroken as error:
+            self._expect_local(name, str(error))
+            raise
+        if (entry := self.survey.find(name)) is None:
+            raise self._unlisted(name)
+        self._in_vain.pop(name, None)
+        return entry
+
+    def _unlisted(self, name: ModelName) -> OllamaError:
         if problem := self.survey.doubt(name):
-            raise ProtocolError(problem)
-        raise ModelAbsent(f"Ollama does not list {name}")
+            return ProtocolError(problem)
+        return ModelAbsent(f"Ollama does not list {name}")
 
     def _expect_local(self, name: ModelName, problem: str) -> None:
         """Raise ProtocolError for a cloud model: its cloud's word tells nothing of the server."""
@@ -267,7 +339,12 @@ class Instance:
             raise PullStalled(f"No progress for {self._stall_timeout_s:g} s")
 
     async def _delete(
-        self, name: ModelName, stays: Stays, unless: Callable[[], bool] = lambda: False
+        self,
+        name: ModelName,
+        stays: Stays,
+        unless: Callable[[], bool] = lambda: False,
+        *,
+        unlisted: bool = False,  # there may be something of it all the same
     ) -> bool:
         if self._is_closing:
             await anyio.sleep_forever()  # whoever comes next does it
@@ -275,7 +352,8 @@ class Instance:
             await self._memory.drop(name, stays)  # once deleted, it could no longer be
             if not self.survey.has(name):
                 await self.survey.look()  # probably deleted by an earlier attempt
-            if not self.survey.has(name) and self.survey.doubt(name) is None:
+            is_listed = self.survey.has(name) or self.survey.doubt(name) is not None
+            if not (is_listed or unlisted):
                 return not unless()
             if not await self._client.delete(name, unless):
                 return False

@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from crd.names import ModelName
 from crd.reasons import NEEDS_ANOTHER_VERSION
-from crd.v1alpha1 import OllamaModel, Reason
+from crd.v1alpha1 import Fault, OllamaModel, Reason
 from ollama_op import report
 from ollama_op.bring import Bringer, settle, unless_moot
 from ollama_op.decide import (
@@ -50,6 +50,7 @@ from ollama_op.instance import Instance
 from ollama_op.occasions import Occasion
 from ollama_op.reading import (
     Verdict,
+    fault_of,
     is_said_ready,
     is_stalled,
     is_suspended,
@@ -59,6 +60,7 @@ from ollama_op.reading import (
     with_wanted,
 )
 from ollama_op.release import Releaser
+from ollama_op.repair import judged, noted
 from ollama_op.subject import Subject
 from ollama_op.supervise import Latest
 from ollama_op.survey import Interest
@@ -82,10 +84,19 @@ _FAILURES = {
     Reason.OLLAMA_UNREACHABLE: Occasion.OLLAMA_UNREACHABLE,
     Reason.NOT_OLLAMA: Occasion.NOT_OLLAMA,
     Reason.PROTOCOL_ERROR: Occasion.PROTOCOL_ERROR,
+    Reason.VERIFICATION_FAILED: Occasion.VERIFICATION_FAILED,
     Reason.MODEL_BROKEN: Occasion.MODEL_BROKEN,
     Reason.UNEXPECTED_DIGEST: Occasion.UNEXPECTED_DIGEST,
     Reason.LOAD_FAILED: Occasion.LOAD_FAILED,
     Reason.MODEL_UNSUPPORTED: Occasion.MODEL_UNSUPPORTED,
+}
+
+# What goes wrong with the model, or with the old version, and not with its pull.
+_NO_PULL_FAILURES = {
+    Reason.REFRESH_FAILED,
+    Reason.VERIFICATION_FAILED,
+    Reason.MODEL_BROKEN,
+    Reason.MODEL_UNSUPPORTED,
 }
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
@@ -179,7 +190,7 @@ class Lifecycle:
             case Pull():
                 await self._bringer.pull(subject, action)
             case Verify(name):
-                entry = await self._instance.verify(name)
+                entry = await self._instance.verify(name, again=action.again)
                 if concerns(subject.model, action):
                     await settle(subject, name, entry)
             case Load():
@@ -234,13 +245,16 @@ class Lifecycle:
 
     async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:
         if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
+            if subject.model.status.fault and concerns(subject.model, action):
+                await subject.say(replace(subject.model.status, fault=None))
             return  # the list, or the object, has moved on: decide anew
+        error, fault = self._judge(subject, action, error)
         self._observer.failed(error.reason)
         if isinstance(error, OllamaUnreachable | NotOllama):
             self._instance.survey.suspect()
         reason = _reason(action, error, is_in_use=is_said_ready(subject.model))
         status = report.failed(
-            subject.model, error, subject.now, reason=reason, chance=self._chance()
+            subject.model, error, subject.now, reason=reason, chance=self._chance(), fault=fault
         )
         if reason in NEEDS_ANOTHER_VERSION:
             version = await self._instance.survey.ask_version()
@@ -251,6 +265,19 @@ class Lifecycle:
             tracing.current().event("will retry", {"attempt": attempt, "next": due})
         await subject.say(status, failed=True)
         subject.event(_occasion(action, reason), problem=error)
+
+    def _judge(
+        self, subject: Subject, action: Action, error: OllamaError
+    ) -> tuple[OllamaError, Fault | None]:
+        """Place an error in what is known of the model that is there, and say what to remember."""
+        name = wanted(subject.model)
+        if not isinstance(action, Verify | Pull | Load) or isinstance(name, Verdict):
+            return error, subject.model.status.fault
+        entry = self._instance.survey.find(name)
+        fault = fault_of(subject.model, name, entry.digest if entry else None)
+        if isinstance(error, ModelBroken):
+            fault = noted(fault, error, name, entry.digest if entry else None, subject.now)
+        return judged(fault, error, name), fault
 
     async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
         waits_s = REFUSED_RETRY_S.get(type(error), KUBE_RETRY_S)
@@ -298,7 +325,7 @@ def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
 def _occasion(action: Action, reason: Reason) -> Occasion:
     """Name the event of a failure after what failed; the message has the cause."""
     match action:
-        case Pull() if reason is not Reason.REFRESH_FAILED:
+        case Pull() if reason not in _NO_PULL_FAILURES:
             return Occasion.PULL_FAILED
         case Discard() | Unload():
             return Occasion.CLEANUP_FAILED

@@ -30,10 +30,16 @@ class Occasion(Enum):
         "a model that was there is not any more; it is pulled again",
         "{model} vanished from Ollama.",
     )
+    VERIFICATION_FAILED = (
+        "VerificationFailed",
+        WARNING,
+        "Ollama says that it cannot show a model; it is asked once more",
+        "{problem}",
+    )
     MODEL_BROKEN = (
         "ModelBroken",
         WARNING,
-        "Ollama lists a model and cannot show or load it; it is deleted and pulled afresh",
+        "Ollama has said twice that it cannot show a model; it is pulled again",
         "{problem}",
     )
     MODEL_RESTORED = (

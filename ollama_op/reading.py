@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
-from crd.v1alpha1 import DeletionPolicy, Malformed, OllamaModel, Reason
+from crd.v1alpha1 import DeletionPolicy, Fault, Malformed, OllamaModel, Reason
 
 JITTER = 0.1  # part of the refresh interval by which an object may be later than another
 
@@ -140,6 +140,7 @@ _UNWATCHED: Collection[str | None] = (
     Reason.OLLAMA_UNREACHABLE,
     Reason.NOT_OLLAMA,
     Reason.PROTOCOL_ERROR,
+    Reason.VERIFICATION_FAILED,
     Reason.SUSPENDED,
     Reason.INVALID_SPEC,
     Reason.INVALID_NAME,
@@ -156,9 +157,12 @@ def is_current(model: OllamaModel) -> bool:
     )
 
 
-def is_broken(model: OllamaModel) -> bool:
-    """Tell whether the model is listed but could not be shown."""
-    return ready_reason(model) == Reason.MODEL_BROKEN and is_current(model)
+def fault_of(model: OllamaModel, name: ModelName, digest: str | None) -> Fault | None:
+    """Return what is remembered of this version of the model, if Ollama could not show it."""
+    fault = model.status.fault
+    if fault is None or (fault.model, fault.digest) != (str(name), digest):
+        return None
+    return fault
 
 
 def is_stalled(model: OllamaModel) -> bool:

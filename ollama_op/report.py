@@ -14,6 +14,7 @@ from crd.reasons import FINE, UNANSWERED, WORDS, Mode, Truth
 from crd.v1alpha1 import (
     FINALIZER,
     Condition,
+    Fault,
     OllamaModel,
     OllamaModelStatus,
     Origin,
@@ -63,7 +64,7 @@ def report(
     ready, usual, state = _words(model, verdict.reason)
     mode = mode or usual
     if verdict.reason is Reason.AVAILABLE:
-        trouble = ("error", "attempts", "next_retry_time", "progress", "server_version")
+        trouble = ("error", "attempts", "next_retry_time", "progress", "server_version", "fault")
         changes = dict.fromkeys(trouble) | changes
         changes["next_refresh_time"] = _next_refresh(model, changes, now)
     elif verdict.reason is Reason.SUSPENDED:
@@ -73,6 +74,8 @@ def report(
         changes.setdefault("error", verdict.message)
     if verdict.reason in UNANSWERED or verdict.reason is Reason.PROTOCOL_ERROR:
         changes.setdefault("next_retry_time", None)  # not a time is waited for, but a server
+        if (fault := model.status.fault) and not fault.confirmed:
+            changes["fault"] = None  # only what Ollama says twice without a gap counts
     if FINALIZER in model.metadata.finalizers and model.metadata.deletion_timestamp is None:
         # Whoever names a model answers for it, even if somebody else brings it.
         changes.setdefault("owned_models", tuple(map(str, with_wanted(model))))
@@ -154,7 +157,7 @@ def fetching(why: Reason, progress: Progress | None) -> str:
         case Reason.MODEL_LOST:
             return "Model vanished from the server; pulling it again."
         case Reason.MODEL_BROKEN:
-            return "Model is listed but cannot be shown; pulling it afresh."
+            return "Model cannot be shown; pulling it again."
         case Reason.REFRESHING:
             return "Asking the registry for a newer version; the old one stays in use."
         case _:
@@ -174,7 +177,9 @@ def under_way(
         changes["attempts"] = None
     if verdict.reason is not Reason.REFRESHING:
         changes |= {"digest": None, "size": None, "formatted_size": None}
-        changes |= {"origin": Origin.PULLED, "next_refresh_time": None}
+        changes["next_refresh_time"] = None
+        if verdict.reason is not Reason.MODEL_BROKEN:  # what is repaired was there before
+            changes["origin"] = Origin.PULLED
         changes |= {"loaded": None, "expires_at": None, "remote_host": None}
         if not _is_about(model, name):
             changes["last_pull_time"] = None
@@ -209,28 +214,38 @@ def _is_about(model: OllamaModel, name: ModelName) -> bool:
 
 
 def failed(
-    model: OllamaModel, error: OllamaError, now: datetime, *, reason: Reason, chance: float
+    model: OllamaModel,
+    error: OllamaError,
+    now: datetime,
+    *,
+    reason: Reason,
+    chance: float,
+    fault: Fault | None = None,
 ) -> OllamaModelStatus:
     """Say what went wrong and, unless a person must act, when it is tried again.
 
     `reason` may place the error in what was being done; `chance`, a number in [0, 1), spreads
-    the delay.
+    the delay. `fault` is what is to be remembered of the version that is there.
     """
     problem = _in_context(model, reason, str(error))
     attempts = 1 + (model.status.attempts or 0 if is_current(model) else 0)
+    if reason is Reason.VERIFICATION_FAILED:
+        attempts = 1  # whatever had failed before, Ollama has answered since
     is_final = _is_final(model, error, problem, attempts)
+    gone: dict[str, Any] = {"fault": fault}
+    if fault is not None and fault.confirmed:
+        gone["digest"] = None
     if is_final and reason is error.reason:
-        changes: dict[str, Any] = {"attempts": attempts, "next_retry_time": None, "progress": None}
-        return report(model, Verdict(reason, problem), now, mode=Mode.STALLED, **changes)
-    gone: dict[str, Any] = {"digest": None} if reason is Reason.MODEL_BROKEN else {}
+        gone |= {"attempts": attempts, "next_retry_time": None, "progress": None}
+        return report(model, Verdict(reason, problem), now, mode=Mode.STALLED, **gone)
     if reason is Reason.LOAD_FAILED:
-        gone = {"loaded": False, "expires_at": None}
+        gone |= {"loaded": False, "expires_at": None}
     due, mode = now + retry_delay(attempts, error.patience_s, chance), Mode.WORKING
     if is_final and reason is Reason.REFRESH_FAILED:
         # The old version is well, and the registry has said its last word: until the next time.
         planned = _next_refresh(model, {"last_pull_time": now}, now)
         due, mode = (planned, Mode.SETTLED) if planned else (due, mode)
-        gone = {"next_refresh_time": planned}
+        gone["next_refresh_time"] = planned
     message = f"{problem.rstrip('.')}. Attempt {attempts} failed; next at {_moment(due, now)}."
     return report(
         model,

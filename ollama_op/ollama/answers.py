@@ -8,6 +8,7 @@ from them about any model.
 Source: Ollama, docs/api.md and server/routes.go. Ollama answers every success with HTTP 200.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -20,6 +21,10 @@ from ollama_op.errors import NotOllama, Refused, sanitise
 from ollama_op.ollama.failures import Trouble, through
 
 T = TypeVar("T")
+
+
+# The model is as its maker wrote it, and this Ollama does not know what is in it.
+_UNUSABLE: Final = re.compile(r'function "[^"]*" not defined|unknown model architecture')
 
 
 class _Problem(msgspec.Struct):
@@ -49,6 +54,11 @@ def heard(answer: httpx.Response, form: Callable[[bytes], T]) -> T:
         return form(answer.content)
     except UNREADABLE as error:
         raise foreign(answer, answer.content) from error
+
+
+def is_unusable(words: str) -> bool:
+    """Return True if Ollama says that a model is whole, but made for another Ollama."""
+    return _UNUSABLE.search(words) is not None
 
 
 def refusal(answer: httpx.Response) -> Refused | NotOllama:

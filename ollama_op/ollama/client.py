@@ -22,7 +22,7 @@ import msgspec
 from crd.names import ModelName
 from ollama_op.errors import ModelAbsent, ModelBroken, OllamaUnreachable, Refused
 from ollama_op.leader.fence import Fence, no_fence
-from ollama_op.ollama.answers import heard
+from ollama_op.ollama.answers import heard, is_unusable
 from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls
 from ollama_op.ollama.listing import read_models, read_running
 from ollama_op.ollama.pull_errors import load_failed
@@ -118,7 +118,8 @@ class OllamaClient:
             if no.status == HTTPStatus.NOT_FOUND:
                 raise ModelAbsent(f"Ollama has no {name}") from None
             if no.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise ModelBroken(f"Ollama cannot show {name}: {no.words}") from None
+                problem = f"Ollama cannot show {name}: {no.words}"
+                raise ModelBroken(problem, whole=is_unusable(no.words)) from None
             raise
 
     async def load(self, name: ModelName, keep_alive_s: float) -> None:

@@ -42,12 +42,28 @@ class Disk:
 
     manifests: dict[ModelName, Manifest] = field(default_factory=dict)
     blobs: Counter[str] = field(default_factory=Counter)
+    spoilt: set[str] = field(default_factory=set)  # blobs that are not what their digest says
     modified: dict[ModelName, datetime] = field(default_factory=dict)
     remote_hosts: dict[ModelName, str] = field(default_factory=dict)  # of cloud models
 
     def has(self, manifest: Manifest) -> bool:
         """Tell whether all layers are there, whole."""
         return all(self.blobs[layer.digest] >= layer.size for layer in manifest.layers)
+
+    def is_spoilt(self, manifest: Manifest) -> bool:
+        """Tell whether a layer is there that cannot be read."""
+        return any(layer.digest in self.spoilt for layer in manifest.layers)
+
+    def listed(self) -> list[ModelName]:
+        """Return the models that are in the list: those whose configuration can be read.
+
+        That is the last layer, if there is any: an index has none.
+        """
+        return [
+            name
+            for name, manifest in self.manifests.items()
+            if not any(layer.digest in self.spoilt for layer in manifest.layers[-1:])
+        ]
 
     def store(self, name: ModelName, manifest: Manifest, now: datetime) -> bool:
         """Keep a model whose layers are there; tell whether layers of an older one were dropped."""
@@ -69,6 +85,7 @@ class Disk:
         unused = [layer.digest for layer in old.layers if layer.digest not in kept]
         for digest in unused:
             del self.blobs[digest]
+            self.spoilt.discard(digest)
         return bool(unused)
 
     def entry(self, name: ModelName) -> dict[str, Any]:

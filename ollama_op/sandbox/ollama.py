@@ -22,6 +22,7 @@ from ollama_op.sandbox.disk import Disk, Layer, Manifest
 from ollama_op.sandbox.http import Message, Receive, Request, Send, answer, read_request
 from ollama_op.sandbox.pulls import TICK_S, Pulls, Trouble, parse_name
 
+_READING = ("POST /api/show", "POST /api/generate", "POST /api/embed")
 FOR_EVER = timedelta(days=365 * 292)  # what Ollama writes for a model that is never unloaded
 
 
@@ -46,6 +47,7 @@ class OllamaSandbox:
         self.only_embeds: set[str] = set()  # models that do not talk
         self.no_memory = False  # every load fails
         self.load_error = ""  # likewise, with these words
+        self.unusable: dict[str, str] = {}  # models that it cannot use, and what it says then
         self.room = 100  # models in memory at a time; one more pushes out the one loaded first
         self.clock_skew = timedelta()  # how far its clock is ahead of everybody else's
         self.is_down = False  # every connection is refused
@@ -118,6 +120,16 @@ class OllamaSandbox:
         """Lose a model's first layer: it stays in the list, and cannot be shown."""
         del self._disk.blobs[self._disk.manifests[ModelName.parse(name)].layers[0].digest]
 
+    def spoil(self, name: str, layer: int = 0) -> None:
+        """Have a layer that cannot be read; without the last one, the model is not even listed."""
+        manifest = self._disk.manifests[ModelName.parse(name)]
+        self._disk.spoilt.add(manifest.layers[layer].digest)
+
+    def publish_index(self, name: str) -> str:
+        """Put a list of several images under a name, as registries for containers have them."""
+        index = self._registry[ModelName.parse(name)] = Manifest(())
+        return index.digest
+
     @property
     def pulls(self) -> int:
         """How many pulls are under way."""
@@ -129,9 +141,11 @@ class OllamaSandbox:
         return [str(name) for name in self.downloads.under_way.values()]
 
     def is_whole(self, name: str) -> bool:
-        """Tell whether a model is on the server with all its layers."""
+        """Tell whether a model is on the server with all its layers, and each can be read."""
         manifest = self._disk.manifests.get(ModelName.parse(name))
-        return manifest is not None and self._disk.has(manifest)
+        if manifest is None or self._disk.is_spoilt(manifest):
+            return False
+        return self._disk.has(manifest)
 
     @property
     def models(self) -> dict[str, str]:
@@ -170,7 +184,7 @@ class OllamaSandbox:
             case "GET /api/version":
                 return 200, {"version": self.version}
             case "GET /api/tags":
-                return 200, {"models": [self._disk.entry(name) for name in self._disk.manifests]}
+                return 200, {"models": [self._disk.entry(name) for name in self._disk.listed()]}
             case "GET /api/ps":
                 self._expire()
                 return 200, {"models": [self._in_memory(name) for name in self._loaded]}
@@ -185,7 +199,12 @@ class OllamaSandbox:
             return 400, {"error": "invalid model name"}
         missing = 404, {"error": f"model '{name}' not found"}
         manifest = self._disk.manifests.get(name)
-        whole = manifest is not None and self._disk.has(manifest)
+        whole = manifest is not None and bool(manifest.layers) and self._disk.has(manifest)
+        if manifest is not None and whole and route in _READING:
+            if self._disk.is_spoilt(manifest):
+                return 500, {"error": "invalid character 'z' looking for beginning of value"}
+            if words := self.unusable.get(str(name)):
+                return 500, {"error": words}
         match route:
             case "POST /api/show":
                 return (200, {"details": {}, "model_info": {}}) if whole else missing

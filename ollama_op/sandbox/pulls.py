@@ -43,6 +43,7 @@ class Trouble:
     stall_s: float = 0.0  # lines go on, bytes do not
     until: anyio.Event | None = None  # likewise, until it is set
     cut: bool = False  # the connection breaks
+    spoils: bool = False  # what is left on the disk is not what its digest says, the weights apart
 
 
 @dataclass
@@ -110,6 +111,8 @@ class Pulls:
                 async for gained in ticks:
                     came += gained
                     if trouble and came >= trouble.after_bytes:
+                        if trouble.spoils:
+                            self._spoil(manifest)
                         await self._suffer(trouble, layer, say)
                         trouble = None
         for phase in ("verifying sha256 digest", "writing manifest"):
@@ -139,6 +142,14 @@ class Pulls:
         finally:
             if mine:
                 self._busy_layers.discard(layer.digest)
+
+    def _spoil(self, manifest: Manifest) -> None:
+        """Leave behind what Ollama leaves after a mismatch: it throws away the first bad layer."""
+        weights, *others = manifest.layers
+        self.disk.blobs[weights.digest] = 0
+        for layer in others:
+            self.disk.blobs[layer.digest] = layer.size
+            self.disk.spoilt.add(layer.digest)
 
     async def _suffer(self, trouble: Trouble, layer: Layer, say: "_Say") -> None:
         until = anyio.current_time() + trouble.stall_s

@@ -13,7 +13,10 @@ import pytest
 
 from crd.names import ModelName
 from ollama_op.errors import (
+    DigestMismatch,
+    LoadFailed,
     ModelAbsent,
+    ModelBroken,
     ModelUnknown,
     NameRefused,
     OllamaUnreachable,
@@ -33,6 +36,7 @@ SMALL = 400_000  # bytes
 BIG = 4_000_000
 PART = 1_000_000  # of BIG, which comes before it stands still
 SHARED = 65_536
+UNUSABLE = 'template: :1: function "frobnicate" not defined'
 ILLEGAL = ModelName("registry.ollama.ai", "library", "b@d", "latest")
 
 
@@ -74,6 +78,18 @@ class Stage:
 
     def release(self) -> None:
         """Let them all go on."""
+        raise NotImplementedError
+
+    def publish_unusable(self, repo: str) -> None:
+        """Publish a model whose template needs a function that no Ollama has."""
+        raise NotImplementedError
+
+    def publish_index(self, repo: str) -> None:
+        """Publish a list of images."""
+        raise NotImplementedError
+
+    def spoil(self, repo: str) -> None:
+        """Publish a model, and let what comes of the next pull not be what it should be."""
         raise NotImplementedError
 
     async def pull(self, name: str, *, insecure: bool = False) -> list[Step]:
@@ -138,6 +154,19 @@ class SandboxStage(Stage):
     def release(self) -> None:
         self.go.set()
 
+    def publish_unusable(self, repo) -> None:
+        self.publish(repo)
+        self.app.unusable[str(ModelName.parse(repo))] = UNUSABLE
+
+    def publish_index(self, repo) -> None:
+        self.app.publish_index(repo)
+
+    def spoil(self, repo) -> None:
+        self.publish(repo)
+        self.app.trouble(
+            repo, Trouble(error="digest mismatch, file must be downloaded again", spoils=True)
+        )
+
 
 @dataclass
 class RealStage(Stage):
@@ -164,6 +193,16 @@ class RealStage(Stage):
 
     def release(self) -> None:
         self.registry.faults = Faults()
+
+    def publish_unusable(self, repo) -> None:
+        self.registry.publish(repo, seed=zlib.crc32(repo.encode()), template="{{ frobnicate }}")
+
+    def publish_index(self, repo) -> None:
+        self.registry.publish_index(repo, seed=zlib.crc32(repo.encode()))
+
+    def spoil(self, repo) -> None:
+        self.publish(repo)
+        self.registry.set_faults(repo, Faults(corrupt=True))
 
 
 @pytest.fixture
@@ -427,6 +466,80 @@ async def test_a_new_version_breaks_a_pull_that_shares_an_old_layer(stage) -> No
         await stage.client.show(name)
     await stage.pull("c-follower")
     await stage.client.show(name)
+
+
+async def test_a_bad_configuration_stays_until_it_is_deleted(stage) -> None:
+    """The next pull says success, and the model is in no list; DELETE removes what there is."""
+    name = ModelName.parse("c-spoilt")
+    stage.spoil("c-spoilt")
+    with pytest.raises(DigestMismatch):
+        await stage.pull("c-spoilt")
+    stage.release()
+    for _ in range(2):
+        assert (await stage.pull("c-spoilt"))[-1].status == "success"
+        assert name not in await stage.client.tags()
+        with pytest.raises(ModelBroken, match="invalid character") as caught:
+            await stage.client.show(name)
+        assert not caught.value.whole
+    assert await stage.client.delete(name)
+    with pytest.raises(ModelAbsent):
+        await stage.client.show(name)
+    await stage.pull("c-spoilt")
+    assert name in await stage.client.tags()
+    await stage.client.show(name)
+
+
+async def test_a_model_for_another_ollama_is_listed_and_cannot_be_used(stage) -> None:
+    """It says why, for a look and for a load; nothing is wrong with what was downloaded."""
+    name = ModelName.parse("c-unusable")
+    stage.publish_unusable("c-unusable")
+    assert (await stage.pull("c-unusable"))[-1].status == "success"
+    assert name in await stage.client.tags()
+    with pytest.raises(ModelBroken) as caught:
+        await stage.client.show(name)
+    assert UNUSABLE in str(caught.value)
+    assert caught.value.whole
+    with pytest.raises(LoadFailed, match="not defined"):
+        await stage.client.load(name, 60)
+
+
+async def test_an_index_is_listed_and_not_known(stage) -> None:
+    """A pull of it says success; it has no bytes, and Ollama has no such model."""
+    name = ModelName.parse("c-index")
+    stage.publish_index("c-index")
+    assert (await stage.pull("c-index"))[-1].status == "success"
+    assert (await stage.client.tags())[name].size == 0
+    with pytest.raises(ModelAbsent):
+        await stage.client.show(name)
+    assert await stage.client.delete(name)
+    assert name not in await stage.client.tags()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/api/tags", None, 200),
+        ("GET", "/api/ps", None, 200),
+        ("GET", "/api/version", None, 200),
+        ("POST", "/api/show", {"model": "c-nobody"}, 404),
+        ("POST", "/api/generate", {"model": "c-nobody", "keep_alive": 0}, 404),
+        ("DELETE", "/api/delete", {"model": "c-nobody"}, 404),
+        ("DELETE", "/api/delete", {"model": "c-form"}, 200),
+    ],
+)
+async def test_every_answer_has_ollamas_form(stage, method, path, body, status) -> None:
+    """JSON for an endpoint that has something to say, a string `error` for a no; else nothing."""
+    stage.publish("c-form")
+    await stage.pull("c-form")
+    answer = await stage.http.request(method, path, json=body)
+    assert answer.status_code == status
+    if status == 404:
+        assert list(answer.json()) == ["error"]
+        assert isinstance(answer.json()["error"], str)
+    elif method == "DELETE":
+        assert answer.content == b""
+    else:
+        assert isinstance(answer.json(), dict)
 
 
 async def test_a_loaded_model_can_be_unloaded(stage) -> None:

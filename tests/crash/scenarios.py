@@ -36,6 +36,14 @@ async def want_what_is_broken(w: World) -> None:
     await w.apply("m", "m:1")
 
 
+async def want_what_cannot_be_read(w: World) -> None:
+    """Ask for a model that is on the server, and that no pull alone mends."""
+    w.ollama.publish("m:1", 10 * MB, MB)
+    w.ollama.preload("m:1")
+    w.ollama.spoil("m:1")
+    await w.apply("m", "m:1")
+
+
 async def use(w: World) -> None:
     """Ask for m:1 and, once it is there, use it, so that it is in memory."""
     await want(w)
@@ -255,6 +263,7 @@ SCENARIOS = (
     Scenario("adopt", given=have, when=want, leaves=M1),
     Scenario("adopt what just came", when=want_what_just_came, leaves=M1),
     Scenario("repair", when=want_what_is_broken, leaves=M1),
+    Scenario("repair afresh", when=want_what_cannot_be_read, leaves=M1),
     Scenario("share", when=want_twice, leaves=M1),
     Scenario("unshare", given=want_twice, when=delete_one_after_the_other),
     Scenario("delete", given=want, when=delete),

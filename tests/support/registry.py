@@ -28,6 +28,7 @@ _HOSTS = ("registry.ollama.ai", "hf.co", "huggingface.co", "registry.example.com
 _OLLAMA = "application/vnd.ollama.image."
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
+_INDEX = "application/vnd.oci.image.index.v1+json"
 _SHARED_BYTES = 64 * 1024
 _FILLER_BYTES = 1024 * 1024
 _PARAMETERS = {"num_ctx": 256, "temperature": 0}
@@ -142,6 +143,14 @@ class Registry:
         body = _json(manifest)
         self._content.manifests[_full(repo), tag] = body
         return digest_of(body).removeprefix("sha256:")
+
+    def publish_index(self, repo: str, tag: str = "latest", *, seed: int = 0) -> None:
+        """Publish a list of images under the tag, as registries for containers have them."""
+        self.publish(repo, tag, seed=seed)
+        image = self._content.manifests[_full(repo), tag]
+        entry = {"mediaType": _MANIFEST, "digest": digest_of(image), "size": len(image)}
+        index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]}
+        self._content.manifests[_full(repo), tag] = _json(index)
 
     def withdraw(self, repo: str, tag: str = "latest") -> None:
         """Forget a model; its blobs stay."""

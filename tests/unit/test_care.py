@@ -694,7 +694,7 @@ async def test_a_corrected_spec_is_not_ready_before_it_was_looked_at(w: World) -
     await w.until("m", lambda s: reason(s) == "InvalidSpec")
     w.ollama.break_blob("m:1")
     await care(w, interval=None)
-    await w.until("m", lambda s: reason(s) in ("ModelBroken", "Available"), within_s=10)
+    await w.until("m", lambda s: reason(s) in ("VerificationFailed", "Available"), within_s=10)
     await w.ready("m")
     assert w.ollama.is_whole("m:1")
 

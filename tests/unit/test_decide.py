@@ -59,6 +59,12 @@ def failed(reason: Reason, due=None, **status) -> dict:
     return {"conditions": [ready, mode], "attempts": 1} | retry | status
 
 
+def fault(digest: str | None = DIGEST, **more: bool) -> dict:
+    """Write what is remembered of a version that Ollama cannot show."""
+    listed = {"digest": digest} if digest else {}
+    return {"model": "llama3.2:1b", "since": SOONER.isoformat()} | listed | more
+
+
 # What is true of the object and around it, and what is to be done next. In the order of the rules.
 LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A new object is claimed before Ollama is touched": (
@@ -167,15 +173,82 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
         THERE,
         Verify(LLAMA),
     ),
-    "A broken model waits for its turn": (
-        model(status=failed(Reason.MODEL_BROKEN, LATER)),
+    "A model that could not be shown once is left alone for a while": (
+        model(status=failed(Reason.VERIFICATION_FAILED, LATER, fault=fault())),
         THERE,
         Rest(until=LATER),
     ),
-    "A broken model is deleted and pulled": (
-        model(status=failed(Reason.MODEL_BROKEN, NOW)),
+    "Then Ollama is asked once more": (
+        model(status=failed(Reason.VERIFICATION_FAILED, NOW, fault=fault())),
+        THERE,
+        Verify(LLAMA, again=True),
+    ),
+    "A broken model waits for its turn": (
+        model(status=failed(Reason.MODEL_BROKEN, LATER, fault=fault(confirmed=True))),
+        THERE,
+        Rest(until=LATER),
+    ),
+    "A broken model is repaired": (
+        model(status=failed(Reason.MODEL_BROKEN, NOW, fault=fault(confirmed=True))),
         THERE,
         Pull(LLAMA, Reason.MODEL_BROKEN, repair=True),
+    ),
+    "A repair that the registry did not serve is tried again": (
+        model(status=failed(Reason.REGISTRY_UNAVAILABLE, NOW, fault=fault(confirmed=True))),
+        THERE,
+        Pull(LLAMA, Reason.MODEL_BROKEN, repair=True),
+    ),
+    "One that is not even listed is repaired too": (
+        model(status=failed(Reason.MODEL_BROKEN, NOW, fault=fault(None, confirmed=True))),
+        ABSENT,
+        Pull(LLAMA, Reason.MODEL_BROKEN, repair=True),
+    ),
+    "What failed after a fresh download is not downloaded again": (
+        model(
+            status=failed(Reason.MODEL_UNSUPPORTED, fault=fault(confirmed=True, downloaded=True))
+        ),
+        THERE,
+        Rest(),
+    ),
+    "Not even for a changed spec": (
+        model(
+            generation=2,
+            status=failed(Reason.MODEL_UNSUPPORTED, fault=fault(confirmed=True, downloaded=True)),
+        ),
+        THERE,
+        Verify(LLAMA, again=True),
+    ),
+    "It is looked at again when the version of Ollama changes": (
+        model(
+            status=failed(
+                Reason.MODEL_UNSUPPORTED,
+                serverVersion="0.6.5",
+                fault=fault(confirmed=True, downloaded=True),
+            )
+        ),
+        Observed(digest=DIGEST, version="0.6.6"),
+        Verify(LLAMA, again=True),
+    ),
+    "And pulled when it has been removed": (
+        model(
+            status=failed(Reason.MODEL_UNSUPPORTED, fault=fault(confirmed=True, downloaded=True))
+        ),
+        ABSENT,
+        Pull(LLAMA, Reason.PULLING),
+    ),
+    "And looked at when somebody has pulled another version": (
+        model(
+            status=failed(
+                Reason.MODEL_UNSUPPORTED, fault=fault("e" * 64, confirmed=True, downloaded=True)
+            )
+        ),
+        THERE,
+        Verify(LLAMA),
+    ),
+    "What is known of another version says nothing of this one": (
+        model(status=failed(Reason.MODEL_BROKEN, NOW, fault=fault("e" * 64, confirmed=True))),
+        THERE,
+        Verify(LLAMA),
     ),
     # --- refresh
     "A refresh is served": (
@@ -241,7 +314,9 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A wish for a broken model asks the registry too when it is mended": (
         model(
             annotations={REFRESH: "true"},
-            status=failed(Reason.MODEL_BROKEN, NOW, observedRefresh="true"),
+            status=failed(
+                Reason.MODEL_BROKEN, NOW, observedRefresh="true", fault=fault(confirmed=True)
+            ),
         ),
         THERE,
         Pull(LLAMA, Reason.MODEL_BROKEN, again=True, repair=True),
