@@ -7,14 +7,14 @@ import anyio
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress, Reason
+from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, OllamaModel, Progress, Reason
 from ollama_op import report
 from ollama_op.decide import Pull, concerns
 from ollama_op.errors import KubeError, NotLeading, OllamaError, PullFailed, UnexpectedDigest
 from ollama_op.instance import Download, Instance, Wait
 from ollama_op.occasions import Occasion
 from ollama_op.ollama.wire import Entry
-from ollama_op.reading import Verdict, wishes
+from ollama_op.reading import Verdict, removes, wishes
 from ollama_op.sizes import formatted_size
 from ollama_op.subject import Subject
 
@@ -36,6 +36,7 @@ class Bringer:
         Raises: OllamaError, KubeError.
         """
         wish = subject.model.refresh_wish
+        subject.has_pulled = True
         _tell_why(subject, pull)
         with self._instance.enlist(pull.name) as download:
             # Said before Ollama is touched: should the operator die in the middle, its successor
@@ -70,7 +71,7 @@ class Bringer:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._show_progress, subject, pull, download)
             entry, error = await unless_moot(
-                subject, fetch, is_moot=lambda: not concerns(subject.model, pull)
+                subject, fetch, is_moot=lambda: _is_moot(subject.model, pull, download)
             )
             tasks.cancel_scope.cancel()
         if isinstance(error, PullFailed) and error.stalled:
@@ -127,6 +128,16 @@ class Bringer:
         await subject.say(
             report.under_way(subject.model, pull.name, verdict, progress, subject.now)
         )
+
+
+def _is_moot(model: OllamaModel, pull: Pull, download: Download) -> bool:
+    """Return True if a download is to be cut off.
+
+    Ollama writes a model that it verifies even when the connection is closed: a deletion would find
+    nothing, let go of the object, and the model would come after it. So that end is waited for.
+    """
+    awaited = download.is_ending and removes(model)
+    return not concerns(model, pull) and not awaited
 
 
 async def settle(

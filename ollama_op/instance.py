@@ -33,6 +33,7 @@ from ollama_op.survey import Survey
 from ollama_op.telemetry import tracing
 from ollama_op.telemetry.observer import NOBODY, Observer
 
+VERIFYING = "verifying sha256 digest"  # from here on Ollama writes the model, whoever listens
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
@@ -50,6 +51,7 @@ class Download:
     def __init__(self, waits_for: Wait | None = None) -> None:
         self.waits_for = waits_for
         self.begun = anyio.Event()  # set when its turn has come
+        self.is_ending = False  # all bytes are there; to cut it off would not keep the model away
         self.meter = Meter(anyio.current_time())
         self.took_s = 0.0  # of the download itself, without the waiting
 
@@ -305,7 +307,7 @@ class Instance:
             began = anyio.current_time()
             with self._observer.pulling(download.meter.received):
                 with anyio.move_on_after(timeout_s) as limit:
-                    await self._read_steps(name, download.meter, make_way, insecure=insecure)
+                    await self._read_steps(name, download, make_way, insecure=insecure)
                 download.took_s += anyio.current_time() - began
                 if limit.cancelled_caught:
                     raise PullTimedOut(f"The pull took longer than {timeout_s:g} s (spec.timeout)")
@@ -316,19 +318,21 @@ class Instance:
     async def _read_steps(
         self,
         name: ModelName,
-        meter: Meter,
+        download: Download,
         make_way: Callable[[], Awaitable[None]],
         *,
         insecure: bool,
     ) -> None:
         is_new = False
+        download.is_ending = False
         with anyio.move_on_after(self._stall_timeout_s) as watchdog, ExitStack() as stack:
             async with self._client.pull(name, insecure=insecure) as steps:
                 async for step in steps:
+                    download.is_ending |= step.status == VERIFYING
                     if step.status == REMOVING:
                         stack.enter_context(self._deleting())
                     now = anyio.current_time()
-                    if meter.take(step, now):
+                    if download.meter.take(step, now):
                         watchdog.deadline = now + self._stall_timeout_s
                     if step.completed < step.total and not is_new:
                         is_new, watchdog.deadline = True, math.inf

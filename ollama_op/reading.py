@@ -67,6 +67,12 @@ def keeps_loaded(model: OllamaModel) -> bool:
     return not isinstance(care, Verdict) and care.keep_alive_s is not None
 
 
+def removes(model: OllamaModel) -> bool:
+    """Return True if the object is being deleted, and its model is to go with it."""
+    is_going = model.metadata.deletion_timestamp is not None
+    return is_going and not retains(model) and not model.metadata.annotations.forces_deletion
+
+
 def owned(model: OllamaModel) -> tuple[ModelName, ...]:
     """List the models that this object may have brought to the server.
 

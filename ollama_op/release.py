@@ -13,7 +13,7 @@ import anyio
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.v1alpha1 import Reason
+from crd.v1alpha1 import Reason, State
 from ollama_op import report
 from ollama_op.bring import unless_moot
 from ollama_op.decide import FORCED, RETAINED, Discard, Leave
@@ -27,6 +27,8 @@ AT_ONCE = 8  # objects whose models are removed, and that are not let go of yet
 SURE_S = 1.0  # so long one object's answer to whether it would be let go counts for its namespace
 REFUSED_S = 5.0  # likewise, where the answer is no
 FORCE_LIMIT_S = 10.0  # for the one try of a removal with force
+LATE_S, LATEST_S = 5.0, 120.0  # in which a model may come whose pull was cut off, by its size
+VERIFIED_PER_S = 200e6  # bytes that Ollama verifies in a second, on a slow disk
 
 
 class Releaser:
@@ -103,6 +105,8 @@ class Releaser:
                 await self._remove_all(subject, action)
         except OllamaError as error:
             subject.log.warning("model not removed, let go by force", problem=str(error))
+        if subject.model.status.state is State.PULLING:
+            subject.removed.clear()  # what was cut off may still come
         await self._release(subject, action)
 
     async def _rehearse(self, subject: Subject) -> None:
@@ -136,7 +140,11 @@ class Releaser:
         if left and not subject.model.status.attempts:
             subject.event(Occasion.DELETING, models=_join(left))
         for name in left:
-            if await self._remove(subject, name):
+            is_removed = await self._remove(subject, name)
+            if is_removed and _may_come_late(subject):
+                await anyio.sleep(_late_s(subject))
+                is_removed = await self._remove(subject, name)
+            if is_removed:
                 subject.removed.add(name)
 
     async def _unload(self, subject: Subject, action: Leave) -> None:
@@ -163,6 +171,21 @@ class Releaser:
         if removed:
             subject.log.info("model deleted", model=str(name))
         return removed
+
+
+def _may_come_late(subject: Subject) -> bool:
+    """Return True if a pull was cut off with the operator before this one, nobody knows where.
+
+    Ollama writes a model that it verifies even when nobody listens any more.
+    """
+    return subject.model.status.state is State.PULLING and not subject.has_pulled
+
+
+def _late_s(subject: Subject) -> float:
+    """Return how long Ollama may take to verify what was being pulled."""
+    progress = subject.model.status.progress
+    size = progress.total_bytes or 0 if progress else 0
+    return min(LATE_S + size / VERIFIED_PER_S, LATEST_S)
 
 
 async def _release(subject: Subject, action: Leave) -> None:

@@ -82,6 +82,7 @@ class Subject:
         self._box, self._kube, self._events = box, kube, events
         self._objects, self._clock = objects, clock
         self.trace = LifeTrace()
+        self.has_pulled = False  # or another operator did, before this one
         self.is_mute = False  # the last status was refused
         self.removed: set[ModelName] = set()  # from Ollama, as the object is being deleted
 

@@ -135,5 +135,5 @@ def is_watch(request: Request) -> bool:
 
 
 def is_event(request: Request) -> bool:
-    """Tell whether a request sends a Kubernetes event."""
-    return request.method == "POST" and request.path.endswith("/events")
+    """Return True if a request sends a Kubernetes event, or counts one that is said again."""
+    return request.method in ("POST", "PATCH") and "/events" in request.path

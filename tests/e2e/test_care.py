@@ -1,6 +1,7 @@
 """Models that are well stay well on real parts, and go only when nobody needs them."""
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -251,3 +252,16 @@ def test_a_deletion_during_a_pull_leaves_nothing(registry, ollama, models, begun
     registry.faults = Faults()
     assert registry.sent("unborn") < BIG
     assert "unborn:latest" not in ollama.digests()
+
+
+def test_a_deletion_while_ollama_verifies_leaves_nothing(registry, ollama, models) -> None:
+    """Ollama writes such a model even when nobody listens any more; it goes all the same."""
+    size = 150_000_000  # it takes a moment to verify
+    registry.publish("verified", seed=228, size=size)
+    models.want("verified", "verified:latest")
+    wait_until(lambda: registry.sent("verified") >= size, lambda: "not all bytes came")
+
+    models.kubectl("delete", "om", "verified", "--timeout=60s")
+
+    time.sleep(5)
+    assert "verified:latest" not in ollama.digests()

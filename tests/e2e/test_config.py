@@ -25,7 +25,7 @@ from support.registry import Registry
 pytestmark = pytest.mark.real
 
 INSTALL = CONFIG.parent / "docs" / "install.md"
-WHOLE = ["default", "with-ollama", "with-webhook", "with-webhook-cert-manager"]
+WHOLE = ["default", "one-namespace", "with-ollama", "with-webhook", "with-webhook-cert-manager"]
 FOREIGN = "cert-manager.io/"  # whose kinds the API server of the tests does not know
 WORKLOADS = ("Deployment", "StatefulSet")
 PART_OF = "app.kubernetes.io/part-of"

@@ -46,7 +46,7 @@ async def gone(w: World, *names: str, within_s: float) -> None:
     """Wait until none of these objects is there."""
     with anyio.fail_after(within_s):
         for name in names:
-            await w.gone(name, namespace="team")
+            await w.gone(name, namespace="team", within_s=within_s)
 
 
 def refuse(w: World, fault: Fault, when: Callable[[Request], bool] = lambda _: True) -> None:
@@ -291,3 +291,46 @@ async def test_a_change_of_mind_counts_at_once(w: World, change: Object) -> None
     await w.patch("m0", change, namespace="team")
     await gone(w, "m0", within_s=14)
     assert anyio.current_time() - asked < 14
+
+
+# --- a pull that is nearly done
+
+
+async def verifying(w: World) -> None:
+    """Have a model of which all bytes are there, and Ollama verify it for a minute."""
+    w.ollama.downloads.verify_s = 60
+    w.ollama.publish("m0:1", MB)
+    await w.apply("m0", "m0:1")
+    await anyio.sleep(5)
+    assert (w.ollama.pulls, w.ollama.models) == (1, {})
+
+
+async def test_a_model_that_is_being_verified_does_not_outlive_its_object(w: World) -> None:
+    """Ollama writes it whoever listens, so the deletion waits for that, and then removes it."""
+    await verifying(w)
+    await w.delete("m0")
+    await w.gone("m0", within_s=120)
+    await anyio.sleep(120)
+    assert w.ollama.models == {}
+
+
+async def test_force_does_not_wait_for_a_verification(w: World) -> None:
+    """Who is out of patience does not wait for Ollama, whatever it does."""
+    await verifying(w)
+    await w.delete("m0")
+    await anyio.sleep(3)
+    await w.patch("m0", {"metadata": {"annotations": {FORCE_DELETE: "true"}}})
+    await w.gone("m0", within_s=15)
+
+
+async def test_nor_does_one_whose_pull_another_operator_has_begun(w: World) -> None:
+    """Nobody knows how far that pull was: the server is looked at again before the object goes."""
+    await verifying(w)
+    w.ollama.downloads.verify_s = 60
+    await anyio.sleep(56)  # four seconds before the model is written
+    await w.stop()
+    await w.delete("m0")
+    w.start()
+    await w.gone("m0", within_s=60)
+    await anyio.sleep(120)
+    assert w.ollama.models == {}

@@ -78,7 +78,7 @@ def use(page: Page, cluster: ControlPlane, ollama: OllamaServer) -> None:
 def narrow(page: Page, cluster: ControlPlane, ollama: OllamaServer, registry: Registry) -> None:
     """Let the operator into one namespace, and into no other."""
     registry.publish("team-model", seed=1)
-    overlay(page, "my-team", "config/default")
+    overlay(page, "my-team", "config/one-namespace")
     page.run("kubectl apply -k ../my-team")
     assert permitted(cluster, "my-apps") == "yes"
     assert permitted(cluster, "default") == "no"
@@ -96,6 +96,7 @@ def narrow(page: Page, cluster: ControlPlane, ollama: OllamaServer, registry: Re
 def measure(page: Page, cluster: ControlPlane, ollama: OllamaServer) -> None:
     """Have metrics of all models again."""
     page.terminal.run("kubectl apply -k config/default")
+    page.terminal.run("kubectl delete clusterrole,clusterrolebinding ollama-op-release")
     with deployed(cluster, ollama) as pod:
         page.run("kubectl apply -n ollama-op-system -k config/prometheus")
         assert {"metrics": "enabled"} in let_in(cluster, "ollama-op")
