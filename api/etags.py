@@ -1,8 +1,10 @@
 """Entity tags in conditions: which versions of an object a client means.
 
-Ours are strong: the resourceVersion in quotes. A proxy that compresses makes them weak, or adds the
-coding to them, as in `"5-gzip"`. They name the same version of the object still, which is what a
-write asks for, so If-Match takes them as well, though RFC 9110 has it compare strong tags only.
+Ours are strong: the resourceVersion and a checksum of what is sent, in quotes. A write needs the
+former only, so a bare resourceVersion is taken too. A proxy that compresses makes them weak, or
+adds the coding to them, as in `"5.0a1b2c3d-gzip"`. They name the same version of the object still,
+which is what a write asks for, so If-Match takes them as well, though RFC 9110 has it compare
+strong tags only.
 
 Source: RFC 9110, 8.8.3 and 13.1.1; Apache, mod_deflate; nginx, gzip.
 """
@@ -12,7 +14,9 @@ from typing import Final
 
 ANY: Final = "*"
 _TAG: Final = re.compile(r'\s*((?:W/)?"[^"\x00-\x20\x7f]*"|[0-9]+)\s*(?:,|$)')
-_OURS: Final = re.compile(r'(?:W/)?"?([0-9]+)(?:[-;+](?:gzip|br|deflate|zstd))?"?')
+_OURS: Final = re.compile(
+    r'(?:W/)?"?([0-9]+)(?:\.[0-9a-f]{8})?(?:[-;+](?:gzip|br|deflate|zstd))?"?'
+)
 
 
 class NoTagsError(ValueError):

@@ -13,6 +13,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
+from zlib import crc32
 
 import msgspec
 
@@ -40,7 +41,8 @@ class Entry:
         self.state: State = said.state
         self.body = msgspec.json.encode(said)
         self.haystack = _haystack(said)
-        self.etag = f'"{meta.resource_version}"'.encode()
+        # A restored etcd gives a resourceVersion out again: what is sent has to be the same too.
+        self.etag = f'"{meta.resource_version}.{crc32(self.body):08x}"'.encode()
 
     def answer(self, if_none_match: bytes = b"") -> Answer:
         """Answer with the model, unless the client has it already."""
