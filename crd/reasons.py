@@ -60,7 +60,9 @@ NEEDS_ANOTHER_VERSION: Final = frozenset(
     {Reason.SERVER_TOO_OLD, Reason.MODEL_UNSUPPORTED, Reason.INVALID_NAME}
 )
 # With these no refresh helps: the spec has to change, or the server.
-NO_REFRESH_HELPS: Final = NEEDS_ANOTHER_VERSION | {Reason.INVALID_SPEC}
+NO_REFRESH_HELPS: Final = frozenset(
+    {Reason.INVALID_SPEC, Reason.INVALID_NAME, Reason.SERVER_TOO_OLD}
+)
 
 # With these nobody knows how the model is: Ollama did not answer.
 UNANSWERED: Final = frozenset({Reason.OLLAMA_UNREACHABLE, Reason.NOT_OLLAMA})

@@ -653,7 +653,7 @@ def test_what_is_wrong_is_tried_again_or_needs_a_person(reason):
         (Reason.INVALID_NAME, True),
         (Reason.INVALID_SPEC, True),
         (Reason.SERVER_TOO_OLD, True),
-        (Reason.MODEL_UNSUPPORTED, True),
+        (Reason.MODEL_UNSUPPORTED, False),  # the registry may have another digest by now
         (Reason.MODEL_UNKNOWN, False),
         (Reason.AUTHENTICATION_FAILED, False),
         (Reason.AVAILABLE, False),
