@@ -413,7 +413,7 @@ def test_a_selecting_watch_sees_objects_come_and_go(kube):
             {"name": "", "tag": "t"},
             'spec.name: Invalid value: "": spec.name in body should be at least 1 chars long',
         ),
-        ({"name": "n", "tag": "t" * 81}, "spec.tag: Too long: may not be more than 80 bytes"),
+        ({"name": "n", "tag": "t" * 256}, "spec.tag: Too long: may not be more than 255 bytes"),
     ],
 )
 def test_the_schema_is_kept(kube, spec, expected):
