@@ -201,7 +201,7 @@ def test_a_status_replaces_whatever_stood_there(cluster, create):
         ({"name": "m"}, "spec.tag: Required value"),
         ({"name": "m", "tag": 3}, "must be of type string"),
         ({"name": "", "tag": "t"}, "should be at least 1 chars long"),
-        ({"name": "m", "tag": "t" * 81}, "may not be more than 80"),
+        ({"name": "m", "tag": "t" * 256}, "may not be more than 255"),
         ({"name": "m", "tag": "t", "tags": "u"}, 'unknown field "spec.tags"'),
     ],
 )
