@@ -7,7 +7,7 @@ looks whether they have changed. One that cannot be used any more changes nothin
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -71,7 +71,7 @@ class OllamaTransport(httpx.AsyncBaseTransport):
         sent = httpx.Request(
             request.method,
             request.url,
-            headers=[*request.headers.raw, *(self._headers.current() or ())],
+            headers=_with(self._headers.current() or (), request.headers.raw),
             stream=request.stream,
             extensions=request.extensions,
         )
@@ -151,6 +151,12 @@ class _Followed(Generic[T]):
         except ValueError as error:  # of `parse`: without what the file says
             problem = str(error)
         raise BadSetting(f"{self._flag} {self._path} cannot be used: {problem}", hint)
+
+
+def _with(ours: Headers, usual: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Put headers of the file in place of those of the same name: `Host` may be there only once."""
+    names = {name.lower() for name, _ in ours}
+    return [*(each for each in usual if each[0].lower() not in names), *ours]
 
 
 def parse_headers(content: bytes) -> Headers:

@@ -231,6 +231,19 @@ async def test_headers_are_sent_and_shown_to_nobody(tmp_path, lines):
     ]
 
 
+async def test_a_header_of_the_file_takes_the_place_of_a_usual_one(tmp_path):
+    """As of `Host`, by which a gateway finds Ollama: with two of it no request is one."""
+    path = tmp_path / "headers"
+    path.write_text("Host: ollama.internal\nuser-agent: mine\n")
+    async with server() as it:
+        url = f"http://127.0.0.1:{it.port}"
+        async with http_client(url, OllamaTransport(url, header_file=path)) as http:
+            await OllamaClient(http).tags()
+    names = [line.partition(b":")[0].lower() for line in it.heads[0].split(b"\r\n")]
+    assert (names.count(b"host"), names.count(b"user-agent")) == (1, 1)
+    assert b"Host: ollama.internal" in it.heads[0]
+
+
 async def test_no_span_and_no_metric_has_headers(tmp_path, spans):
     """Of a call that succeeds, and of one that does not."""
     path, metrics = tmp_path / "headers", Metrics()
