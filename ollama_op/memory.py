@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 
 from crd.names import ModelName
-from ollama_op.errors import ModelAbsent, ModelBroken, OllamaError, ProtocolError
+from ollama_op.errors import LoadFailed, ModelAbsent, ModelBroken, OllamaError, ProtocolError
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Entry
 from ollama_op.survey import Survey
@@ -62,9 +62,17 @@ class Memory:
         except ModelAbsent:
             await self._survey.look()  # the list may be older than the loss
             if self._survey.find(name):
-                raise ModelBroken(f"Ollama lists {name} but cannot load it") from None
+                await self._expect_shown(name)
+                raise LoadFailed(f"Ollama shows {name}, and says that it has none") from None
             raise
         await self._survey.look_into_memory()
+
+    async def _expect_shown(self, name: ModelName) -> None:
+        """Raise ModelBroken for a listed model that cannot be loaded, unless it can be shown."""
+        try:
+            await self._client.show(name)
+        except (ModelAbsent, ModelBroken):
+            raise ModelBroken(f"Ollama lists {name} but cannot load it") from None
 
     async def unload(self, name: ModelName) -> None:
         """Take the model out of memory, under whichever of its names it is there.

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import REFRESH
-from support.gateway import FOREIGN, Answer, slow
+from support.gateway import FOREIGN, Answer, as_json, slow
 from support.world import MB, Object, World, condition, reason
 
 PS, LOAD, DELETE = "GET /api/ps", "POST /api/generate", "DELETE /api/delete"
@@ -45,6 +45,22 @@ async def refresh(w: World) -> None:
 def is_refreshed(status: Object) -> bool:
     """Return True once the wish is served."""
     return status.get("lastHandledRefresh") == "now"
+
+
+# --- what cannot be loaded
+
+
+@pytest.mark.parametrize("words", ["Not Found", "model 'm:1' not found"])
+async def test_a_model_that_is_shown_is_not_doubted_for_a_load(w: World, words: str) -> None:
+    """It stays Ready, and is loaded with a back-off, whoever it is that has none."""
+    w.gateway.answer(as_json(404, {"error": words}), LOAD)
+    await brought(w, keepAlive="-1")
+    await w.until("m", lambda s: reason(s) == "LoadFailed")
+    before = len(w.writes("m"))
+    for _ in range(60):
+        await anyio.sleep(60)
+        assert condition((await w.get("m"))["status"], "Ready") == "True"
+    assert len(w.writes("m")) - before < 20
 
 
 # --- a courtesy holds up nothing
