@@ -40,6 +40,8 @@ _BY_STATUS: Final[Mapping[int, Trouble]] = {
     504: Trouble.NOTHING_BEHIND,
 }
 
+_PHRASES: Final = frozenset(each.phrase.lower() for each in HTTPStatus)
+
 _problem = msgspec.json.Decoder(_Problem)
 
 
@@ -67,9 +69,17 @@ def refusal(answer: httpx.Response) -> Refused | NotOllama:
         words = _problem.decode(answer.content).error
     except UNREADABLE:
         words = ""
-    if not words or answer.is_redirect:
+    if not words or answer.is_redirect or _is_frameworks(answer.status_code, words):
         return foreign(answer, answer.content)
     return Refused(answer.status_code, words)
+
+
+def _is_frameworks(status: int, words: str) -> bool:
+    """Return True for the name of a status, which frameworks write where an error is to stand.
+
+    Ollama says what is wrong; its one word of this kind asks for a login to its cloud.
+    """
+    return status != HTTPStatus.UNAUTHORIZED and words.lower() in _PHRASES
 
 
 def foreign(answer: httpx.Response, body: bytes) -> NotOllama:

@@ -115,7 +115,7 @@ class OllamaClient:
         try:
             heard(answer, _shown.decode)
         except Refused as no:
-            if no.status == HTTPStatus.NOT_FOUND:
+            if _is_absent(no):
                 raise ModelAbsent(f"Ollama has no {name}") from None
             if no.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 problem = f"Ollama cannot show {name}: {no.words}"
@@ -137,7 +137,7 @@ class OllamaClient:
                     raise
                 await self._load("/api/embed", body | {"input": ""})  # it embeds, and does not talk
         except Refused as no:
-            if no.status == HTTPStatus.NOT_FOUND:
+            if _is_absent(no):
                 raise ModelAbsent(f"Ollama has no {name}") from None
             raise load_failed(no.words, name) from None
 
@@ -213,15 +213,23 @@ class OllamaClient:
             raise OllamaUnreachable(f"{self.where} {problem}") from None
 
 
+def _is_absent(no: Refused) -> bool:
+    """Return True if Ollama says that it does not have the model: `model 'x' not found`.
+
+    A look-alike that has no such endpoint says "not found" too, and of no model.
+    """
+    return no.status == HTTPStatus.NOT_FOUND and "model" in no.words.lower()
+
+
 def _there_or_not(answer: httpx.Response, form: Callable[[bytes], object]) -> None:
-    """Read an answer about a model that need not be there.
+    """Read an answer about a model that need not be there, or under a name that none can have.
 
     Raises: Refused, NotOllama.
     """
     try:
         heard(answer, form)
     except Refused as no:
-        if no.status != HTTPStatus.NOT_FOUND:
+        if no.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
             raise
 
 

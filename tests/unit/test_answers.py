@@ -164,13 +164,27 @@ async def test_what_ollama_itself_refuses_keeps_its_status_and_words(call, statu
 )
 async def test_ollamas_own_word_about_a_model_counts(call, status, error):
     """A status means what it means to Ollama once the form is Ollama's."""
-    ask = CALLS[call](answering(as_json(status, {"error": "said so"})))
+    ask = CALLS[call](answering(as_json(status, {"error": "model said so"})))
     if error is None:
         await ask
         return
     with pytest.raises(OllamaError) as caught:
         await ask
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("call", ["show", "load"])
+async def test_only_a_404_about_a_model_says_that_there_is_none(call):
+    """What has no such endpoint says "not found" too."""
+    with pytest.raises(OllamaError) as caught:
+        await CALLS[call](answering(as_json(404, {"error": "no such route"})))
+    assert not isinstance(caught.value, ModelAbsent)
+
+
+async def test_a_login_that_ollamas_cloud_asks_for_is_its_own_word():
+    """Which is a single word, as those of frameworks are."""
+    with pytest.raises(Refused):
+        await CALLS["show"](answering(as_json(401, {"error": "unauthorized"})))
 
 
 async def test_a_redirect_is_not_ollamas_even_with_an_error_in_it():

@@ -69,6 +69,22 @@ async def test_a_gateway_that_answers_for_show_costs_no_model(answer, for_s, aft
         assert len(w.ollama.models) == count
 
 
+@pytest.mark.parametrize("words", ["Not Found", "Internal Server Error", "no such route"])
+async def test_what_a_framework_calls_an_error_costs_no_model(w: World, words: str) -> None:
+    """Its JSON has Ollama's form, and the registry has the model: it is not downloaded again."""
+    w.ollama.publish("a:1b", MB)
+    w.ollama.preload("a:1b")
+    await w.apply("a", "a:1b")
+    await w.ready("a")
+    status = 500 if words.startswith("Internal") else 404
+    w.gateway.answer(as_json(status, {"error": words}), "POST /api/show", for_s=600)
+    await outage(w, ["a"])
+    await anyio.sleep(590)
+    assert condition((await w.get("a"))["status"], "Stalled") is None
+    await w.ready("a", within_s=LONGEST_PAUSE_S + 60)
+    assert changes(w) == Counter()
+
+
 @pytest.mark.parametrize(
     ("answer", "for_s"),
     [*((each, 100) for each in FOREIGN), ("503", 1), ("502 empty", 10), ("404 HTML", math.inf)],
