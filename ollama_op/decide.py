@@ -192,7 +192,7 @@ def _mend(model: OllamaModel, pull: Pull, seen: Observed, now: datetime) -> Acti
     """Treat a model that Ollama cannot show: ask again, and only then have it repaired."""
     verify = Verify(pull.name, again=True)
     if not is_current(model):
-        return pull if pull.again else verify
+        return verify  # first of all: what could not be shown may be well by now
     return _next_try(model, seen, now, pull if pull.repair or pull.again else verify)
 
 

@@ -141,7 +141,7 @@ class Instance:
                 if not repair or error.fresh or error.whole:
                     raise
             # What the registry has does not mend what is there, and it has all of it.
-            await self._delete(name, stays, unlisted=True)
+            await self._delete(name, stays)
             return await fetch(lambda _has: True)
 
     async def _verify_or(self, name: ModelName, *, repair: bool) -> Entry | None:
@@ -347,8 +347,6 @@ class Instance:
         name: ModelName,
         stays: Stays,
         unless: Callable[[], bool] = lambda: False,
-        *,
-        unlisted: bool = False,  # there may be something of it all the same
     ) -> bool:
         if self._is_closing:
             await anyio.sleep_forever()  # whoever comes next does it
@@ -357,7 +355,8 @@ class Instance:
             if not self.survey.has(name):
                 await self.survey.look()  # probably deleted by an earlier attempt
             is_listed = self.survey.has(name) or self.survey.doubt(name) is not None
-            if not (is_listed or unlisted):
+            # A damaged download is in no list, and may be there all the same.
+            if not is_listed and await self._is_absent(name):
                 return not unless()
             if not await self._client.delete(name, unless):
                 return False
@@ -365,6 +364,7 @@ class Instance:
         if self.survey.has(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
         self._memory.forget(name)
+        self._in_vain.pop(name, None)
         return True
 
     @contextmanager

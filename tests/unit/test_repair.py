@@ -136,6 +136,22 @@ async def test_what_a_pull_does_not_mend_is_deleted_once_the_registry_was_reache
     assert asked(w) == (2, 1)
 
 
+async def test_a_refresh_finds_what_is_well_again(w: World) -> None:
+    """It is looked at before the registry is asked, which may still have no such model."""
+    await adopted(w)
+    no = as_json(500, {"error": "open /models/a: permission denied"})
+    w.ollama.withdraw("m:1")
+    w.gateway.answer(no, "POST /api/show")
+    await look_again(w)
+    await stalled(w)
+    w.gateway.let_through()
+    await w.patch("m", {"metadata": {"annotations": {REFRESH: "now"}}})
+    status = await w.ready("m")
+    assert "fault" not in status
+    status = await w.until("m", lambda s: reason(s) == "RefreshFailed")
+    assert condition(status, "Ready") == "True"
+
+
 @pytest.mark.parametrize("how", ["spoil", "break_blob"])
 async def test_what_no_registry_has_is_not_deleted_to_be_repaired(w: World, how) -> None:
     """It is Stalled, and says which command would give it up."""
@@ -183,6 +199,18 @@ async def test_a_bad_configuration_that_stayed_is_deleted_and_pulled(w: World) -
     await w.ready("m")
     assert w.ollama.is_whole("m:1")
     assert asked(w) == (4, 1)
+
+
+async def test_what_a_damaged_download_left_goes_with_its_object(w: World) -> None:
+    """It is in no list, and all of its weights are on the disk: the object's deletion has it go."""
+    w.ollama.publish("m:1", MB, MB)
+    w.ollama.trouble("m:1", Trouble(error=MISMATCH, spoils=True))
+    await w.apply("m", "m:1")
+    await w.until("m", lambda s: reason(s) == "VerificationFailed")
+    assert "m:1" in w.ollama.models
+    await w.delete("m")
+    await w.gone("m")
+    assert w.ollama.models == {}
 
 
 # --- what this Ollama cannot use
