@@ -81,6 +81,7 @@ class Releaser:
         async def take_turn() -> KubeError | None:
             nonlocal is_removed
             try:
+                await _await_stragglers(subject)
                 async with self._slots:
                     await self._rehearse(subject)
                     await self._remove_all(subject, action)
@@ -140,11 +141,7 @@ class Releaser:
         if left and not subject.model.status.attempts:
             subject.event(Occasion.DELETING, models=_join(left))
         for name in left:
-            is_removed = await self._remove(subject, name)
-            if is_removed and _may_come_late(subject):
-                await anyio.sleep(_late_s(subject))
-                is_removed = await self._remove(subject, name)
-            if is_removed:
+            if await self._remove(subject, name):
                 subject.removed.add(name)
 
     async def _unload(self, subject: Subject, action: Leave) -> None:
@@ -173,19 +170,18 @@ class Releaser:
         return removed
 
 
-def _may_come_late(subject: Subject) -> bool:
-    """Return True if a pull was cut off with the operator before this one, nobody knows where.
+async def _await_stragglers(subject: Subject) -> None:
+    """Wait for what may come of a pull that was cut off with the operator before this one.
 
-    Ollama writes a model that it verifies even when nobody listens any more.
+    Nobody knows where that was, and Ollama writes a model that it verifies even when nobody listens
+    any more. Whoever waits here holds up nobody else.
     """
-    return subject.model.status.state is State.PULLING and not subject.has_pulled
-
-
-def _late_s(subject: Subject) -> float:
-    """Return how long Ollama may take to verify what was being pulled."""
+    if subject.model.status.state is not State.PULLING or subject.has_pulled:
+        return
     progress = subject.model.status.progress
     size = progress.total_bytes or 0 if progress else 0
-    return min(LATE_S + size / VERIFIED_PER_S, LATEST_S)
+    await anyio.sleep(min(LATE_S + size / VERIFIED_PER_S, LATEST_S))
+    subject.has_pulled = True
 
 
 async def _release(subject: Subject, action: Leave) -> None:

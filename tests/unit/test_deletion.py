@@ -11,7 +11,7 @@ from ollama_op.release import AT_ONCE
 from ollama_op.sandbox.http import Request
 from ollama_op.sandbox.kube import Fault
 from support.measured import Measured, measured
-from support.world import MB, Object, World, condition, reason
+from support.world import MB, Object, World, condition, reason, world
 
 FORBIDDEN = Fault(
     code=403,
@@ -334,3 +334,24 @@ async def test_nor_does_one_whose_pull_another_operator_has_begun(w: World) -> N
     await w.gone("m0", within_s=60)
     await anyio.sleep(120)
     assert w.ollama.models == {}
+
+
+async def test_waiting_for_such_pulls_holds_up_no_other_deletion() -> None:
+    """However many were cut off, and however large they are."""
+    cut_off = [f"m{number}" for number in range(AT_ONCE + 2)]
+    async with world(max_concurrent_pulls=len(cut_off)) as w:
+        w.start()
+        await brought(w, "other")
+        for name in cut_off:
+            w.ollama.publish(f"{name}:1", 100_000 * MB)
+            await w.apply(name, f"{name}:1")
+        for name in cut_off:
+            await w.until(name, lambda s: "progress" in s)
+        await w.stop()
+        for name in cut_off:
+            await w.delete(name)
+        w.start()
+        await anyio.sleep(3)
+        await delete(w, "other")
+        await gone(w, "other", within_s=3)
+        assert await w.exists(cut_off[0])
