@@ -37,6 +37,9 @@ class Cluster(msgspec.Struct, frozen=True, rename="kebab"):
     disable_compression: bool = False
     extensions: tuple["NamedExtension", ...] = ()
 
+    def __repr__(self) -> str:
+        return "Cluster(…)"  # the proxy may have a password
+
 
 class Variable(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """An environment variable of a plugin. Its value may be a secret."""

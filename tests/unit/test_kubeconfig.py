@@ -253,7 +253,8 @@ def test_nothing_shows_a_secret(tmp_path):
         "auth-provider": {"name": "oidc", "config": {"id-token": SECRET}},
     }
     del user["auth-provider"]
-    found = find_access(write(tmp_path / "a", config(user=user)))
+    cluster = {**HTTPS, "proxy-url": f"http://user:{SECRET}@proxy:3128"}
+    found = find_access(write(tmp_path / "a", config(cluster, user)))
     assert SECRET not in repr(found)
     assert found.user.plugin is not None
     assert SECRET not in repr(found.user.plugin)
