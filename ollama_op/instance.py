@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from enum import Enum
 from functools import partial
+from http import HTTPStatus
 from itertools import count
 
 import anyio
@@ -24,6 +25,7 @@ from ollama_op.errors import (
     ProtocolError,
     PullStalled,
     PullTimedOut,
+    Refused,
 )
 from ollama_op.memory import Memory, Stays
 from ollama_op.ollama.client import OllamaClient
@@ -159,11 +161,13 @@ class Instance:
             return None
 
     async def _is_absent(self, name: ModelName) -> bool:
-        """Return True if Ollama says that it has nothing under this name."""
+        """Return True if Ollama says that it has nothing under this name, or takes no such name."""
         try:
             await self._client.show(name)
         except ModelAbsent:
             return True
+        except Refused as no:
+            return no.status == HTTPStatus.BAD_REQUEST
         except OllamaError:
             pass
         return False

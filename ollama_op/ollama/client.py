@@ -222,14 +222,14 @@ def _is_absent(no: Refused) -> bool:
 
 
 def _there_or_not(answer: httpx.Response, form: Callable[[bytes], object]) -> None:
-    """Read an answer about a model that need not be there, or under a name that none can have.
+    """Read an answer about a model that need not be there.
 
     Raises: Refused, NotOllama.
     """
     try:
         heard(answer, form)
     except Refused as no:
-        if no.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
+        if no.status != HTTPStatus.NOT_FOUND:
             raise
 
 

@@ -213,6 +213,16 @@ async def test_what_a_damaged_download_left_goes_with_its_object(w: World) -> No
     assert w.ollama.models == {}
 
 
+async def test_a_name_that_the_server_does_not_take_leaves_nothing_to_delete(w: World) -> None:
+    """It can have no such model, so its object goes."""
+    name = "m" * 81
+    await w.apply("m", f"{name}:1")
+    await w.until("m", lambda s: reason(s) == "InvalidName")
+    await w.delete("m")
+    await w.gone("m", within_s=5)
+    assert asked(w)[1] == 0
+
+
 # --- what this Ollama cannot use
 
 
