@@ -15,6 +15,7 @@ from crd.switches import read_switch
 
 OFF = "0"  # instead of an address, as Kubernetes' own components have it
 LAST_PORT = 65535
+OLLAMA_PATHS = ("api", "v1")  # of Ollama itself, so no server has them before these
 LONGEST_NAME = 253
 FIRST_PRINTABLE = 0x20  # characters before it are for control
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
@@ -182,6 +183,14 @@ def parse_url(text: str) -> str:
         raise BadSetting(
             "the Ollama URL carries credentials, which would end up in process lists and manifests",
             "put a proxy that adds them before Ollama, and give the proxy's address here",
+        )
+    base, _, last = url.rstrip("/").rpartition("/")
+    if last in OLLAMA_PATHS and not base.endswith("/"):
+        raise BadSetting(
+            f"the Ollama URL ends with /{last}, which the operator adds by itself"
+            if last == "api"
+            else f"the Ollama URL ends with /{last}, which is for other programs",
+            f"leave /{last} off",
         )
     return url.rstrip("/")
 

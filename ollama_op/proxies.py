@@ -35,12 +35,20 @@ def proxy_for(url: str, environ: Environ | None = None) -> str | None:
     """
     environ = os.environ if environ is None else environ
     parts = urlsplit(url)
+    proxy = environ.get(proxy_variable(url, environ), "").strip()
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-    proxy = _variable(environ, f"{parts.scheme}_proxy") or _variable(environ, "all_proxy")
     if not proxy or _is_near(host, port, environ) or _is_exempt(host, port, environ):
         return None
     return _with_scheme(proxy)
+
+
+def proxy_variable(url: str, environ: Environ | None = None) -> str:
+    """Return the variable that says which proxy `url` is called through, as it is written."""
+    environ = os.environ if environ is None else environ
+    scheme = urlsplit(url).scheme
+    name = f"{scheme}_proxy" if _variable(environ, f"{scheme}_proxy") else "all_proxy"
+    return name if name in environ else name.upper()
 
 
 def check_proxies(environ: Environ | None = None) -> list[str]:

@@ -40,6 +40,14 @@ _BY_STATUS: Final[Mapping[int, Trouble]] = {
     504: Trouble.NOTHING_BEHIND,
 }
 
+# Who asks for credentials, or lets nobody in: Ollama has no users. Only its cloud has, in these
+# words, and only where a model is used.
+_ACCESS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, 407)
+_CLOUD: Final = re.compile(
+    r"unauthorized|.*\b(cloud|subscription|remote model)\b.*", re.IGNORECASE | re.DOTALL
+)
+_USES: Final = ("/api/show", "/api/generate", "/api/embed", "/api/pull")
+
 _PHRASES: Final = frozenset(each.phrase.lower() for each in HTTPStatus)
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -69,17 +77,21 @@ def refusal(answer: httpx.Response) -> Refused | NotOllama:
         words = _problem.decode(answer.content).error
     except UNREADABLE:
         words = ""
-    if not words or answer.is_redirect or _is_frameworks(answer.status_code, words):
+    if not words or answer.is_redirect or _is_others(answer, words):
         return foreign(answer, answer.content)
     return Refused(answer.status_code, words)
 
 
-def _is_frameworks(status: int, words: str) -> bool:
-    """Return True for the name of a status, which frameworks write where an error is to stand.
+def _is_others(answer: httpx.Response, words: str) -> bool:
+    """Return True for words in Ollama's form that Ollama never says.
 
-    Ollama says what is wrong; its one word of this kind asks for a login to its cloud.
+    It has no users of its own. And it says what is wrong, where frameworks write the name of a
+    status.
     """
-    return status != HTTPStatus.UNAUTHORIZED and words.lower() in _PHRASES
+    if answer.status_code in _ACCESS:
+        uses_model = answer.request.url.path.endswith(_USES)
+        return not (uses_model and _CLOUD.fullmatch(words))
+    return words.lower() in _PHRASES
 
 
 def foreign(answer: httpx.Response, body: bytes) -> NotOllama:
@@ -103,6 +115,8 @@ def _trouble(answer: httpx.Response, body: bytes) -> tuple[Trouble, str]:
         return Trouble.WANTS_TLS, ""
     if code in _BY_STATUS:
         return _BY_STATUS[code], ""
+    if code == HTTPStatus.NOT_FOUND:
+        return Trouble.NO_SUCH_PATH, ""
     is_page = "html" in answer.headers.get("content-type", "")
     return (Trouble.WEB_PAGE if is_page and answer.is_success else Trouble.ELSE), ""
 

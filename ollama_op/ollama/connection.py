@@ -16,7 +16,7 @@ import anyio
 import httpx
 import structlog
 
-from ollama_op.ollama.failures import DNS_SILENT, VIA
+from ollama_op.ollama.failures import CA_FILE, DNS_SILENT, TRUSTING, VIA
 from ollama_op.parsing import BadSetting
 from ollama_op.pool import Pool
 from ollama_op.proxies import proxy_for, shown
@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Headers = tuple[tuple[bytes, bytes], ...]
 
-CA_FILE: Final = "--ollama-ca-file"
 HEADER_FILE: Final = "--ollama-header-file"
 MAX_BYTES: Final = 1 << 20  # of either file
 LOOKUP_S: Final = 1.0  # for a second lookup of a name, once no connection came in time
@@ -53,7 +52,7 @@ class OllamaTransport(httpx.AsyncBaseTransport):
                 f"{CA_FILE} is given, but --ollama-api-url is without TLS",
                 "write https:// in --ollama-api-url",
             )
-        self._proxy = proxy_for(url)
+        self._proxy, self._ca_file = proxy_for(url), ca_file
         near = urlsplit(self._proxy or url)
         self._near = near.hostname or "", near.port or 0  # where connections really go
         self._headers = _Followed(header_file, parse_headers, HEADER_FILE)
@@ -65,6 +64,8 @@ class OllamaTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request with the headers of now, trusting the CAs of now."""
+        if self._ca_file:
+            request.extensions = {**request.extensions, TRUSTING: str(self._ca_file)}
         if self._proxy:
             request.extensions = {**request.extensions, VIA: shown(self._proxy)}
         # A copy: whoever shows a request, or an error with one, shows none of these headers.

@@ -16,7 +16,10 @@ from typing import Final
 import httpx
 
 from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable
+from ollama_op.proxies import proxy_variable
 
+CA_FILE: Final = "--ollama-ca-file"
+TRUSTING: Final = "ollama_op.trusting"  # extension of a request: the file of CAs that are trusted
 VIA: Final = "ollama_op.via"  # extension of a request: the proxy that it goes through, as shown
 NETWORK: Final = "see routes, firewalls and network policies between the operator and Ollama"
 
@@ -41,7 +44,7 @@ class Trouble(Enum):
     )
     UNTRUSTED = (
         "shows a certificate that is not trusted: {}",
-        "give the operator the certificate's CA with --ollama-ca-file",
+        f"give the operator the certificate's CA with {CA_FILE}",
     )
     OTHER_NAME = (
         "shows a certificate for another name: {}",
@@ -81,6 +84,10 @@ class Trouble(Enum):
         "a web server or a login is there",
         "correct --ollama-api-url, or give the operator a token with --ollama-header-file",
     )
+    NO_SUCH_PATH = (
+        "something else is there",
+        "see what stands before Ollama; --ollama-api-url may lead elsewhere",
+    )
     ELSE = (
         "something else is there",
         "see what stands before Ollama: a gateway, a proxy or a login page",
@@ -100,6 +107,16 @@ _ERRNO: Final[Mapping[int, Trouble]] = {
     errno.EACCES: Trouble.NO_ROUTE,
     errno.EPERM: Trouble.NO_ROUTE,
 }
+# No connection, which goes to the proxy if there is one.
+_OF_THE_WAY: Final = frozenset(
+    {
+        Trouble.REFUSED,
+        Trouble.NO_ROUTE,
+        Trouble.NO_CONNECTION,
+        Trouble.NO_NAME,
+        Trouble.NO_DNS,
+    }
+)
 DNS_SILENT: Final = (socket.EAI_AGAIN, socket.EAI_FAIL)
 # X509_V_ERR_*: a name or an address that is not in it; not yet valid, no longer valid.
 _OTHER_NAME: Final = (62, 64)
@@ -111,19 +128,37 @@ _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE
 def failure(where: str, error: httpx.RequestError) -> OllamaError:
     """Return the error of ours for a call of the server `where` that got no answer."""
     trouble, detail = _explain(error)
-    what = trouble.what.format(detail)
-    kind = NotOllama if trouble is Trouble.UNREADABLE else OllamaUnreachable
+    what, hint = trouble.what.format(detail), trouble.hint
     try:
-        via = through(error.request)
+        request = error.request
     except RuntimeError:  # httpx has no request to tell of
-        via = ""
-    return kind(f"{where}{via} {what}", trouble.hint)
+        return OllamaUnreachable(f"{where} {what}", hint)
+    if trouble is Trouble.UNREADABLE:
+        return NotOllama(f"{where}{through(request)} {what}", hint)
+    if VIA in request.extensions and trouble in _OF_THE_WAY:
+        return OllamaUnreachable(f"{where} is not reached: {_proxy(request)} {what}", _way(request))
+    if trouble is Trouble.UNTRUSTED and (path := request.extensions.get(TRUSTING)):
+        what = f"{what}; {path} ({CA_FILE}) does not hold its CA"
+        hint = f"put the CA of this certificate into {path}"
+    return OllamaUnreachable(f"{where}{through(request)} {what}", hint)
 
 
 def through(request: httpx.Request) -> str:
     """Name the proxy that a request went through, to follow the server's address."""
     via = request.extensions.get(VIA)
     return f" (through the proxy {via})" if via else ""
+
+
+def _proxy(request: httpx.Request) -> str:
+    """Name the proxy, and the variable that it is from."""
+    variable = proxy_variable(str(request.url))
+    return f"the proxy {request.extensions[VIA]} ({variable})"
+
+
+def _way(request: httpx.Request) -> str:
+    """Return what helps if the proxy itself is not reached."""
+    url = request.url
+    return f"correct {proxy_variable(str(url))}, or name {url.host} in NO_PROXY"
 
 
 def _explain(error: httpx.RequestError) -> tuple[Trouble, str]:

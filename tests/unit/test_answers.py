@@ -79,7 +79,7 @@ def moved(location: str) -> Answer:
         (FOREIGN["403 HTML"], "it does not let the operator in", "rules"),
         (FOREIGN["503"], "a gateway has no Ollama behind it", "the gateway's log"),
         (FOREIGN["200 HTML"], "a web server or a login is there", "correct --ollama-api-url"),
-        (FOREIGN["404 text"], "something else is there", "see what stands before Ollama"),
+        (FOREIGN["404 text"], "something else is there", "--ollama-api-url may lead elsewhere"),
         (FOREIGN["400 text"], "it wants TLS", "write https:// in --ollama-api-url"),
         (FOREIGN["302"], "it sends elsewhere, as logins do", "give the operator a token"),
         (
@@ -137,7 +137,7 @@ async def test_json_of_another_type_is_not_ollamas(call, body):
 
 
 @pytest.mark.parametrize("call", [c for c in CALLS if c != "load"])
-@pytest.mark.parametrize("status", [401, 403, 405, 409, 502, 503])
+@pytest.mark.parametrize("status", [405, 409, 502, 503])
 async def test_what_ollama_itself_refuses_keeps_its_status_and_words(call, status):
     """And says nothing of a model: Ollama has other statuses for that."""
     with pytest.raises(Refused, match=f"HTTP {status}: these words") as caught:
@@ -185,6 +185,42 @@ async def test_a_login_that_ollamas_cloud_asks_for_is_its_own_word():
     """Which is a single word, as those of frameworks are."""
     with pytest.raises(Refused):
         await CALLS["show"](answering(as_json(401, {"error": "unauthorized"})))
+
+
+@pytest.mark.parametrize("words", ["unauthorized", "Unauthorized", "token missing"])
+@pytest.mark.parametrize("status", [401, 403, 407])
+@pytest.mark.parametrize("call", ["tags", "ps", "version", "delete"])
+async def test_who_asks_for_credentials_is_not_ollama(call, status, words):
+    """Ollama has no users: JSON with an `error` is a gateway's too, and is not repeated."""
+    with pytest.raises(NotOllama) as caught:
+        await CALLS[call](answering(as_json(status, {"error": words})))
+    assert words not in caught.value.problem
+    hint = {401: "--ollama-header-file", 403: "rules", 407: "HTTP_PROXY"}[status]
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("call", ["show", "pull", "load", "unload"])
+async def test_who_asks_for_credentials_where_a_model_is_used_is_not_ollama(call):
+    """Only its cloud asks there, in words of its own."""
+    with pytest.raises(NotOllama):
+        await CALLS[call](answering(as_json(401, {"error": "token missing"})))
+    with pytest.raises(NotOllama):
+        await CALLS[call](answering(as_json(403, {"error": "forbidden by policy"})))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "unauthorized"),
+        (403, "ollama cloud is disabled: remote model is unavailable"),
+        (403, "this model requires a subscription, upgrade for access"),
+    ],
+)
+@pytest.mark.parametrize("call", ["show", "pull"])
+async def test_what_ollamas_cloud_says_is_ollamas_own_word(call, status, words):
+    """It is kept, whatever its status."""
+    with pytest.raises(Refused, match=words):
+        await CALLS[call](answering(as_json(status, {"error": words})))
 
 
 async def test_a_redirect_is_not_ollamas_even_with_an_error_in_it():

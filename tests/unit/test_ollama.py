@@ -307,18 +307,47 @@ async def test_every_call_says_it(call):
         await CALLS[call](failing(unconnected(ConnectionRefusedError(111, "x"))))
 
 
-async def test_a_proxy_in_between_is_named():
-    """It is as likely to be why."""
+def by_proxy(error: httpx.RequestError) -> Any:
+    """Fail every call so, sent through a proxy."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         request.extensions = {**request.extensions, VIA: "http://proxy:3128"}
-        raise unconnected(ConnectionRefusedError(111, "x"))
+        raise error
 
+    return client(respond)
+
+
+async def test_a_proxy_in_between_is_named():
+    """It is as likely to be why."""
     with pytest.raises(OllamaUnreachable) as caught:
-        await client(respond).tags()
+        await by_proxy(httpx.ReadError("x")).tags()
     assert caught.value.problem == (
-        "http://ollama:11434 (through the proxy http://proxy:3128) refused the connection"
+        "http://ollama:11434 (through the proxy http://proxy:3128) broke the connection"
     )
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (unconnected(ConnectionRefusedError(111, "x")), "refused the connection"),
+        (
+            unconnected(socket.gaierror(socket.EAI_NONAME, "x")),
+            "has a host name that cannot be resolved: DNS knows no such name",
+        ),
+        (httpx.ConnectTimeout("x"), "does not answer: no connection in time"),
+    ],
+    ids=["refused", "no name", "silent"],
+)
+async def test_a_proxy_that_is_not_reached_is_to_blame(monkeypatch, name, error, words):
+    """Not Ollama, which nobody has asked; the variable is named as it is set."""
+    monkeypatch.setenv(name, "proxy:3128")
+    with pytest.raises(OllamaUnreachable) as caught:
+        await by_proxy(error).tags()
+    assert caught.value.problem == (
+        f"http://ollama:11434 is not reached: the proxy http://proxy:3128 ({name}) {words}"
+    )
+    assert caught.value.hint == f"correct {name}, or name ollama in NO_PROXY"
 
 
 async def test_a_silent_server_does_not_answer():

@@ -129,6 +129,17 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_the_flag(tmp_path)
             assert await ollama.tags() == {}
 
 
+async def test_a_file_of_cas_that_lacks_the_one_is_named(tmp_path):
+    """To give one more would not help."""
+    tls, _ = identity(tmp_path / "server")
+    _, other = identity(tmp_path / "other")
+    async with server(tls) as it:
+        what, hint = await problem(f"https://127.0.0.1:{it.port}", ca_file=other)
+    assert what.startswith("shows a certificate that is not trusted: ")
+    assert what.endswith(f"; {other} (--ollama-ca-file) does not hold its CA")
+    assert hint == f"put the CA of this certificate into {other}"
+
+
 async def test_a_certificate_for_another_name_is_told(tmp_path):
     """A CA would not help."""
     tls, ca = identity(tmp_path, ("ollama.ai.svc",), loopback=False)
@@ -177,8 +188,11 @@ async def test_a_proxy_that_is_away_is_named(monkeypatch):
     """It refused, not Ollama."""
     with closed_port() as port:
         monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{port}")
-        what, _ = await problem("http://ollama.example:11434")
-    assert what == f"(through the proxy http://127.0.0.1:{port}) refused the connection"
+        what, hint = await problem("http://ollama.example:11434")
+    assert hint == "correct HTTP_PROXY, or name ollama.example in NO_PROXY"
+    assert what == (
+        f"is not reached: the proxy http://127.0.0.1:{port} (HTTP_PROXY) refused the connection"
+    )
 
 
 async def test_a_network_in_no_proxy_is_called_directly(monkeypatch):

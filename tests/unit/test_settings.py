@@ -125,6 +125,17 @@ def test_what_is_no_ollama_url_is_refused_without_repeating_it(text):
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.parametrize("path", ["api", "v1"])
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_path_of_ollamas_own_is_left_off_its_url(path, end):
+    """Other programs want it there; with it no call is answered."""
+    with pytest.raises(BadSetting, match=f"ends with /{path}") as caught:
+        parse_url(f"http://ollama:11434/{path}{end}")
+    assert caught.value.hint == f"leave /{path} off"
+    assert parse_url("http://gateway/my-api") == "http://gateway/my-api"
+    assert parse_url(f"http://{path}") == f"http://{path}"
+
+
 @given(st.text(max_size=30).map("http://ollama{}".format) | st.text(max_size=30))
 @example("http://ollama:11434\n")
 @example("http://ollama\t:11434")
