@@ -254,8 +254,11 @@ class PullTimedOut(PullFailed):
 class KubeError(OperatorError):
     """The Kubernetes API did not do what was asked."""
 
-    def __init__(self, message: str, *, retry_after_s: float = 0, body: bytes = b"") -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float = 0, body: bytes = b"", hint: str = ""
+    ) -> None:
         super().__init__(sanitise(message))
+        self.hint = hint  # what to do, for the doctor
         self.retry_after_s = retry_after_s
         self.body = body  # of the answer, as it came
 

@@ -15,7 +15,7 @@ from opentelemetry.util.re import parse_env_headers
 
 from crd.render import crd
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
-from ollama_op.errors import NotFound, NotPermitted, sanitise
+from ollama_op.errors import NotFound, NotPermitted, Unauthenticated, sanitise
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.requests import request, version_of
 from ollama_op.parsing import BadSetting
@@ -28,6 +28,7 @@ TRACES = "/v1/traces"
 DEFAULT_ENDPOINT = "http://localhost:4318"  # as OpenTelemetry has it
 OTLP_ANSWERS = ("application/x-protobuf", "application/json")
 DENIED = (401, 403)
+LOG_IN = "log in again, or name another kubeconfig with --kubeconfig"
 
 Object = dict[str, Any]
 
@@ -61,7 +62,13 @@ def wrong(check: str, message: str, hint: str) -> Finding:
 
 async def check_cluster(api: Connection) -> list[Finding]:
     """Ask which Kubernetes this is."""
-    return [well("cluster", f"{api.login.server} is Kubernetes {await version_of(api)}")]
+    try:
+        version = await version_of(api)
+    except Unauthenticated as error:
+        problem = api.login.problem()
+        message = f"{problem}: {error}" if problem else str(error)
+        return [wrong("cluster", message, LOG_IN)]
+    return [well("cluster", f"{api.login.server} is Kubernetes {version}")]
 
 
 async def check_crd(api: Connection) -> list[Finding]:

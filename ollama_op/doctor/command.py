@@ -29,10 +29,10 @@ from ollama_op.kube.connection import Connection
 from ollama_op.kube.login import Login
 from ollama_op.kube.plugin import PLUGIN_LIMIT_S
 from ollama_op.ollama.client import OllamaClient
-from ollama_op.ollama.failures import Trouble
 from ollama_op.parsing import BadSetting
 from ollama_op.service import check_proxy, http_client, transport
 from ollama_op.settings import Settings
+from ollama_op.trouble import Trouble
 
 Output = Literal["text", "json"]
 Check = Callable[[], Awaitable[list[Finding]]]
@@ -144,7 +144,7 @@ def _bounded(name: str, check: Check, limit_s: float = LIMIT_S) -> Check:
         except OllamaError as error:
             return [wrong(name, error.problem, error.hint or hint)]
         except KubeError as error:
-            return [wrong(name, str(error), hint)]
+            return [wrong(name, str(error), error.hint or hint)]
         except Exception as error:  # noqa: BLE001 - what it says may be a secret; its kind is none
             return [wrong(name, f"cannot be checked: {type(error).__name__}", hint)]
 

@@ -27,7 +27,8 @@ from ollama_op.errors import (
     NotPermitted,
 )
 from ollama_op.kube.connection import Connection
-from ollama_op.kube.requests import as_kube_error, request, status_error, stream
+from ollama_op.kube.failures import as_kube_error
+from ollama_op.kube.requests import request, status_error, stream
 from ollama_op.ollama.lines import LineTooLong, split_lines
 from ollama_op.telemetry.observer import NOBODY, Observer
 

@@ -4,14 +4,12 @@ Of kr8s' client only `call_api` is used, because what its objects and watches do
 what an operator needs. It is not asked to judge answers: on a 401 or 403 it would log in by itself.
 """
 
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import httpx
-import kr8s
 import msgspec
 
 from crd.v1alpha1 import UNREADABLE
@@ -27,7 +25,7 @@ from ollama_op.errors import (
 )
 from ollama_op.kube.connection import CREDENTIALS, Connection
 from ollama_op.kube.credentials import Credentials
-from ollama_op.proxies import shown
+from ollama_op.kube.failures import as_kube_error
 from ollama_op.telemetry import tracing
 from ollama_op.telemetry.tracing import Span, Value
 
@@ -189,12 +187,6 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
-def as_kube_error(error: Exception, proxy: str | None = None) -> KubeError:
-    """Turn whatever kr8s, httpx or the socket raises into the error that says what it means."""
-    through = f" through the proxy {shown(proxy)}" if proxy else ""
-    return KubeUnreachable(_describe(error, through))
-
-
 def status_error(
     code: int, message: str, *, retry_after_s: float = 0, body: bytes = b""
 ) -> KubeError:
@@ -211,28 +203,3 @@ def status_error(
         return Conflict(f"HTTP {code}: {message}", body=body)
     kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
     return kind(f"HTTP {code}: {message}", retry_after_s=retry_after_s, body=body)
-
-
-def _describe(error: Exception, through: str) -> str:
-    match error:
-        case httpx.TimeoutException() | kr8s.APITimeoutError() | TimeoutError():
-            return f"the Kubernetes API{_at(error)} does not answer{through}"
-        case httpx.ProxyError():
-            return f"no way to the Kubernetes API{through}: {error}"
-        case ssl.SSLError():
-            return f"the Kubernetes API's certificate is not accepted: {error}"
-        case httpx.ConnectError():
-            return f"no connection to the Kubernetes API{_at(error)}{through}: {error}"
-        case httpx.HTTPError() | OSError() | RuntimeError():
-            return f"the connection to the Kubernetes API broke{through}: {error}"
-        case _:
-            return f"the Kubernetes API's answer cannot be read: {error!r}"
-
-
-def _at(error: Exception | None) -> str:
-    """Say which server, where the error knows."""
-    try:
-        url = error.request.url if isinstance(error, httpx.RequestError) else None
-    except RuntimeError:  # httpx has no request to tell of
-        url = None
-    return f" at {url.scheme}://{url.netloc.decode()}" if url else ""

@@ -18,7 +18,8 @@ import msgspec
 
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.errors import NotOllama, Refused, sanitise
-from ollama_op.ollama.failures import Trouble, through
+from ollama_op.ollama.failures import through
+from ollama_op.trouble import Trouble
 
 T = TypeVar("T")
 

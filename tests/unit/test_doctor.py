@@ -184,6 +184,17 @@ async def test_no_kubeconfig_is_told_as_run_tells_it(practice):
     assert "ollama-op demo" in found.hint
 
 
+async def test_credentials_that_kubernetes_does_not_take_are_told(practice):
+    """A login helps, and no look at the cluster."""
+    practice.api.kube.intercept = lambda _request: Fault(
+        code=401, reason="Unauthorized", message="Unauthorized"
+    )
+    found = await practice.find("cluster")
+    assert found.level == "fail"
+    assert "HTTP 401" in found.message
+    assert found.hint.startswith("log in again")
+
+
 async def test_what_nobody_thought_of_is_told_without_its_words(practice):
     """They may be a command line with a token in it."""
 

@@ -1,5 +1,6 @@
 import contextlib
 import math
+import socket
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -317,16 +318,15 @@ async def test_retry_after_is_read_when_it_is_a_number(text, seconds):
     ("cause", "words"),
     [
         (
-            httpx.ConnectError("refused"),
-            "no connection to the Kubernetes API at http://kube: refused",
+            httpx.ConnectError("x"),
+            "the Kubernetes API at http://kube cannot be reached: no connection",
         ),
-        (httpx.ConnectTimeout("t"), "the Kubernetes API does not answer"),
-        (httpx.ReadTimeout("t"), "the Kubernetes API does not answer"),
+        (httpx.ConnectTimeout("t"), "the Kubernetes API at http://kube does not answer: no conn"),
+        (httpx.ReadTimeout("t"), "the Kubernetes API at http://kube does not answer: connected"),
         (httpx.ReadError("reset"), "the connection to the Kubernetes API broke: reset"),
         (httpx.RemoteProtocolError("eh"), "the connection to the Kubernetes API broke: eh"),
         (OSError("gone"), "the connection to the Kubernetes API broke: gone"),
         (RuntimeError("client closed"), "the connection to the Kubernetes API broke: client"),
-        (ssl.SSLError("self-signed"), "the Kubernetes API's certificate is not accepted"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -355,6 +355,61 @@ async def test_a_refusal_without_words_has_some_all_the_same(status, headers, wo
     assert words in str(await ask(status, **headers))
 
 
+def behind(cause: Exception) -> httpx.ConnectError:
+    """Return what httpx makes of an error of the socket, of TLS or of DNS."""
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = cause
+    return error
+
+
+def untrusted(code: int, words: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "raw words (_ssl.c:1006)")
+    error.verify_code, error.verify_message = code, words
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "words", "hint"),
+    [
+        (ConnectionRefusedError(111, "x"), "refused the connection", "`server`"),
+        (socket.gaierror(socket.EAI_NONAME, "x"), "cannot be resolved", "`server`"),
+        (OSError(113, "x"), "cannot be reached: no route to host", "VPN"),
+        (untrusted(18, "self-signed certificate"), "not trusted", "certificate-authority"),
+        (untrusted(62, "Hostname mismatch"), "for another name", "tls-server-name"),
+        (untrusted(10, "certificate has expired"), "not valid now", "renew"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_no_connection_is_told_in_the_words_of_ollamas(cause, words, hint):
+    """With what to do in the kubeconfig, and never in those of a library."""
+
+    def respond(_request: httpx.Request) -> httpx.Response:
+        raise behind(cause)
+
+    with pytest.raises(KubeUnreachable, match=words) as caught:
+        await request(Wire(httpx.MockTransport(respond)), "GET", url="x", version="v1")
+    assert hint in caught.value.hint
+    assert "_ssl.c" not in str(caught.value)
+    assert "attempts" not in str(caught.value)
+
+
+async def test_a_proxy_that_is_not_reached_is_named():
+    """And nothing is said of Kubernetes, which nobody has asked."""
+
+    def respond(_request: httpx.Request) -> httpx.Response:
+        raise behind(ConnectionRefusedError(111, "x"))
+
+    wire = Wire(httpx.MockTransport(respond))
+    wire.login.proxy = "http://me:hunter2@proxy:3128"
+    with pytest.raises(KubeUnreachable) as caught:
+        await request(wire, "GET", url="x", version="v1")
+    assert str(caught.value) == (
+        "the Kubernetes API at http://kube is not reached: the proxy http://proxy:3128 refused the"
+        " connection"
+    )
+    assert "proxy-url" in caught.value.hint
+
+
 async def test_a_failure_through_a_proxy_names_it():
     """Without its password."""
 
@@ -366,8 +421,8 @@ async def test_a_failure_through_a_proxy_names_it():
     with pytest.raises(KubeUnreachable) as caught:
         await request(wire, "GET", url="x", version="v1")
     assert str(caught.value) == (
-        "no way to the Kubernetes API through the proxy http://proxy:3128:"
-        " 407 Proxy Authentication Required"
+        "the Kubernetes API at http://kube through the proxy http://proxy:3128"
+        " is not reached: the proxy asks for credentials"
     )
 
 
