@@ -74,7 +74,9 @@ def find_access(path: Path | None, context: str = "") -> Access:
     if config is None:
         raise BadSetting(
             f"no kubeconfig at {os.pathsep.join(texts)} (from {source})",
-            "name one with --kubeconfig; without a cluster: ollama-op demo",
+            "name one file with --kubeconfig, and several in KUBECONFIG"
+            if path and os.pathsep in str(path)
+            else "name one with --kubeconfig; without a cluster: ollama-op demo",
         )
     access = _current(config, context or config.current_context)
     for problem, hint in _problems(access):
@@ -113,6 +115,8 @@ def _current(config: Kubeconfig, name: str) -> Access:
         raise BadSetting(f"{config.where} has no cluster {context.cluster!r}", VIEW)
     if user is None and context.user:
         raise BadSetting(f"{config.where} has no user {context.user!r}", VIEW)
+    for problem, hint in _with_server(context.cluster, cluster.server):
+        raise BadSetting(f"{config.where} {problem}", hint)
     return Access(
         where=config.where,
         context=name,
@@ -139,9 +143,18 @@ def _problems(access: Access) -> Iterator[Problem]:
         )
 
 
+def _with_server(name: str, server: str) -> Iterator[Problem]:
+    if not server:
+        yield f"has the cluster {name!r} without a server", f"write one; see it with {VIEW}"
+    elif not _is_address(server, ("http", "https")):
+        yield (
+            f"has the cluster {name!r} with the server {sanitise(server)!r}, which is no https:// or"
+            " http:// address",
+            "write one as in https://kube.example:6443",
+        )
+
+
 def _with_cluster(cluster: Cluster) -> Iterator[Problem]:
-    if not _is_address(cluster.server, ("http", "https")):
-        yield "has a cluster without a server, or one that is no https:// address", VIEW
     if cluster.proxy_url and not _is_address(cluster.proxy_url, KINDS):
         kind = cluster.proxy_url.partition("://")[0] if "://" in cluster.proxy_url else ""
         what = f"of the kind {sanitise(kind)}://" if kind else "without http://"

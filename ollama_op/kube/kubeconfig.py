@@ -194,8 +194,10 @@ def _read(path: Path) -> _File | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise _unreadable(path, str(error).splitlines()[0]) from None
-    content = _without_nulls(content) if isinstance(content, dict) else {}
+        raise _unreadable(path, _why(error)) from None
+    if content is not None and not isinstance(content, dict):
+        raise _unreadable(path, "it is no kubeconfig: it has no clusters, users and contexts")
+    content = _without_nulls(content or {})
     try:
         file = msgspec.convert(content, type=_File)
     except msgspec.ValidationError as error:
@@ -213,6 +215,17 @@ def _read(path: Path) -> _File | None:
 def _unreadable(path: Path, why: str) -> BadSetting:
     hint = "name one with --kubeconfig; without a cluster: ollama-op demo"
     return BadSetting(f"the kubeconfig {path} cannot be read: {why}", hint)
+
+
+def _why(error: OSError | UnicodeError | yaml.YAMLError) -> str:
+    """Say why a file cannot be read, without repeating any of it."""
+    match error:
+        case OSError():
+            return (error.strerror or "it cannot be opened").lower()
+        case yaml.MarkedYAMLError(problem_mark=yaml.Mark() as mark):
+            return f"line {mark.line + 1} is no YAML"
+        case _:
+            return "it is no text"
 
 
 def _in_words(error: msgspec.ValidationError) -> str:

@@ -140,8 +140,17 @@ def test_the_context_may_be_pinned(tmp_path):
 
 
 REFUSED = {
-    "no server": ({"server": ""}, {}, "without a server"),
-    "no address": ({"server": "kube:6443"}, {}, "without a server"),
+    "no server": ({"server": ""}, {}, "has the cluster 'here' without a server"),
+    "no address": (
+        {"server": "kube:6443"},
+        {},
+        "has the cluster 'here' with the server 'kube:6443', which is no https:// or http://",
+    ),
+    "an address with a password": (
+        {"server": f"ftp://me:{SECRET}@kube"},
+        {},
+        "with the server 'ftp://…@kube'",
+    ),
     "socks": ({**HTTPS, "proxy-url": "socks5://p:1"}, {}, "proxy-url of the kind socks5://"),
     "server name and proxy": (
         {**HTTPS, "proxy-url": "http://p:1", "tls-server-name": "kube"},
@@ -220,6 +229,34 @@ def test_a_value_of_another_kind_is_told_by_its_place(tmp_path, content, words):
         find_access(write(tmp_path / "a", content))
     assert words in str(caught.value)
     assert "123" not in str(caught.value).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: b\nusers: *hunter2\n", "line 2 is no YAML"),
+        (b"a: b\n\n{{{{", "line 3 is no YAML"),
+        (b"\xff\xfe\x00", "it is no text"),
+        (b"a: \x00", "it is no text"),
+        (b"hello", "it is no kubeconfig: it has no clusters, users and contexts"),
+        (b"- a\n", "it is no kubeconfig: it has no clusters, users and contexts"),
+        (None, "is a directory"),
+    ],
+)
+def test_a_file_that_is_no_kubeconfig_says_why(tmp_path, content, words):
+    """In words of our own, with the line, and without what it says."""
+    path = tmp_path / "a"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(BadSetting) as caught:
+        find_access(path)
+    assert str(caught.value) == f"the kubeconfig {path} cannot be read: {words}"
+
+
+def test_several_files_belong_into_the_variable(tmp_path):
+    """The flag takes one, as that of kubectl does."""
+    with pytest.raises(BadSetting) as caught:
+        find_access(Path(f"{tmp_path}/a:{tmp_path}/b"))
+    assert caught.value.hint == "name one file with --kubeconfig, and several in KUBECONFIG"
 
 
 def test_what_is_null_is_not_there(tmp_path):
