@@ -31,7 +31,7 @@ from api.requests import (
 from api.telling import no_model, told
 from api.view import Entry
 from crd.door import mended, normal
-from crd.names import InvalidNameError, meant
+from crd.names import InvalidNameError, ModelName, meant
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
 
 Named = FromPath[str]
@@ -160,11 +160,14 @@ async def resume_model(request: Asked, reads: Known, writer: Writing, name: Name
 def _whole(body: object) -> object:
     """Return the body with name and tag in their fields.
 
-    Raises: Problem 422 if there is a name, and no tag anywhere.
+    Raises: Problem 422 if there is a name that is none, or one with no tag anywhere.
     """
     body = mended(body)
     if isinstance(body, dict) and isinstance(name := body.get("name"), str) and "tag" not in body:
         try:
+            ModelName.parse(
+                name
+            )  # a name that is none has no tag, either; its own fault comes first
             meant(name, None)
         except InvalidNameError as error:
             raise invalid_field(error.field, str(error)) from None

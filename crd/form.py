@@ -19,6 +19,7 @@ _BOUND: Final = re.compile(r"Expected `(?:.+?)` of length (>=|<=) ([0-9]+)")
 _NUMBER_BOUND: Final = re.compile(r"Expected `(?:int|float)(?: \| null)?` (>=|<=) ([0-9.]+)")
 _STEP: Final = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 ALIEN: Final = "has a character that is not allowed there, or is too long"
+IS_DURATION: Final = "duration"  # what is said of a text that is one, as `extra` of its type
 _SHOWN: Final = 40  # characters of a value that are repeated
 
 # What is there, and what is to be there, by msgspec's names.
@@ -51,11 +52,13 @@ def complaint(
     value = None if secret else _value(raw, path)
     if "enum" in what or isinstance(_type_at(kind, path), mi.EnumType):
         return path, _no_word(value, kind, path)
-    return path, _problem(what, value)
+    return path, _problem(what, value, kind, path)
 
 
-def _problem(what: str, value: object) -> str:
+def _problem(what: str, value: object, kind: type[Any], path: str) -> str:
     if got := _GOT.match(what):
+        if type(value) is int and _is_duration(kind, path) and len(str(value)) <= _SHOWN:
+            return f'{value} is a number without a unit; write "{value}s", "{value}m" or "{value}h"'
         return _other_type(got[1].split(" | "), got[2], value)
     if bound := _BOUND.match(what):
         if bound[1] == ">=":
@@ -103,6 +106,18 @@ def _value(raw: object, path: str) -> object:
         else:
             return None
     return here
+
+
+def _is_duration(kind: type[Any], path: str) -> bool:
+    """Return True if what should be at a path is a text that is a length of time."""
+    above, _, name = path.rpartition(".")
+    here = _type_at(kind, above)
+    fields = here.fields if isinstance(here, mi.StructType) else ()
+    declared = next((each.type for each in fields if each.encode_name == name), None)
+    parts = declared.types if isinstance(declared, mi.UnionType) else (declared,)
+    return any(
+        isinstance(each, mi.Metadata) and IS_DURATION in (each.extra or {}) for each in parts
+    )
 
 
 def _type_at(kind: type[Any], path: str) -> mi.Type | None:

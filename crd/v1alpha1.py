@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from crd.form import complaint
+from crd.form import IS_DURATION, complaint
 from crd.names import MAX_PART, MAX_PATH
 from crd.switches import read_switch
 
@@ -96,6 +96,7 @@ class Reason(StrEnum):
 # The API server checks form and length, and no pattern: it would answer with the regular
 # expression. What a text means, and what to write instead, is said elsewhere: `crd.door`.
 _TEXT: Final = {"maxLength": 128}
+_DURATION: Final = {IS_DURATION: True}
 
 
 class RefreshWindow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -111,7 +112,11 @@ class RefreshWindow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     ]
     duration: Annotated[
         str,
-        Meta(description="How long it stays open: `4h`. At least 1m.", extra_json_schema=_TEXT),
+        Meta(
+            description="How long it stays open: `4h`. At least 1m.",
+            extra_json_schema=_TEXT,
+            extra=_DURATION,
+        ),
     ]
     time_zone: Annotated[
         str, Meta(max_length=64, description="IANA time zone of the schedule: `Europe/Berlin`.")
@@ -153,6 +158,7 @@ class OllamaModelSpec(
                 description="Longest time in which the loss of the model is noticed: `30s`. At"
                 " least 1s; default is the operator's --health-interval.",
                 extra_json_schema=_TEXT,
+                extra=_DURATION,
             ),
         ]
         | None
@@ -164,6 +170,7 @@ class OllamaModelSpec(
                 description="Time between scheduled refreshes: `24h`. At least 1m; default is"
                 " never. While expectedDigest is met there is nothing to look for.",
                 extra_json_schema=_TEXT,
+                extra=_DURATION,
             ),
         ]
         | None
@@ -179,6 +186,7 @@ class OllamaModelSpec(
                 description="Longest time that a whole pull may take: `2h`. At least 1s; default is"
                 " no limit, besides that of a pull without progress.",
                 extra_json_schema=_TEXT,
+                extra=_DURATION,
             ),
         ]
         | None

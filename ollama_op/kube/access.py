@@ -147,11 +147,9 @@ def _with_server(name: str, server: str) -> Iterator[Problem]:
     if not server:
         yield f"has the cluster {name!r} without a server", f"write one; see it with {VIEW}"
     elif not _is_address(server, ("http", "https")):
-        yield (
-            f"has the cluster {name!r} with the server {sanitise(server)!r}, which is no https:// or"
-            " http:// address",
-            "write one as in https://kube.example:6443",
-        )
+        what = f"the server {sanitise(server)!r}, which is no https:// or http:// address"
+        hint = "write one as in https://kube.example:6443"
+        yield f"has the cluster {name!r} with {what}", hint
 
 
 def _with_cluster(cluster: Cluster) -> Iterator[Problem]:
