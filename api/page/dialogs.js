@@ -38,6 +38,13 @@ function showErrors(problem) {
     ?.focus();
 }
 
+// What was said of a field counts until the field changes.
+function forgetError(field) {
+  $(`add-${field}-error`).textContent = "";
+  $(`add-${field}`).setAttribute("aria-invalid", "false");
+  $("add-error").textContent = "";
+}
+
 async function submitAdd(event, onAdded) {
   event.preventDefault();
   const wanted = wish($("add-name").value.trim(), $("add-tag").value.trim());
@@ -68,6 +75,9 @@ export function prepareAdd(onAdded) {
       $("add").showModal();
       $("add-name").focus();
     });
+  }
+  for (const field of FIELDS) {
+    $(`add-${field}`).addEventListener("input", () => forgetError(field));
   }
   $("add").querySelector("[data-cancel]").addEventListener("click", () => $("add").close());
   $("add-form").addEventListener("submit", (event) => submitAdd(event, onAdded));

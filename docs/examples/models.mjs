@@ -1,7 +1,11 @@
-// Ask for a model, wait until it is ready, and let it go: in a browser, Node 20, Deno or Bun.
+// Ask for a model, wait until it is ready, and delete it again: with Node 20 or later, Deno or Bun.
 //   URL=http://localhost:8082 KEY=… node models.mjs llama3.2 1b
 const base = process.env.URL ?? "http://localhost:8082";
 const [name, tag] = process.argv.slice(2);
+if (!name || !tag || !process.env.KEY) {
+  console.error(`usage: URL=${base} KEY=<key of the API> node models.mjs <name> <tag>`);
+  process.exit(2);
+}
 
 async function api(path, options = {}) {
   const headers = { "X-API-Key": process.env.KEY, "Content-Type": "application/json" };

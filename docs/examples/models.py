@@ -1,8 +1,9 @@
-"""Ask for a model, wait until it is ready, and let it go: with httpx.
+"""Ask for a model, wait until it is ready, and delete it again: with httpx.
 
 URL=http://localhost:8082 KEY=… python models.py llama3.2 1b
 """
 
+import argparse
 import json
 import os
 import sys
@@ -10,10 +11,10 @@ import sys
 import httpx
 
 
-def main(name: str, tag: str) -> None:
+def main(name: str, tag: str, key: str) -> None:
     """Show the life of one model."""
     url = os.environ.get("URL", "http://localhost:8082")
-    with httpx.Client(base_url=url, headers={"X-API-Key": os.environ["KEY"]}) as api:
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}) as api:
         answer = api.post("/api/v1/models", json={"name": name, "tag": tag})
         if answer.is_error:
             problem = answer.json()
@@ -32,4 +33,12 @@ def main(name: str, tag: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    parser = argparse.ArgumentParser(
+        description="Set KEY to a key of the API, and URL to its address."
+    )
+    parser.add_argument("name", help="as llama3.2")
+    parser.add_argument("tag", help="as 1b")
+    given = parser.parse_args()
+    if not os.environ.get("KEY"):
+        parser.error("the variable KEY is not set; it is the key of the API")
+    main(given.name, given.tag, os.environ["KEY"])

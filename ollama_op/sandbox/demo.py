@@ -60,6 +60,7 @@ spec:
   tag: 1b
 """
 TRACED = "How one of them went, as Jaeger shows it with OTEL_EXPORTER_OTLP_ENDPOINT set:"
+NEXT = "Next: `just demo --keep` leaves it running, for you to try kubectl on."
 REGISTRY_DOWN = "EOF"
 SPEED = 400e6  # bytes a second: quick enough to watch, slow enough to see
 LOOK_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
@@ -102,7 +103,8 @@ async def _run(keep: bool, folder: Path, recording: Recording) -> int:  # noqa: 
             code = await play(scene, screen, keep=keep)
             await anyio.sleep(LAST_LOOK_S)
         if code == 0:
-            screen.print(TRACED, drawn(recording.life_of(object_name(scene.cast.troubled))))
+            trace = drawn(recording.life_of(object_name(scene.cast.troubled)))
+            screen.print(TRACED, trace, *(() if keep else ("", NEXT)))
         if keep and code == 0:
             print(_what_to_try(scene, _url(page)), flush=True)  # noqa: T201 - stdout is what a demo is for
             await anyio.sleep_forever()

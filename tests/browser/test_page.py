@@ -290,6 +290,18 @@ def test_a_refused_model_says_which_field(page: Browser, api: FakeApi) -> None:
     assert page.at("#add-name").get_attribute("value") == "llama3.2"
 
 
+def test_the_error_of_a_field_goes_once_the_field_changes(page: Browser, api: FakeApi) -> None:
+    """Whoever corrects a name is not told any more that it is wrong."""
+    api.put(GEMMA)
+    opened(page)
+    page.at(".tools [data-add]").click()
+    page.keys(Keys.ENTER)
+    assert page.text("#add-name-error") == "This field is needed."
+    page.keys("l")
+    assert page.text("#add-name-error") == ""
+    assert page.at("#add-name").get_attribute("aria-invalid") == "false"
+
+
 def test_a_model_links_to_its_trace(page: Browser, api: FakeApi) -> None:
     """Where it has one, and nothing but an id goes into the address."""
     wrong = {**LLAMA, "traceID": "../../evil?x=1"}

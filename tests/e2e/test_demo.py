@@ -25,7 +25,7 @@ def demo(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_keeps_its_promises(tmp_path):
-    """Without a cluster or an Ollama it shows six promises kept, and ends with 0."""
+    """Without a cluster or an Ollama it shows six promises kept, and what to try next; 0."""
     done = demo(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "✔ 6 promises shown\n" in done.stdout
@@ -33,6 +33,7 @@ def test_the_demo_keeps_its_promises(tmp_path):
     assert shown.splitlines()[3].split()[:2] == ["OllamaModel", "qwen3-1.7b"]
     for span in ("✗ failed  pull", "will retry", "attempt 2", "layer", "delete", "DELETE /api"):
         assert span in shown
+    assert "just demo --keep" in done.stdout.splitlines()[-1]
     for state in ("Pending", "Pulling", "Ready", "Failed", "ModelLost", "Refreshing"):
         assert state in done.stdout
 
