@@ -3,6 +3,7 @@
 Whatever a command needs is imported when it runs, so that help and mistakes are answered at once.
 """
 
+import os
 import sys
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from ollama_op.flags import (
     NAMESPACE,
     Failure,
     flag,
+    misspelt,
     ollama_flags,
     read,
     rest_flags,
@@ -107,6 +109,8 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     from ollama_op.telemetry import logs  # noqa: PLC0415 - help needs neither
 
     logs.set_up_logging(log_level, log_format)
+    for variable, hint in misspelt(os.environ):
+        service.log.warning("variable is not known, and sets nothing", variable=variable, hint=hint)
     try:
         sys.exit(service.run(read(settings)))
     except Misuse as error:
@@ -144,7 +148,7 @@ def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
 
     logs.set_up_logging("error", "text")
     try:
-        sys.exit(practice.run(read(settings), output))
+        sys.exit(practice.run(read(settings), output, misspelt(os.environ)))
     except BadSetting as error:
         raise Failure(str(error), error.hint) from error
 

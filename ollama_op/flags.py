@@ -3,7 +3,9 @@
 Imports next to nothing: `ollama-op --help` reads this module, and nobody waits for help.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +35,16 @@ REST = "rest_"  # prefix of what belongs into RestSettings
 WEBHOOK = "webhook_"  # likewise, into WebhookSettings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+
+VARIABLES: set[str] = set()  # by which flags can be set; `flag` adds them
+# What Kubernetes sets in every pod for a Service whose name begins as ours do.
+_OF_SERVICES = re.compile(
+    r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    rf"|{ENV_PREFIX}(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)"
+)
+_OF_JUST = frozenset(
+    {f"{ENV_PREFIX}PYTHON", f"{ENV_PREFIX}CACHE"}
+)  # for the recipes of the sources
 
 
 class Failure(click.ClickException):
@@ -82,8 +94,22 @@ SERVICE = _Parsed("name.namespace", Service.parse)
 def flag(name: str, *dest: str, **how: Any) -> Callable[[F], F]:
     """Declare a flag that can also be set as environment variable OLLAMA_OP_<FLAG>."""
     env = ENV_PREFIX + name.strip("-").replace("-", "_").upper()
+    VARIABLES.add(env)
     how = {"show_envvar": True, "show_default": True} | how
     return click.option(name, *dest, envvar=env, **how)
+
+
+def misspelt(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the variables that look like ours and set no flag, each with what to do."""
+    found = []
+    for name in sorted(environ):
+        is_ours = name.startswith(ENV_PREFIX) and name not in _OF_JUST
+        if not is_ours or name in VARIABLES or _OF_SERVICES.fullmatch(name):
+            continue
+        close = get_close_matches(name, VARIABLES, n=1)
+        hint = f"did you mean {close[0]}?" if close else "unset it; see ollama-op run --help"
+        found.append((name, hint))
+    return found
 
 
 def switch(name: str, dest: str, **how: Any) -> Callable[[F], F]:

@@ -21,7 +21,7 @@ from ollama_op.kube.requests import request, version_of
 from ollama_op.parsing import BadSetting
 from ollama_op.proxies import proxy_for
 from ollama_op.rights import RELEASE, Right, rights
-from ollama_op.settings import Settings, wants_tracing
+from ollama_op.settings import Misuse, Settings, WebhookSettings, wants_tracing
 
 APPLY_CRD = "kubectl apply -k config/crd"
 TRACES = "/v1/traces"
@@ -131,14 +131,21 @@ def _fields(schema: Object, path: str = "") -> Iterable[str]:
         yield from _fields(items, path)
 
 
+def _webhook_namespace(webhook: WebhookSettings) -> str | None:
+    """Return where the webhook's certificates are kept; None where it has none of its own."""
+    try:
+        return webhook.named_service().namespace if webhook.makes_certificates else None
+    except Misuse:  # told with the settings
+        return None
+
+
 async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
     """Ask whether all that the operator does is allowed, kind of object by kind of object."""
     rest = settings.rest
-    hook = settings.webhook
     needed = rights(
         rest_api=rest.enabled,
         reviews=settings.reviews_tokens,
-        webhook=hook.named_service().namespace if hook.makes_certificates else None,
+        webhook=_webhook_namespace(settings.webhook),
         lease_in=settings.lease_namespace if settings.leader_elect else None,
     )
     denied = [each for each in needed if not await _may(api, each, settings.namespace)]

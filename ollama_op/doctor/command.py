@@ -4,7 +4,7 @@ Every check ends after LIMIT_S at the latest, and no failure of one keeps anothe
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from itertools import chain
 from typing import Literal
@@ -23,6 +23,7 @@ from ollama_op.doctor.checkup import (
     check_tracing,
     wrong,
 )
+from ollama_op.doctor.environment import check_environment
 from ollama_op.doctor.server import check_ollama
 from ollama_op.errors import KubeError, OllamaError
 from ollama_op.kube.connection import Connection
@@ -30,7 +31,7 @@ from ollama_op.kube.login import Login
 from ollama_op.kube.plugin import PLUGIN_LIMIT_S
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.parsing import BadSetting
-from ollama_op.service import check_proxy, http_client, transport
+from ollama_op.service import http_client, transport
 from ollama_op.settings import Settings
 from ollama_op.trouble import Trouble
 
@@ -48,14 +49,14 @@ HINTS = {
 INDENT = " " * 15
 
 
-def run(settings: Settings, output: Output) -> int:
+def run(settings: Settings, output: Output, unknown: Iterable[tuple[str, str]] = ()) -> int:
     """Check everything and print what was found; return 1 if something fails.
+
+    `unknown` are variables that set nothing, each with what to do.
 
     Raises: BadSetting if the proxy of the environment, or a flag, cannot be used.
     """
-    check_proxy()
-    settings.webhook.check()
-    found = anyio.run(_run, settings)
+    found = check_environment(settings, unknown) + anyio.run(_run, settings)
     show(found, output)
     return 1 if any(each.level == "fail" for each in found) else 0
 

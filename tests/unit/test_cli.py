@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from ollama_op.flags import VARIABLES, misspelt
 from ollama_op.parsing import Address
 from ollama_op.settings import ENV_PREFIX
 from support.commandline import Ended
@@ -165,6 +166,61 @@ def test_an_empty_variable_is_none(ollama_op, monkeypatch):
     assert accepted(ollama_op("run"))
 
 
+MISSPELT = (
+    "OLLAMA_OP_NAMESPCE is not known, and sets nothing",
+    "did you mean OLLAMA_OP_NAMESPACE?",
+)
+
+
+def test_a_variable_that_is_misspelt_is_told(ollama_op, monkeypatch):
+    """Else an operator for one namespace watches all; the doctor tells it, too."""
+    monkeypatch.setenv("OLLAMA_OP_NAMESPCE", "ai")
+    said = ollama_op("run").err
+    assert "variable is not known, and sets nothing" in said
+    assert "did you mean OLLAMA_OP_NAMESPACE?" in said
+    ended = ollama_op("doctor", "--ollama-api-url=http://127.0.0.1:1")
+    assert all(words in ended.out for words in MISSPELT)
+
+
+def test_variables_that_kubernetes_sets_for_services_are_not_told():
+    """Every pod beside a Service `ollama-op` has them."""
+    of_services = {
+        f"OLLAMA_OP_{name}": "x"
+        for service in ("", "REST_", "WEBHOOK_", "METRICS_")
+        for name in (
+            f"{service}SERVICE_HOST",
+            f"{service}SERVICE_PORT",
+            f"{service}SERVICE_PORT_HTTPS",
+            f"{service}PORT",
+            f"{service}PORT_443_TCP",
+            f"{service}PORT_443_TCP_ADDR",
+        )
+    }
+    assert misspelt(of_services | dict.fromkeys(VARIABLES, "x") | {"PATH": "x"}) == []
+    assert misspelt({"OLLAMA_OP_XYZZY": ""}) == [
+        ("OLLAMA_OP_XYZZY", "unset it; see ollama-op run --help")
+    ]
+
+
+def test_the_doctor_tells_what_run_warns_of(ollama_op, monkeypatch):
+    """NO_PROXY has no other form for it."""
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/99,ollama")
+    ended = ollama_op("doctor", "--ollama-api-url=http://127.0.0.1:1")
+    assert "'10.0.0.0/99' in NO_PROXY is not understood, and exempts nothing" in ended.out
+    assert "'ollama' in NO_PROXY" not in ended.out
+
+
+def test_a_flag_that_run_refuses_keeps_the_doctor_from_no_check(ollama_op):
+    """It is one finding among others."""
+    ended = ollama_op(
+        "doctor", "--webhook-bind-address=:9443", "--ollama-api-url=http://127.0.0.1:1"
+    )
+    assert ended.code == 1
+    assert "the namespace of the webhook's Service is not known" in ended.out
+    for check in ("settings", "cluster", "ollama", "tracing"):
+        assert check in ended.out
+
+
 # --- flags of the Go operator
 
 GO_FALSE = ["0", "f", "F", "false", "FALSE", "False"]  # as strconv.ParseBool reads them
@@ -236,7 +292,7 @@ def test_no_cluster_is_exit_code_1_and_a_way_out(ollama_op, tmp_path):
     )
 
 
-@pytest.mark.parametrize("content", ["", "[]", "apiVersion: v1"])
+@pytest.mark.parametrize("content", ["", "{}", "apiVersion: v1"])
 def test_a_kubeconfig_without_a_context_is_told(ollama_op, tmp_path, content):
     """With the command that helps."""
     config = tmp_path / "config"
