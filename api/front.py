@@ -54,7 +54,8 @@ class Door:
             return ANYBODY
         key, bearer = headers.get(b"x-api-key"), headers.get(b"authorization")
         if key is None and (bearer is None or self._tokens is None):
-            raise self._unauthorized("No key was sent.")
+            bare = "No key was sent." if bearer is None else "No key was sent as X-API-Key."
+            raise self._unauthorized(bare)
         if wait_s := self._failures.wait_s(address):
             raise Problem(
                 Kind.TOO_MANY_FAILURES,

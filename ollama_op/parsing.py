@@ -55,7 +55,9 @@ class Address:
             return None
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match["port"]) > LAST_PORT:
-            raise BadSetting(f"{text!r} is no address", "write :8081, 127.0.0.1:8081, or 0 for off")
+            port = text if text.isascii() and text.isdigit() and int(text) <= LAST_PORT else "8081"
+            hint = f"write :{port}, 127.0.0.1:{port}, or 0 for off"
+            raise BadSetting(f"{text!r} is no address", hint)
         return cls(match["host"].strip("[]"), int(match["port"]))
 
     def bind(self) -> socket.socket:

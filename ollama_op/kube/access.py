@@ -110,6 +110,8 @@ def _current(config: Kubeconfig, name: str) -> Access:
     context = config.contexts.get(name)
     if context is None:
         raise BadSetting(f"{config.where} has no context {name!r}", VIEW)
+    if not context.cluster:
+        raise BadSetting(f"{config.where} has the context {name!r} without a cluster", VIEW)
     cluster, user = config.clusters.get(context.cluster), config.users.get(context.user)
     if cluster is None:
         raise BadSetting(f"{config.where} has no cluster {context.cluster!r}", VIEW)

@@ -108,6 +108,15 @@ async def client(known) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
+async def test_a_key_sent_as_a_token_is_told_where_it_belongs(client):
+    """Where no tokens are taken, only the other header is read."""
+    answer = await client.get(MODELS, headers={"authorization": "Bearer secret"})
+    assert (answer.status_code, answer.json()["detail"].split(".")[0]) == (
+        401,
+        "No key was sent as X-API-Key",
+    )
+
+
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": ""}, {"x-api-key": "no"}])
 async def test_without_a_key_nothing_is_told(client, headers):
     """401 as JSON, also for paths that do not exist; the way to authenticate is named."""

@@ -80,6 +80,11 @@ def test_help_says_flags_variables_and_defaults(ollama_op):
             "write :8081, 127.0.0.1:8081, or 0 for off",
         ),
         (
+            ["run", "--api-server-bind-address", "9999"],
+            "--api-server-bind-address: '9999' is no address",
+            "write :9999, 127.0.0.1:9999, or 0 for off",
+        ),
+        (
             ["run", "--ollama-api-url", "ftp://ollama"],
             "--ollama-api-url: the Ollama URL is no http:// or https:// address",
             "write http://ollama:11434",
