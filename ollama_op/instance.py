@@ -183,14 +183,14 @@ class Instance:
         stays: Stays,
     ) -> Entry:
         """Pull the model and see it whole; `is_fresh` tells of its digest if all of it is new."""
-        old = self.survey.find(name)
+        old, left = self.survey.find(name), list[OllamaError]()
         for attempt in count(1):
             undisturbed = await self._download(
                 name,
                 download,
                 insecure=insecure,
                 timeout_s=timeout_s,
-                make_way=partial(self._memory.make_way, old, name, stays),
+                make_way=partial(self._memory.make_way, old, name, left.append),
             )
             await self.survey.look()
             try:
@@ -199,7 +199,10 @@ class Instance:
                 if undisturbed or attempt == PULLS_AT_MOST:
                     raise self._in_spite(name, error, fresh=is_fresh(self._digest(name))) from error
             else:
-                await self._memory.clear(old, entry, name, stays)
+                if left and old is not None and entry.digest != old.digest:
+                    stays(left[-1])
+                else:
+                    await self._memory.clear(old, entry, name, stays)
                 return entry
         raise AssertionError("unreachable")
 
@@ -355,7 +358,7 @@ class Instance:
         if self._is_closing:
             await anyio.sleep_forever()  # whoever comes next does it
         with self._deleting():
-            await self._memory.drop(name, stays)  # once deleted, it could no longer be
+            problem = await self._memory.drop(name)  # once deleted, it could no longer be
             if not self.survey.has(name):
                 await self.survey.look()  # probably deleted by an earlier attempt
             is_listed = self.survey.has(name) or self.survey.doubt(name) is not None
@@ -369,6 +372,8 @@ class Instance:
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
         self._memory.forget(name)
         self._in_vain.pop(name, None)
+        if problem is not None:
+            stays(problem)
         return True
 
     @contextmanager

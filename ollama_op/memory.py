@@ -5,7 +5,6 @@ is before that; but an Ollama that does not do so, or does not answer, holds up 
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import count
 from typing import Final
 
@@ -82,27 +81,32 @@ class Memory:
         self._turns.forget(name)
         await self._client.unload(name)
 
-    async def drop(self, name: ModelName, stays: Stays) -> None:
-        """Take a model out of memory that could not be later; `stays` hears if that fails."""
+    async def drop(self, name: ModelName) -> OllamaError | None:
+        """Take a model out of memory that could not be later; return why it may stay there.
+
+        Raises: OllamaUnreachable, NotOllama if Ollama lists nothing either.
+        """
         self._turns.left(name)
-        with suppress(OllamaError):  # if it is not known, better once too often
+        try:
             if name not in await self._client.running():
-                return
+                return None
+        except OllamaError:  # if it is not known, better once too often; but not without an Ollama
+            await self._survey.look()
         for attempt in count(1):
             try:
                 await self._client.unload(name)
             except OllamaError as error:
                 if attempt == UNLOADS_AT_MOST:
-                    stays(error)
-                    return
+                    return error
                 await anyio.sleep(UNLOAD_GAP_S)
             else:
-                return
+                break
+        return None
 
     async def make_way(self, old: Entry | None, name: ModelName, stays: Stays) -> None:
         """Take the old version out of memory, as a new one comes that is under its name then."""
-        if old is not None and not old.remote_host:
-            await self.drop(name, stays)
+        if old is not None and not old.remote_host and (problem := await self.drop(name)):
+            stays(problem)
 
     async def clear(self, old: Entry | None, new: Entry, name: ModelName, stays: Stays) -> None:
         """Take the old version out of memory, should it be there though it was replaced.
@@ -114,7 +118,7 @@ class Memory:
             return
         if not await self._is_in_memory(name, old.digest):
             return
-        await self.drop(name, stays)  # which works if both have the same weights
+        await self.drop(name)  # which works if both have the same weights
         if await self._is_in_memory(name, old.digest):
             stays(ProtocolError("it was in memory when its new version was there"))
 

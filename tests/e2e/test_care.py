@@ -47,7 +47,9 @@ def test_a_token_is_served_once_and_echoed(registry, ollama, models) -> None:
     models.ready("token")
     ollama.load("token", keep_alive=-1)
 
-    new = registry.publish("token", seed=202)
+    # So slow that Ollama tells of bytes to come, as it does of any model that fills memory.
+    new = registry.publish("token", seed=202, size=1_000_000)
+    registry.set_faults("token", SLOW)
     models.annotate("token", "refresh", "monday")
 
     status = models.until("token", lambda s: s.get("lastHandledRefresh") == "monday")

@@ -10,7 +10,7 @@ from support.gateway import FOREIGN, slow
 from support.gateway_server import GatewayServer
 from support.ollama import OllamaServer
 from support.operator import RESOURCE, Models, Operator
-from support.registry import Registry
+from support.registry import Faults, Registry
 
 pytestmark = pytest.mark.real
 
@@ -55,7 +55,9 @@ def test_a_refresh_and_a_deletion_do_not_need_to_know_what_is_in_memory(
     if unload == "hangs":
         gateway.answer(slow(math.inf), "POST /api/generate")
 
-    new = registry.publish(name, seed=402)
+    # So slow that Ollama tells of bytes to come, as it does of any model that fills memory.
+    new = registry.publish(name, seed=402, size=1_000_000)
+    registry.set_faults(name, Faults(rate=500_000))
     models.annotate(name, "refresh", "monday")
     status = models.until(name, lambda s: s.get("lastHandledRefresh") == "monday", within_s=SOON_S)
     assert new == status["digest"] == ollama.digests()[f"{name}:latest"]

@@ -108,6 +108,19 @@ async def test_what_may_stay_in_memory_is_told(w: World) -> None:
     assert w.ollama.loaded == {"m:1"}
 
 
+async def test_an_ollama_that_is_away_is_not_blamed_for_its_memory(w: World) -> None:
+    """Nothing was deleted yet: the deletion waits, and tells of no model that stays in memory."""
+    await loaded(w)
+    w.ollama.is_down = True
+    await w.delete("m")
+    await w.until("m", lambda s: reason(s) == "DeletionBlocked", within_s=10)
+    await anyio.sleep(100)
+    w.ollama.is_down = False
+    await w.gone("m", within_s=120)
+    assert (w.ollama.models, w.ollama.loaded) == ({}, set())
+    assert "UnloadFailed" not in dict(await w.events())
+
+
 async def test_what_is_not_in_memory_is_not_unloaded(w: World) -> None:
     """A refresh and a deletion of a model that nobody uses send no unload, and tell of none."""
     await brought(w)
