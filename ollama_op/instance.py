@@ -135,10 +135,15 @@ class Instance:
                 if entry and not again:
                     return entry
                 repair = entry is None
-            # The list may be older than the model.
-            is_clean = not retried and (had is not None or await self._is_absent(name))
+
+            def is_fresh(has: str | None) -> bool:
+                if retried or has in (None, had):
+                    return False
+                # The list may be older than the model: then nothing is seen to arrive.
+                return had is not None or download.meter.is_mostly_new
+
             try:
-                return await fetch(lambda has: is_clean and has not in (None, had))
+                return await fetch(is_fresh)
             except ModelBroken as error:
                 if not repair or error.fresh or error.whole:
                     raise

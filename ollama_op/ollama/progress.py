@@ -45,6 +45,11 @@ class Meter:
         return self._received
 
     @property
+    def is_mostly_new(self) -> bool:
+        """Whether most of the bytes were seen to arrive. A small layer comes between two lines."""
+        return 2 * self._received >= self.total_bytes
+
+    @property
     def total_bytes(self) -> int:
         """Bytes of the layers announced so far."""
         return sum(self._totals.values())
