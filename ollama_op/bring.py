@@ -51,7 +51,16 @@ class Bringer:
             _tell_pulled(subject, pull, entry, round(download.took_s, 1))
         if wish is not None or pull.why is Reason.REFRESHING:
             await _finish_refresh(subject, wish, entry)
-        await settle(subject, pull.name, entry, pulled=download.begun.is_set(), wish=wish)
+        if download.is_taken_over:
+            _tell_taken_over(subject, pull)
+        await settle(
+            subject,
+            pull.name,
+            entry,
+            pulled=download.begun.is_set(),
+            found=download.is_taken_over,
+            wish=wish,
+        )
 
     async def _download(self, subject: Subject, pull: Pull, download: Download) -> Entry | None:
         """Pull with the object and the status in view; None if it was cancelled as moot."""
@@ -146,9 +155,12 @@ async def settle(
     entry: Entry,
     *,
     pulled: bool = False,
+    found: bool = False,
     wish: str | None = None,
 ) -> None:
     """Say that the model is there as `entry`; `wish` is the refresh token that this serves.
+
+    `found` is for one that was there before, though a pull was begun for it.
 
     Raises: UnexpectedDigest if it is another one than the spec wants; KubeError.
     """
@@ -164,7 +176,7 @@ async def settle(
             f" registry's own bytes. To accept it, set spec.expectedDigest to {entry.digest};"
             " otherwise request a refresh once the registry has the expected one."
         )
-    status = report.available(subject.model, name, entry, subject.now, pulled=pulled)
+    status = report.available(subject.model, name, entry, subject.now, pulled=pulled, found=found)
     await subject.say(replace(status, last_handled_refresh=handled))
 
 
@@ -221,6 +233,13 @@ def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> N
     )
     subject.event(Occasion.PULLED, model=pull.name, size=size, seconds=took_s)
     if pull.why in (Reason.MODEL_LOST, Reason.MODEL_BROKEN):
+        subject.event(Occasion.MODEL_RESTORED, model=pull.name)
+
+
+def _tell_taken_over(subject: Subject, pull: Pull) -> None:
+    subject.log.info("kept model taken over", model=str(pull.name))
+    subject.event(Occasion.TAKEN_OVER, model=pull.name)
+    if pull.why is Reason.MODEL_LOST:
         subject.event(Occasion.MODEL_RESTORED, model=pull.name)
 
 

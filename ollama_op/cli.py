@@ -13,6 +13,7 @@ from ollama_op.flags import (
     ADDRESS,
     ALLOWED_REGISTRIES,
     DURATION,
+    DURATION_OR_OFF,
     ENABLE_API_SERVER,
     EXIT_USAGE,
     KUBECONFIG,
@@ -69,6 +70,14 @@ def cli() -> None:
     help="Longest time that a pull may show no progress.",
 )
 @flag("--max-concurrent-pulls", type=click.IntRange(1), default=4, help="Downloads at a time.")
+@flag(
+    "--deletion-grace",
+    "deletion_grace_s",
+    type=DURATION_OR_OFF,
+    default="0",
+    help="How long a model stays on Ollama, under another name, after its last object has gone, for"
+    " an object made anew; 0 removes it at once.",
+)
 @flag(
     "--health-probe-bind-address",
     type=ADDRESS,

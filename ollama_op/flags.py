@@ -17,6 +17,7 @@ from ollama_op.parsing import (
     BadSetting,
     Service,
     parse_duration,
+    parse_duration_or_off,
     parse_key,
     parse_name,
     parse_namespace,
@@ -78,6 +79,7 @@ class _Parsed(click.ParamType[Any]):
 
 
 DURATION = _Parsed("duration", parse_duration)
+DURATION_OR_OFF = _Parsed("duration", parse_duration_or_off)
 ADDRESS = _Parsed("address", Address.parse)
 URL = _Parsed("url", parse_url)
 SWITCH = _Parsed("true|false", parse_switch)

@@ -10,6 +10,7 @@ overlapped is looked at again after that deletion, and repeated if it is not who
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
@@ -27,6 +28,7 @@ from ollama_op.errors import (
     PullTimedOut,
     Refused,
 )
+from ollama_op.grace import Grace
 from ollama_op.memory import Memory, Stays
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.progress import Meter
@@ -56,6 +58,7 @@ class Download:
         self.is_ending = False  # all bytes are there; to cut it off would not keep the model away
         self.meter = Meter(anyio.current_time())
         self.took_s = 0.0  # of the download itself, without the waiting
+        self.is_taken_over = False  # there was none: the model had been kept under another name
 
 
 class Instance:
@@ -68,6 +71,8 @@ class Instance:
         *,
         stall_timeout_s: float,
         max_concurrent_pulls: int,
+        deletion_grace_s: float = 0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         observer: Observer = NOBODY,
     ) -> None:
         self._client, self.survey, self._observer = client, survey, observer
@@ -80,6 +85,7 @@ class Instance:
         self._deletions_begun = 0
         self._is_closing = False
         self._memory = Memory(client, survey)
+        self.grace = Grace(client, survey, self, seconds=deletion_grace_s, now=now)
         # What was downloaded afresh and still cannot be shown: its digest, and what is wrong.
         self._in_vain: dict[ModelName, tuple[str | None, str]] = {}
 
@@ -128,13 +134,15 @@ class Instance:
         fetch = partial(
             self._fetch, name, download, insecure=insecure, timeout_s=timeout_s, stays=stays
         )
-        async with self._alone(name):
+        async with self.alone(name):
             had = self._digest(name)
             if repair or (had and not again):
                 entry = await self._verify_or(name, repair=repair)
                 if entry and not again:
                     return entry
                 repair = entry is None
+            if had is None and not again and (entry := await self._take_over(name, download)):
+                return entry
 
             def is_fresh(has: str | None) -> bool:
                 if retried or has in (None, had):
@@ -164,6 +172,18 @@ class Instance:
                 # What was in vain for one object is not done for another.
                 raise ModelBroken(in_vain[1], fresh=True) from None
             return None
+
+    async def _take_over(self, name: ModelName, download: Download) -> Entry | None:
+        """Have a model back that was let go of a while ago; None if it is not kept."""
+        if self.grace.kept_until(name) is None or not await self._is_absent(name):
+            return None
+        if not await self.grace.take_back(name):
+            return None
+        await self.survey.look()
+        entry = await self._see_whole(name)
+        download.is_taken_over = True
+        await self.grace.settle(name)
+        return entry
 
     async def _is_absent(self, name: ModelName) -> bool:
         """Return True if Ollama says that it has nothing under this name, or takes no such name."""
@@ -269,16 +289,35 @@ class Instance:
                 "see whether Ollama is signed in there (`ollama signin`) and may reach it",
             )
 
-    async def remove(self, name: ModelName, *, unless: Callable[[], bool], stays: Stays) -> bool:
+    async def remove(
+        self,
+        name: ModelName,
+        *,
+        unless: Callable[[], bool],
+        stays: Stays,
+        has_grace: bool = False,
+    ) -> bool:
         """Delete the model and see it gone; return True if that was done.
 
         `unless` is asked when nobody else can act on the name any more, and right before the
-        deletion: true keeps the model. `stays` hears if it may stay in memory.
+        deletion: true keeps the model. `stays` hears if it may stay in memory. With `has_grace` it
+        is kept under another name for a while, if that is set.
 
         Raises: OllamaError.
         """
-        async with self._alone(name):
-            return not unless() and await self._delete(name, stays, unless)
+        async with self.alone(name):
+            if unless():
+                return False
+            if has_grace and not self._is_closing:
+                await self.grace.keep(name, unless)
+            return await self._delete(name, stays, unless)
+
+    async def delete_quietly(self, name: ModelName) -> bool:
+        """Delete a name, whatever is in memory, and see it gone; the caller has it for itself.
+
+        Raises: OllamaError.
+        """
+        return await self._delete(name, None)
 
     async def close(self) -> None:
         """Begin no more deletions, and wait for those under way: nobody is to do them again."""
@@ -291,7 +330,7 @@ class Instance:
 
         Raises: OllamaError; LoadFailed also while it has to yield to others.
         """
-        async with self._alone(name):
+        async with self.alone(name):
             await self._memory.load(name, keep_alive_s)
 
     async def unload(self, name: ModelName) -> None:
@@ -299,7 +338,7 @@ class Instance:
 
         Raises: OllamaError.
         """
-        async with self._alone(name):
+        async with self.alone(name):
             await self._memory.unload(name)
 
     async def _download(
@@ -357,13 +396,14 @@ class Instance:
     async def _delete(
         self,
         name: ModelName,
-        stays: Stays,
+        stays: Stays | None,  # None: it is in memory under no name, or under another one
         unless: Callable[[], bool] = lambda: False,
     ) -> bool:
         if self._is_closing:
             await anyio.sleep_forever()  # whoever comes next does it
         with self._deleting():
-            problem = await self._memory.drop(name)  # once deleted, it could no longer be
+            # Once deleted, it could no longer be taken out of memory.
+            problem = None if stays is None else await self._memory.drop(name)
             if not self.survey.has(name):
                 await self.survey.look()  # probably deleted by an earlier attempt
             is_listed = self.survey.has(name) or self.survey.doubt(name) is not None
@@ -377,7 +417,7 @@ class Instance:
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
         self._memory.forget(name)
         self._in_vain.pop(name, None)
-        if problem is not None:
+        if stays is not None and problem is not None:
             stays(problem)
         return True
 
@@ -394,7 +434,7 @@ class Instance:
             ended.set()
 
     @asynccontextmanager
-    async def _alone(self, name: ModelName) -> AsyncGenerator[None]:
+    async def alone(self, name: ModelName) -> AsyncGenerator[None]:
         """Be the only one who acts on `name`; others wait in line."""
         lock, waiting = self._locks.get(name, (anyio.Lock(), 0))
         self._locks[name] = (lock, waiting + 1)

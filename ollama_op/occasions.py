@@ -23,6 +23,12 @@ class Occasion(Enum):
         "a download has ended, and Ollama shows the model",
         "Pulled {model}, {size} in {seconds:g} s.",
     )
+    TAKEN_OVER = (
+        "TakenOver",
+        NORMAL,
+        "the model was still kept for `--deletion-grace`, and nothing was downloaded",
+        "{model} was still kept on Ollama, and is taken over; nothing was downloaded.",
+    )
     PULL_FAILED = ("PullFailed", WARNING, "a pull failed", "{problem}")
     MODEL_LOST = (
         "ModelLost",
@@ -167,6 +173,12 @@ class Occasion(Enum):
         NORMAL,
         "the model was removed, and the object goes",
         "{models} is gone from Ollama.",
+    )
+    KEPT = (
+        "Deleted",
+        NORMAL,
+        "likewise, with `--deletion-grace`",
+        "{models} is gone from Ollama; an object made anew can take it over until {until}.",
     )
     SHARED = (
         "Deleted",

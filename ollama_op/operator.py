@@ -14,6 +14,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel
 from ollama_op.engine import Engine
 from ollama_op.errors import KubeError, LoginFailed, OllamaError
+from ollama_op.grace import Grace
 from ollama_op.instance import Instance
 from ollama_op.kube.calls import KubeCalls
 from ollama_op.kube.connection import Connection, LoggedIn
@@ -25,6 +26,7 @@ from ollama_op.kube.writes import Kube
 from ollama_op.leader.fence import no_fence
 from ollama_op.leader.lease import Leadership, clock, identify
 from ollama_op.lifecycle import Lifecycle
+from ollama_op.markers import Marker
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Entry
 from ollama_op.rest.gateway import Gateway
@@ -142,6 +144,8 @@ async def operate(
         survey,
         stall_timeout_s=settings.stall_timeout_s,
         max_concurrent_pulls=settings.max_concurrent_pulls,
+        deletion_grace_s=settings.deletion_grace_s,
+        now=now,
         observer=observer,
     )
     kube, store = Kube(cluster.writes, observer=observer, fence=fence), Store()
@@ -167,7 +171,7 @@ async def operate(
             observer=observer,
         )
 
-    crew = _Crew(store, survey, events, lifecycle, observer)
+    crew = _Crew(store, survey, instance.grace, events, lifecycle, observer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reflector.run)
         tasks.start_soon(survey.run)
@@ -196,6 +200,7 @@ class _Crew:
 
     store: Store
     survey: Survey
+    grace: Grace
     events: Callable[[], Events]
     lifecycle: Callable[[Events], Lifecycle]
     observer: Observer
@@ -218,6 +223,7 @@ class _Crew:
             run = self.lifecycle(events).run
             self._at_work = Supervisor[str, OllamaModel](tasks, run, observer=self.observer)
             self.store.attach(self._at_work)
+            tasks.start_soon(self.grace.sweep)
             try:
                 await events.run()
             finally:
@@ -226,5 +232,11 @@ class _Crew:
 
 
 def _listed(survey: Survey) -> Mapping[ModelName, Entry] | None:
-    """Return the newest list of the server's models, while there is one that can be trusted."""
-    return survey.now.models if survey.looked.is_set() and survey.outage is None else None
+    """Return the newest list of the server's models, while there is one that can be trusted.
+
+    Without what is kept for a grace: it is no model of its own, and goes by itself.
+    """
+    if not survey.looked.is_set() or survey.outage is not None:
+        return None
+    models = survey.now.models
+    return {name: entry for name, entry in models.items() if Marker.read(name) is None}

@@ -23,6 +23,7 @@ _TRACE_URL = re.compile(r"https?://[^\s<>\"{}/@]+(/[^\s<>\"{}]*)?")
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NO_TIME = re.compile(r"0+(ms|s|m|h|d|w)?")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SERVICE = re.compile(
     r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
@@ -162,6 +163,14 @@ def parse_duration(text: str) -> float:
     except InvalidDurationError as error:
         what, _, hint = str(error).partition("; ")
         raise BadSetting(what, hint) from None
+
+
+def parse_duration_or_off(text: str) -> float:
+    """Read a duration likewise; 0, with a unit or without, is none at all.
+
+    Raises: BadSetting.
+    """
+    return 0 if _NO_TIME.fullmatch(text) else parse_duration(text)
 
 
 def parse_url(text: str) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
 from crd.v1alpha1 import DeletionPolicy, Fault, Malformed, OllamaModel, Reason
+from ollama_op.markers import NAMESPACE, is_reserved
 
 JITTER = 0.1  # part of the refresh interval by which an object may be later than another
 
@@ -32,11 +33,17 @@ def wanted(model: OllamaModel) -> ModelName | Verdict:
     """
     spec = model.spec
     try:
-        return ModelName.of(spec.name, spec.tag)
+        name = ModelName.of(spec.name, spec.tag)
     except InvalidNameError as error:
         if isinstance(spec, Malformed):
             return _unreadable(spec)
         return Verdict(Reason.INVALID_NAME, f"spec.{error.field}: {error}. Correct the spec.")
+    return _reserved() if is_reserved(name) else name
+
+
+def _reserved() -> Verdict:
+    problem = f"spec.name: {NAMESPACE} is where the operator keeps models for --deletion-grace"
+    return Verdict(Reason.INVALID_NAME, f"{problem}; name the model by its own name.")
 
 
 def wishes(model: OllamaModel) -> Options | Verdict:

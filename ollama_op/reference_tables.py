@@ -36,6 +36,7 @@ VALUES: Final = {
     "models": "llama3.2:1b",
     "size": "1.2 GiB",
     "seconds": 41.2,
+    "until": "2026-01-01 12:10:00Z",
     "old": "a2af6cc3",
     "new": "9f1c77d0",
 }

@@ -8,6 +8,7 @@ objects at a time, so that only those few are left if Kubernetes begins to refus
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 
 import anyio
 from msgspec.structs import replace
@@ -84,7 +85,7 @@ class Releaser:
                 await _await_stragglers(subject)
                 async with self._slots:
                     await self._rehearse(subject)
-                    await self._remove_all(subject, action)
+                    await self._remove_all(subject, action, has_grace=True)
                     is_removed = True
                     await self._unload(subject, action)
                     await self._release(subject, action)
@@ -130,18 +131,25 @@ class Releaser:
 
     async def _release(self, subject: Subject, action: Leave) -> None:
         try:
-            await _release(subject, action)
+            await _release(subject, action, self._kept_until(subject))
         except KubeError:
             self._answers.pop(subject.model.metadata.namespace, None)
             raise
 
-    async def _remove_all(self, subject: Subject, action: Leave) -> None:
+    def _kept_until(self, subject: Subject) -> datetime | None:
+        """Return until when what was removed can be taken over; None if none of it can."""
+        kept = (self._instance.grace.kept_until(name) for name in subject.removed)
+        return max((until for until in kept if until), default=None)
+
+    async def _remove_all(
+        self, subject: Subject, action: Leave, *, has_grace: bool = False
+    ) -> None:
         """Remove what was not removed before: what came back since is not the object's."""
         left = [name for name in action.names if name not in subject.removed]
         if left and not subject.model.status.attempts:
             subject.event(Occasion.DELETING, models=_join(left))
         for name in left:
-            if await self._remove(subject, name):
+            if await self._remove(subject, name, has_grace=has_grace):
                 subject.removed.add(name)
 
     async def _unload(self, subject: Subject, action: Leave) -> None:
@@ -157,13 +165,14 @@ class Releaser:
         except OllamaError as error:  # a courtesy
             subject.stays_in_memory(name, error)
 
-    async def _remove(self, subject: Subject, name: ModelName) -> bool:
+    async def _remove(self, subject: Subject, name: ModelName, *, has_grace: bool = False) -> bool:
         if subject.is_needed(name):
             return False  # not even worth waiting for whoever acts on the name
         removed = await self._instance.remove(
             name,
             unless=lambda: subject.is_needed(name),
             stays=lambda error: subject.stays_in_memory(name, error),
+            has_grace=has_grace,
         )
         if removed:
             subject.log.info("model deleted", model=str(name))
@@ -184,12 +193,12 @@ async def _await_stragglers(subject: Subject) -> None:
     subject.has_pulled = True
 
 
-async def _release(subject: Subject, action: Leave) -> None:
+async def _release(subject: Subject, action: Leave, kept_until: datetime | None = None) -> None:
     await subject.release()
-    _tell_left(subject, action)
+    _tell_left(subject, action, kept_until)
 
 
-def _tell_left(subject: Subject, action: Leave) -> None:
+def _tell_left(subject: Subject, action: Leave, kept_until: datetime | None) -> None:
     removed = [name for name in with_wanted(subject.model) if name in subject.removed]
     kept = [name for name in with_wanted(subject.model) if name not in removed]
     subject.log.info("released", removed=[*map(str, removed)], kept=[*map(str, kept)])
@@ -200,6 +209,9 @@ def _tell_left(subject: Subject, action: Leave) -> None:
             subject.event(Occasion.FORCED, models=_join(kept))
         case _ if action.event == RETAINED:
             subject.event(Occasion.RETAINED, models=_join(kept))
+        case _ if removed and kept_until:
+            until = f"{kept_until:%Y-%m-%d %H:%M:%SZ}"
+            subject.event(Occasion.KEPT, models=_join(removed), until=until)
         case _ if removed:
             subject.event(Occasion.DELETED, models=_join(removed))
         case _ if kept:

@@ -187,12 +187,21 @@ def under_way(
 
 
 def available(
-    model: OllamaModel, name: ModelName, entry: Entry, now: datetime, *, pulled: bool
+    model: OllamaModel,
+    name: ModelName,
+    entry: Entry,
+    now: datetime,
+    *,
+    pulled: bool,
+    found: bool = False,
 ) -> OllamaModelStatus:
-    """Say that the model was seen whole as `entry`; every trace of earlier trouble goes."""
+    """Say that the model was seen whole as `entry`; every trace of earlier trouble goes.
+
+    One that was `found` has been there before, whatever was said while it was looked for.
+    """
     last_pull = model.status.last_pull_time if _is_about(model, name) else None
     origin = Origin.PULLED if pulled or last_pull else Origin.ADOPTED
-    if model.status.model == str(name) and model.status.origin is not None:
+    if model.status.model == str(name) and model.status.origin is not None and not found:
         origin = model.status.origin
     return report(
         model,

@@ -171,6 +171,7 @@ class Settings:
     stall_timeout_s: float = 300
     progress_interval_s: float = 5  # between writes of a pull's progress
     max_concurrent_pulls: int = 4
+    deletion_grace_s: float = 0  # in which the model of an object that is gone can be taken over
     metrics_bind_address: Address | None = None
     metrics_per_model: bool = True
     metrics_kubernetes_auth: bool = False

@@ -54,6 +54,7 @@ class Survey:
         self.looked_at: float | None = None  # on the event loop's clock; None before the first look
         self.now = Snapshot({})
         self._next_look = anyio.Event()
+        self.listed = anyio.Event()  # set when there is a newer snapshot; then there is another one
         self._asked = False  # somebody does not want to wait for the interval
         self._hurried = False  # nor for others to ask as well
         self._stirred = anyio.Event()  # the time of the next look may have changed
@@ -187,6 +188,8 @@ class Survey:
             found = replace(aged, outage=str(error), is_foreign=foreign, version=None)
         self.looked_at = anyio.current_time()
         self._renew(found)
+        listed, self.listed = self.listed, anyio.Event()
+        listed.set()
         self.looked.set()
         done.set()
         self._aside_due.set()

@@ -11,6 +11,7 @@ from ollama_op.telemetry import tracing
 from ollama_op.telemetry.tracing import MODEL, Span, Value
 
 SEND_LIMIT_S: Final = 5.0
+COPY = "/api/copy"  # whose body names two models
 TIMEOUT: Final = httpx.Timeout(30, connect=SEND_LIMIT_S)
 NO_END: Final = httpx.Timeout(None, connect=SEND_LIMIT_S)
 
@@ -75,7 +76,7 @@ class OllamaCalls:
             **self._server,
         }
         if body is not None:
-            about[MODEL] = body["model"]
+            about[MODEL] = body["source"] if path == COPY else body["model"]
         return tracing.span(f"{method} {path}", about, kind="client")
 
 

@@ -23,7 +23,7 @@ from crd.names import ModelName
 from ollama_op.errors import ModelAbsent, ModelBroken, OllamaUnreachable, Refused
 from ollama_op.leader.fence import Fence, no_fence
 from ollama_op.ollama.answers import heard, is_unusable
-from ollama_op.ollama.calls import SEND_LIMIT_S, OllamaCalls
+from ollama_op.ollama.calls import COPY, SEND_LIMIT_S, OllamaCalls
 from ollama_op.ollama.listing import read_models, read_running
 from ollama_op.ollama.pull_errors import load_failed
 from ollama_op.ollama.steps import expect_stream, read_steps
@@ -169,6 +169,22 @@ class OllamaClient:
             answer = await self._calls.send("DELETE", "/api/delete", {"model": str(name)})
         _there_or_not(answer, _nothing)
         return True
+
+    async def copy(self, name: ModelName, to: ModelName) -> None:
+        """Give a model one more name, which moves no bytes; what had that name is replaced.
+
+        Raises: ModelAbsent, OllamaUnreachable, NotOllama, ProtocolError.
+        """
+        body = {"source": str(name), "destination": str(to)}
+        async with self._slots:
+            self._fence(SEND_LIMIT_S)
+            answer = await self._calls.send("POST", COPY, body)
+        try:
+            heard(answer, _nothing)
+        except Refused as no:
+            if no.status == HTTPStatus.NOT_FOUND:
+                raise ModelAbsent(f"Ollama has no {name}") from None
+            raise
 
     @asynccontextmanager
     async def pull(

@@ -71,6 +71,15 @@ class Disk:
         self.manifests[name], self.modified[name] = manifest, now
         return old is not None and self._drop_unused(old)
 
+    def copy(self, name: ModelName, to: ModelName, now: datetime) -> bool:
+        """Give a model one more name; return True if it was there. Layers stay, wanted or not."""
+        if name not in self.manifests:
+            return False
+        self.manifests[to], self.modified[to] = self.manifests[name], now
+        if host := self.remote_hosts.get(name):
+            self.remote_hosts[to] = host
+        return True
+
     def delete(self, name: ModelName) -> bool:
         """Delete a model with the layers that no other one has; tell whether it was there."""
         manifest = self.manifests.pop(name, None)

@@ -193,6 +193,8 @@ class OllamaSandbox:
 
     def _answer_about(self, route: str, request: Request) -> tuple[int, Any]:
         body = _body(request)
+        if route == "POST /api/copy":
+            return self._copy(body.get("source", ""), body.get("destination", ""))
         try:
             name = parse_name(body.get("model", ""))
         except InvalidNameError:
@@ -216,6 +218,19 @@ class OllamaSandbox:
                 return (200, None) if self._disk.delete(name) else missing
             case _:
                 return 404, {"error": "not found"}
+
+    def _copy(self, source: str, destination: str) -> tuple[int, Any]:
+        try:
+            name = parse_name(source)
+        except InvalidNameError:
+            return 400, {"error": f'source "{source}" is invalid'}
+        try:
+            to = parse_name(destination)
+        except InvalidNameError:
+            return 400, {"error": f'destination "{destination}" is invalid'}
+        if not self._disk.copy(name, to, self._now()):
+            return 404, {"error": f'model "{source}" not found'}
+        return 200, None
 
     def _load(self, name: ModelName, body: dict[str, Any]) -> tuple[int, Any]:
         keep_alive_s = body.get("keep_alive", 300)

@@ -416,6 +416,52 @@ async def test_two_pulls_of_one_model_both_succeed(stage) -> None:
     await stage.client.show(ModelName.parse("c-both"))
 
 
+# Copies
+
+
+async def test_a_copy_is_the_same_model_under_one_more_name(stage) -> None:
+    """Nothing is downloaded for it, and it has the digest of what it is a copy of."""
+    name, to = ModelName.parse("c-copied"), ModelName.parse("c-team/copy:1767226200")
+    digest = stage.publish("c-copied")
+    await stage.pull("c-copied")
+    await stage.client.copy(name, to)
+    found = await stage.client.tags()
+    assert (found[name].digest, found[to].digest) == (digest, digest)
+    await stage.client.delete(to)
+
+
+async def test_a_copy_outlives_the_original_and_can_be_copied_back(stage) -> None:
+    """The layers stay as long as any name has them, so what comes back is whole."""
+    name, to = ModelName.parse("c-back"), ModelName.parse("c-team/back:1767226200")
+    digest = stage.publish("c-back")
+    await stage.pull("c-back")
+    await stage.client.copy(name, to)
+    await stage.client.delete(name)
+    await stage.client.show(to)
+    await stage.client.copy(to, name)
+    await stage.client.delete(to)
+    await stage.client.show(name)
+    assert (await stage.client.tags())[name].digest == digest
+    await stage.load("c-back")
+
+
+async def test_a_copy_replaces_what_has_its_name(stage) -> None:
+    """Whoever copies has to see first that nothing is there."""
+    name, to = ModelName.parse("c-source"), ModelName.parse("c-target")
+    digest = stage.publish("c-source")
+    stage.publish("c-target", version=2)
+    for repo in ("c-source", "c-target"):
+        await stage.pull(repo)
+    await stage.client.copy(name, to)
+    assert (await stage.client.tags())[to].digest == digest
+
+
+async def test_what_is_not_there_cannot_be_copied(stage) -> None:
+    """It is absent, as it is for everything else."""
+    with pytest.raises(ModelAbsent):
+        await stage.client.copy(ModelName.parse("c-nobody"), ModelName.parse("c-else"))
+
+
 # Traps
 
 
@@ -523,6 +569,8 @@ async def test_an_index_is_listed_and_not_known(stage) -> None:
         ("GET", "/api/version", None, 200),
         ("POST", "/api/show", {"model": "c-nobody"}, 404),
         ("POST", "/api/generate", {"model": "c-nobody", "keep_alive": 0}, 404),
+        ("POST", "/api/copy", {"source": "c-nobody", "destination": "c-else"}, 404),
+        ("POST", "/api/copy", {"source": "c-form", "destination": "c-f@rm"}, 400),
         ("DELETE", "/api/delete", {"model": "c-nobody"}, 404),
         ("DELETE", "/api/delete", {"model": "c-form"}, 200),
     ],

@@ -4,7 +4,7 @@ A run is repeatable: the seed decides in which order tasks run and what chance a
 """
 
 import random
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,7 +38,7 @@ class Scenario:
 
     `leaves` names the models that are on the server in the end. Where there is a `meanwhile`, the
     disturbance is that this is done in the middle of `when` and not after it: between two writes,
-    or while the operator is away.
+    or while the operator is away. `settings` are the operator's, besides those of all stories.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Scenario:
     given: Act = nothing
     leaves: frozenset[str] = frozenset()
     meanwhile: Act | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,7 +83,7 @@ def run(scenario: Scenario, point: Point, *, seed: int = 0) -> Run:
 
 async def _play(scenario: Scenario, point: Point, played: Run) -> None:
     tap = Tap(point, writes=played.writes, bugs=played.broken)
-    async with world(tap.through, **SETTINGS) as w:
+    async with world(tap.through, **SETTINGS, **scenario.settings) as w:
         tap.witness, tap.kill = Watcher(w, played.broken), w.kill
         if scenario.meanwhile and point.meanwhile:
             tap.somebody = partial(_beside, scenario.meanwhile, w, played)

@@ -258,6 +258,8 @@ async def annotate(w: World, name: str, value: str) -> None:
 
 M1, M2 = frozenset({"m:1"}), frozenset({"m:2"})
 
+GRACE = {"deletion_grace_s": 20}  # over, with one failure, when all is at rest
+
 SCENARIOS = (
     Scenario("create", when=want, leaves=M1),
     Scenario("adopt", given=have, when=want, leaves=M1),
@@ -291,6 +293,8 @@ SCENARIOS = (
     Scenario("keep no longer", given=want_loaded, when=stop_keeping, leaves=M1),
     Scenario("retain", given=want_retained, when=delete, leaves=M1),
     Scenario("retain, tag changed", given=want_retained, when=change_tag, leaves=M1 | M2),
+    Scenario("delete with a grace", given=want, when=delete, settings=GRACE),
+    Scenario("replace with a grace", given=want, when=replace, leaves=M1, settings=GRACE),
     # Between any two writes:
     Scenario("create, made anew", when=want, meanwhile=make_anew, leaves=M1),
     Scenario("create, deleted", when=want, meanwhile=delete),
@@ -301,6 +305,14 @@ SCENARIOS = (
     Scenario("change tag, deleted", given=want, when=change_tag, meanwhile=delete),
     Scenario("change tag, and back", given=want, when=change_tag, meanwhile=change_back, leaves=M1),
     Scenario("delete, wanted", given=want, when=delete, meanwhile=want_by_another, leaves=M1),
+    Scenario(
+        "delete with a grace, wanted",
+        given=want,
+        when=delete,
+        meanwhile=want_by_another,
+        leaves=M1,
+        settings=GRACE,
+    ),
     Scenario("share, one deleted", when=want_twice, meanwhile=delete, leaves=M1),
     Scenario("share, both deleted", when=want_twice, meanwhile=delete_both),
     Scenario("loss, deleted", given=want, when=lose, meanwhile=delete),

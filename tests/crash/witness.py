@@ -6,6 +6,7 @@ from crash.tap import Witness
 from crash.writes import Write
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH, REFRESHED
+from ollama_op.markers import Marker
 from support.world import Object, World, condition, reason
 
 _UNTOLD = {
@@ -28,10 +29,11 @@ class Watcher(Witness):
         """Note whom it was meant for, and see that Ollama is asked for nothing wrong."""
         if write.is_to_kube and (obj := self._get(write)):
             write.uid = obj["metadata"]["uid"]
-        if (write.is_pull or write.is_deletion) and not self._holding(_name(write.model)):
-            self._say(write, "no object with a finalizer stands for the model")
-        if write.is_deletion:
-            self._look_at_deletion(write)
+        if (write.is_pull or write.is_deletion) and not _is_marker(write.model):
+            if not self._holding(_name(write.model)):
+                self._say(write, "no object with a finalizer stands for the model")
+            if write.is_deletion:
+                self._look_at_deletion(write)
 
     def arrives(self, write: Write) -> None:
         """Note the object as it is before."""
@@ -152,6 +154,12 @@ def _answers_for(obj: Object) -> set[ModelName | None]:
 
 def _wanted(obj: Object) -> ModelName | None:
     return _name(f"{obj['spec']['name']}:{obj['spec']['tag']}")
+
+
+def _is_marker(text: str) -> bool:
+    """Return True for what is kept for a grace, and so nobody's any more."""
+    name = _name(text)
+    return name is not None and Marker.read(name) is not None
 
 
 def _name(text: str) -> ModelName | None:
