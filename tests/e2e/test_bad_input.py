@@ -152,7 +152,9 @@ def test_a_garbage_kubeconfig_is_refused(tmp_path, content) -> None:
         pytest.param({"contexts": None}, "x", id="no-contexts"),
         pytest.param({"contexts": [{"name": "x"}]}, "x", id="hollow-context"),
         pytest.param(
-            {"cluster": {"certificate-authority": "/none/ca.crt"}}, "/none/ca.crt", id="file"
+            {"cluster": {"certificate-authority": "/none/ca.crt"}},
+            "certificate authority and insecure-skip-tls-verify",
+            id="file",
         ),
     ],
 )
@@ -310,7 +312,7 @@ def models(cluster: ControlPlane, operator: Operator) -> Iterator[Models]:
     ("name", "model", "says"),
     [
         ("with-space", "not a name:latest", "' '"),
-        ("with-dots", "../../etc/passwd:latest", "'.'"),
+        ("with-dots", "../../etc/passwd:latest", "4 parts"),
         ("with-scheme", "https://hf.co/org/model:latest", "URL"),
         ("with-two-tags", "llama3:8b:latest", "tag"),
         ("with-control", "bad\x01name:latest", r"'\x01'"),

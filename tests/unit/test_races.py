@@ -186,7 +186,7 @@ async def test_a_refresh_that_breaks_the_model_is_no_refresh_that_failed(w: Worl
     await ready(w, m="m:1")
     w.ollama.delay_s["/api/show"] = 3
     await refresh(w, "m")
-    await called(w, "POST /api/show", 3)
+    await called(w, "POST /api/show", 2)
     w.ollama.break_blob("m:1")
     status = await w.until("m", lambda s: bool(s.get("attempts")))
     assert (condition(status, "Ready"), reason(status)) == ("Unknown", "VerificationFailed")
