@@ -83,7 +83,7 @@ def _schemas() -> Object:
     new = schemas["NewModel"]
     new["properties"]["model"] = _AS_OLLAMA
     del new["required"]
-    new["anyOf"] = [{"required": [field]} for field in ("name", "model")]
+    new["oneOf"] = [{"required": [field]} for field in ("name", "model")]
     return schemas
 
 
