@@ -6,12 +6,14 @@ import math
 import ssl
 import threading
 import time
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self, cast
 
 from support.gateway import FOREIGN, Answer, Script
 
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
+_WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _POLL_S = 0.1  # how soon somebody who is held back notices that the gateway ends
 
 
@@ -109,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in answer.getheaders():
                 if name.lower() not in _HOP:
                     self.send_header(name, value)
+            if answer.status in _WITHOUT_BODY:
+                # One byte of a body would be read as the next answer on this connection.
+                self.end_headers()
+                return
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
             # As it comes: a pull is a stream. A client that has left ends it with an error.
