@@ -208,6 +208,7 @@ async def unless_moot(
 async def _cancel_when_moot(
     subject: Subject, is_moot: Callable[[], bool], scope: anyio.CancelScope
 ) -> None:
+    await subject.news()  # what was known before has just been decided on
     while not is_moot():
         await subject.news()
     scope.cancel()

@@ -13,7 +13,7 @@ import anyio
 from crd.names import ModelName
 from ollama_op.errors import LoadFailed, ModelAbsent, ModelBroken, OllamaError, ProtocolError
 from ollama_op.ollama.client import OllamaClient
-from ollama_op.ollama.wire import Entry
+from ollama_op.ollama.wire import Entry, Listing, Loaded
 from ollama_op.survey import Survey
 from ollama_op.turns import Turns
 
@@ -30,6 +30,9 @@ class Memory:
     def __init__(self, client: OllamaClient, survey: Survey) -> None:
         self._client, self._survey = client, survey
         self._turns = Turns()
+        self._asking, self._order = anyio.Lock(), count(1)
+        self._asked = 0  # when the newest answer was asked for, in the order of those who want one
+        self._answer: Listing[Loaded] | None = None
 
     def forget(self, name: ModelName) -> None:
         """Forget a model that has gone."""
@@ -87,11 +90,11 @@ class Memory:
         Raises: OllamaUnreachable, NotOllama if Ollama lists nothing either.
         """
         self._turns.left(name)
-        try:
-            if name not in await self._client.running():
-                return None
-        except OllamaError:  # if it is not known, better once too often; but not without an Ollama
+        loaded = await self._running()
+        if loaded is None:  # better unload once too often; but not without an Ollama
             await self._survey.look()
+        elif name not in loaded:
+            return None
         for attempt in count(1):
             try:
                 await self._client.unload(name)
@@ -102,6 +105,22 @@ class Memory:
             else:
                 break
         return None
+
+    async def _running(self) -> Listing[Loaded] | None:
+        """Return what is in memory after this call, None if Ollama does not say.
+
+        Callers share answers: hundreds of deletions at a time need only a few.
+        """
+        came = next(self._order)
+        async with self._asking:
+            if self._asked < came:
+                asked = next(self._order)
+                try:
+                    self._answer = await self._client.running()
+                except OllamaError:
+                    self._answer = None
+                self._asked = asked
+            return self._answer
 
     async def make_way(self, old: Entry | None, name: ModelName, stays: Stays) -> None:
         """Take the old version out of memory, as a new one comes that is under its name then."""

@@ -24,7 +24,7 @@ from ollama_op.occasions import Occasion
 from ollama_op.reading import Verdict, owned, ready_reason, wanted, with_wanted
 from ollama_op.subject import Subject
 
-AT_ONCE = 8  # objects whose models are removed, and that are not let go of yet
+AT_ONCE = 40
 SURE_S = 1.0  # so long one object's answer to whether it would be let go counts for its namespace
 REFUSED_S = 5.0  # likewise, where the answer is no
 FORCE_LIMIT_S = 10.0  # for the one try of a removal with force

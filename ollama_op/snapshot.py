@@ -1,10 +1,13 @@
 """What is known of one Ollama server at one moment. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from crd.names import ModelName
 from ollama_op.ollama.wire import Entry, Listing, Loaded
+
+_NOTHING: Final[Mapping[ModelName, Any]] = {}
 
 TAGS, PS = "/api/tags", "/api/ps"  # whose entries are counted in `unreadable`
 
@@ -45,11 +48,21 @@ def under_all_names(
     return others | dict(running)
 
 
-def about(snapshot: Snapshot, name: ModelName | None) -> tuple[object, ...]:
-    """Pick what a snapshot says of one model."""
-    if name is None:
-        return ()
-    known = (snapshot.memory is not None, snapshot.memory_problem is not None)
-    loaded = (snapshot.memory or {}).get(name)
-    doubt = snapshot.unread.get(name), name in snapshot.perhaps
-    return snapshot.models.get(name), doubt, known, loaded
+def changed(before: Snapshot, now: Snapshot) -> Collection[ModelName]:
+    """Return the models of which two snapshots do not say the same."""
+    found: set[ModelName] = {*(before.perhaps ^ now.perhaps)}
+    pairs = (
+        (before.models, now.models),
+        (before.unread, now.unread),
+        (before.memory or _NOTHING, now.memory or _NOTHING),
+    )
+    for old, new in pairs:
+        if old is not new:
+            found |= old.keys() ^ new.keys()
+            found.update(name for name, one in new.items() if old.get(name) != one)
+    return found
+
+
+def knows_memory(snapshot: Snapshot) -> tuple[bool, bool]:
+    """Return whether what is in memory is known, and whether it has been unknown for too long."""
+    return snapshot.memory is not None, snapshot.memory_problem is not None

@@ -20,7 +20,15 @@ from crd.names import ModelName
 from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Entry, Listing
-from ollama_op.snapshot import PS, TAGS, Snapshot, about, perhaps_there, under_all_names
+from ollama_op.snapshot import (
+    PS,
+    TAGS,
+    Snapshot,
+    changed,
+    knows_memory,
+    perhaps_there,
+    under_all_names,
+)
 from ollama_op.supervise import Latest
 
 log = structlog.get_logger(__name__)
@@ -28,7 +36,7 @@ log = structlog.get_logger(__name__)
 LONGEST_DOUBLING = 10  # of the pause between probes in an outage
 SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second one is
 LOOK_GAP_S = 0.2  # between the starts of two lists: what is asked for meanwhile shares one
-HURRIED_GAP_S = 0.02  # likewise, where something else waits for the answer
+HURRIED_GAP_S = 0.08  # likewise, where something else waits for the answer
 INTERVALS_KEPT: Final = 2  # for so long what was in memory counts, while Ollama does not say
 EXAMPLES: Final = 3  # of entries that cannot be read, in a line of the log
 
@@ -209,7 +217,7 @@ class Survey:
         self._tell_unreadable(TAGS, found.problems)
         return replace(
             self.now,
-            models=found,
+            models=found.entries,
             outage=None,
             is_foreign=False,
             unread=found.unread,
@@ -293,10 +301,10 @@ class Survey:
         elif turned:
             log.warning("ollama unreachable", server=self._client.where, problem=found.outage)
         self._publish_memory_problem(before, found)
-        for name, boxes in self._followers.items():
-            if everyone or about(before, name) != about(found, name):
-                for box in boxes:
-                    box.poke()
+        everyone |= knows_memory(found) != knows_memory(before)
+        for name in [*self._followers] if everyone else changed(before, found):
+            for box in self._followers.get(name, ()):
+                box.poke()
 
     def _publish_memory_problem(self, before: Snapshot, found: Snapshot) -> None:
         if (found.memory_problem is None) == (before.memory_problem is None):
