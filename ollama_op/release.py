@@ -7,7 +7,7 @@ objects at a time, so that only those few are left if Kubernetes begins to refus
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 
 import anyio
@@ -79,25 +79,28 @@ class Releaser:
     ) -> None:
         is_removed = False
 
-        async def take_turn() -> KubeError | None:
+        async def take_turn(held: AsyncExitStack) -> KubeError | None:
             nonlocal is_removed
             try:
                 await _await_stragglers(subject)
-                async with self._slots:
-                    await self._rehearse(subject)
-                    await self._remove_all(subject, action, has_grace=True)
-                    is_removed = True
-                    await self._unload(subject, action)
-                    await self._release(subject, action)
+                await held.enter_async_context(self._slots)
+                await self._rehearse(subject)
+                await self._remove_all(subject, action, has_grace=True)
+                is_removed = True
             except KubeError as error:  # by itself, not in a group of exceptions
                 return error
             return None
 
-        problem, failure = await unless_moot(
-            subject, take_turn, is_moot=lambda: not is_removed and is_moot()
-        )
-        if failed := problem or failure:
-            raise failed
+        async with AsyncExitStack() as held:
+            problem, failure = await unless_moot(
+                subject, lambda: take_turn(held), is_moot=lambda: not is_removed and is_moot()
+            )
+            if failed := problem or failure:
+                raise failed
+            if is_removed:
+                await self._unload(subject, action)
+                # The last thing that is awaited: this task ends with its object.
+                await self._release(subject, action)
 
     async def _leave_by_force(self, subject: Subject, action: Leave) -> None:
         """Try once to remove what there is, and let go whatever comes of that."""

@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from crd.v1alpha1 import REFRESH
+from crd.v1alpha1 import FORCE_DELETE, REFRESH
 from support.gateway import FOREIGN, Answer, as_json, slow
 from support.world import MB, Object, World, condition, reason
 
@@ -61,6 +61,46 @@ async def test_a_model_that_is_shown_is_not_doubted_for_a_load(w: World, words: 
         await anyio.sleep(60)
         assert condition((await w.get("m"))["status"], "Ready") == "True"
     assert len(w.writes("m")) - before < 20
+
+
+# --- many at a time
+
+
+async def test_many_that_go_at_once_share_what_is_asked_for_them(w: World) -> None:
+    """60 deletions take a few lists of the disk and of the memory, and each model is unloaded."""
+    names = [f"m{n}" for n in range(60)]
+    for name in names:
+        w.ollama.publish(f"{name}:1", MB)
+        await w.apply(name, f"{name}:1")
+    for name in names:
+        await w.ready(name)
+        await w.ollama_http.post("/api/generate", json={"model": f"{name}:1"})
+    w.ollama.delay_s |= {"/api/ps": 0.01, "/api/tags": 0.01, "/api/delete": 0.01}
+    w.ollama.calls.clear()
+    async with anyio.create_task_group() as tasks:
+        for name in names:
+            tasks.start_soon(w.delete, name)
+    for name in names:
+        await w.gone(name)
+    assert w.ollama.calls[DELETE] == w.ollama.calls[LOAD] == len(names)
+    assert w.ollama.calls[PS] + w.ollama.calls["GET /api/tags"] < len(names) / 2
+
+
+async def test_who_stops_waiting_for_a_shared_answer_spoils_it_for_nobody(w: World) -> None:
+    """Ollama is asked again on behalf of those who still wait."""
+    w.ollama.publish("m:1", MB)
+    w.ollama.publish("n:1", MB)
+    for name in ("m", "n"):
+        await w.apply(name, f"{name}:1")
+        await w.ready(name)
+    w.ollama.delay_s["/api/ps"] = 3
+    await w.delete("m")
+    await anyio.sleep(1)
+    await w.delete("n")
+    await w.patch("m", {"metadata": {"annotations": {FORCE_DELETE: "true"}}})
+    await w.gone("m")
+    await w.gone("n")
+    assert w.ollama.models == {}
 
 
 # --- a courtesy holds up nothing
