@@ -71,7 +71,7 @@ def run(scenario: Scenario, point: Point, *, seed: int = 0) -> Run:
     """Play a story once."""
     played = Run()
     time = {"clock": trio.testing.MockClock(autojump_threshold=0)}
-    with capture_logs() as played.logs, _repeatable(seed):
+    with capture_logs() as played.logs, repeatable(seed):
         try:
             anyio.run(_play, scenario, point, played, backend="trio", backend_options=time)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what has come of this run
@@ -147,7 +147,7 @@ async def _replace_the_dead(w: World, tap: Tap) -> None:
 
 
 @contextmanager
-def _repeatable(seed: int) -> Generator[None]:
+def repeatable(seed: int) -> Generator[None]:
     """Let chance have its way as it had it last time."""
     loop = trio._core._run  # trio's own way to be repeatable, made for hypothesis
     before, loop._ALLOW_DETERMINISTIC_SCHEDULING = loop._ALLOW_DETERMINISTIC_SCHEDULING, True
