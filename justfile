@@ -25,10 +25,13 @@ jaeger: venv assets
     @{{ bin }}/python tests/assets/traced.py
 
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
-test: check unit prometheus crash property contract e2e browser newest
+test: check unit golden prometheus crash property contract e2e browser newest
 
 # The quick tests, in virtual time
 unit *flags: venv (_pytest "tests/unit" spread flags)
+
+# What users see of each story, word for word; `just golden --write-golden` keeps what is seen now
+golden *flags: venv (_pytest "tests/golden" spread flags)
 
 # All tests of a folder; but where `flags` name some by path, only those, and one after the other
 _pytest folder side_by_side *flags:
@@ -179,7 +182,7 @@ dashboard: venv
 
 # Render the reference of flags, fields, reasons, events and metrics into docs/reference.md
 reference: venv
-    {{ bin }}/python -m ollama_op.reference
+    {{ bin }}/python docs/reference.py
 
 # Draw docs/demo.svg, a moment of the demo, for the README
 picture: venv

@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final, Protocol
 
 
-class Scope(StrEnum):
+class KeyScope(StrEnum):
     """What a key is for. Who may write may read."""
 
     READ = "read"

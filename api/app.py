@@ -14,7 +14,6 @@ from litestar.handlers import HTTPRouteHandler, route
 
 from api import reads, writes
 from api.access import Failures, Keys
-from api.answers import PREFIX, Answer, App
 from api.cors import Cors
 from api.feed import Feed
 from api.files import get_file, served
@@ -27,6 +26,7 @@ from api.requests import MAX_BODY
 from api.telling import told
 from api.tokens import Tokens
 from api.view import View
+from ollama_op.base.asgi import PREFIX, Answer, App
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
-from api.answers import Answer, Header, Message, Send
+from ollama_op.base.asgi import Answer, Header, Message, Send
 
 ANY: Final = "*"
 _ALLOWED: Final[tuple[Header, ...]] = (

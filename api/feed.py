@@ -15,9 +15,9 @@ from typing import Final
 import anyio
 import msgspec
 
-from api.answers import NO_SNIFFING, Header, Receive, Scope, Send
 from api.bodies import Deleted
 from api.view import Entry, Key, View
+from ollama_op.base.asgi import NO_SNIFFING, Header, Receive, Scope, Send
 
 QUEUE: Final = 256  # events that may wait for one reader
 MEMORY: Final = 1024  # past events that a reader who comes back can be told of

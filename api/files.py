@@ -13,9 +13,9 @@ from litestar.di import NamedDependency
 from litestar.handlers import get
 from litestar.params import SkipValidation
 
-from api.answers import Answer, Header
 from api.problems import Kind, Problem, page
 from api.view import matches
+from ollama_op.base.asgi import Answer, Header
 
 # Nothing from elsewhere, and no inline script.
 _POLICY: Final = (

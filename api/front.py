@@ -14,12 +14,12 @@ from typing import Any, Final, Protocol
 import structlog
 
 from api.access import ANYBODY, NOBODY, Caller, Failures, Keys
-from api.answers import PREFIX, Answer, App, Message, Receive, Scope, Send
 from api.cors import Cors
 from api.ports import WriteError
 from api.problems import Kind, Problem
 from api.telling import told
 from api.tokens import Tokens
+from ollama_op.base.asgi import PREFIX, Answer, App, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ import structlog
 import yaml
 from msgspec import Meta
 
-from api.access import Key, Keys, Scope
+from api.access import Key, Keys, KeyScope
 from api.bodies import NAMESPACE
 from crd.form import ALIEN, complaint
 
@@ -47,8 +47,8 @@ _SHA256: Final = r"^(sha256:)?[0-9A-Fa-f]{64}(\s+\*?\S*)?\s*$"
 class _Key(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     sha256: Annotated[str, Meta(pattern=_SHA256)]
-    scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [Scope.READ, Scope.WRITE]
+    scopes: Annotated[list[KeyScope], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: [KeyScope.READ, KeyScope.WRITE]
     )
     namespaces: Annotated[list[_Namespace], Meta(min_length=1)] | None = None
 
@@ -80,7 +80,7 @@ def parse(text: bytes) -> tuple[Key, ...]:
         Key(
             name=key.name,
             sha256=bytes.fromhex(key.sha256.split()[0].removeprefix("sha256:")),
-            writes=Scope.WRITE in key.scopes,
+            writes=KeyScope.WRITE in key.scopes,
             namespaces=None if key.namespaces is None else frozenset(key.namespaces),
         )
         for key in listed

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from api.answers import PREFIX, Receive, Scope, Send
 from api.problems import Kind, Problem
 from api.reads import HEALTH, OK
+from ollama_op.base.asgi import PREFIX, Receive, Scope, Send
 
 WAIT: Final = {"retry-after": "5"}
 

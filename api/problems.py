@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from api.answers import JSON_PROBLEM, NO_STORE, Answer, Header
 from api.bodies import FieldProblem, ProblemBody
 from api.guide import frame, inline
+from ollama_op.base.asgi import JSON_PROBLEM, NO_STORE, Answer, Header
 
 PAGE: Final = "/docs/problems"
 

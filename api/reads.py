@@ -11,7 +11,6 @@ from litestar.handlers import get
 from litestar.params import FromPath, SkipValidation
 
 from api.access import Caller
-from api.answers import JSON, NO_STORE, REVALIDATE, Answer, Header
 from api.bodies import Status
 from api.feed import Feed, Stream
 from api.plan import plan
@@ -20,6 +19,7 @@ from api.problems import Kind, Problem
 from api.requests import EventsQuery, ListQuery, OneQuery, legal_namespace, read_query
 from api.telling import no_model
 from api.view import Entry, Filter, Key, View, joined, key_from, matches, token_for
+from ollama_op.base.asgi import JSON, NO_STORE, REVALIDATE, Answer, Header
 
 MODELS: Final = "/api/v1/models"
 MODEL: Final = "/api/v1/models/{name:str}"

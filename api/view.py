@@ -17,10 +17,10 @@ from zlib import crc32
 
 import msgspec
 
-from api.answers import JSON, REVALIDATE, Answer
 from api.bodies import Model, describe
 from api.problems import invalid_field
 from crd.v1alpha1 import OllamaModel, State
+from ollama_op.base.asgi import JSON, REVALIDATE, Answer
 
 Key = tuple[str, str]
 """Namespace and name."""

@@ -11,7 +11,6 @@ from litestar.handlers import delete, patch, post
 from litestar.params import FromPath, SkipValidation
 from msgspec import UNSET
 
-from api.answers import JSON, NO_STORE, PREFIX, Answer
 from api.bodies import Changes, NewModel
 from api.etags import ANY, NoTagsError, versions
 from api.naming import resource_name
@@ -33,6 +32,7 @@ from api.view import Entry
 from crd.door import mended, normal
 from crd.names import InvalidNameError, ModelName, meant
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
+from ollama_op.base.asgi import JSON, NO_STORE, PREFIX, Answer
 
 Named = FromPath[str]
 Writing = NamedDependency[SkipValidation[Writer]]

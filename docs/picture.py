@@ -17,8 +17,7 @@ from rich.terminal_theme import TerminalTheme
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from ollama_op.ollama.client import OllamaClient
-from ollama_op.sandbox.demo import (
+from ollama_op.demo.command import (
     SCRIPTED,
     SETTINGS,
     SPEED,
@@ -28,8 +27,9 @@ from ollama_op.sandbox.demo import (
     play,
     publish,
 )
-from ollama_op.sandbox.screen import Screen
-from ollama_op.sandbox.story import object_name
+from ollama_op.demo.screen import Screen
+from ollama_op.demo.story import object_name
+from ollama_op.ollama.client import OllamaClient
 from support.world import World, world
 
 FILE = Path(__file__).with_name("demo.svg")

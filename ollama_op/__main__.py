@@ -12,7 +12,7 @@ def main() -> None:
         # Without it, SIGTERM would end this as a failure; and to the first process of a container
         # it would not come at all.
         signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
-    from ollama_op import cli  # noqa: PLC0415 - takes a while
+    from ollama_op.cli import commands as cli  # noqa: PLC0415 - takes a while
 
     cli.main()
 

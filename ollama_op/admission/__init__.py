@@ -1,1 +1,1 @@
-"""What may enter the cluster: the rules, who is asked about them over TLS, and the certificates."""
+"""What may enter the cluster: the rules, the webhook over TLS, and its certificates."""

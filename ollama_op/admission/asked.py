@@ -10,10 +10,10 @@ from typing import Final, Protocol
 
 import structlog
 
-from api.answers import Scope
 from ollama_op.admission.review import ERROR, INVALID, Request, Response
-from ollama_op.telemetry import tracing
-from ollama_op.telemetry.tracing import Span, Value
+from ollama_op.base import tracing
+from ollama_op.base.asgi import Scope
+from ollama_op.base.tracing import Span, Value
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from crd.form import complaint
 from crd.names import CLOUD_HOST, InvalidNameError, ModelName
 from crd.v1alpha1 import GROUP, PLURAL, UNREADABLE, OllamaModelSpec
 from ollama_op.admission.review import Cause, Details, Kind, Refusal, Request, Response
-from ollama_op.errors import sanitise
+from ollama_op.base.errors import sanitise
 
 LONGEST_WARNING: Final = 120  # Kubernetes asks for no more, and cuts what is far longer
 MOVES: Final = "latest"

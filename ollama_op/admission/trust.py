@@ -15,12 +15,12 @@ import structlog
 
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.admission.certificates import Held, expires_at, is_broken, renewed
-from ollama_op.errors import Conflict, KubeError, LoginFailed, NotFound, NotPermitted, Rejected
+from ollama_op.base.errors import Conflict, KubeError, LoginFailed, NotFound, NotPermitted, Rejected
+from ollama_op.base.parsing import Service
+from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.requests import request
 from ollama_op.kube.writes import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S
-from ollama_op.parsing import Service
-from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 
 log = structlog.get_logger(__name__)
 

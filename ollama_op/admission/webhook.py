@@ -16,18 +16,18 @@ import anyio
 import msgspec
 import structlog
 
-from api.answers import JSON, Receive, Scope, Send
-from api.answers import Answer as HttpAnswer
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.admission.asked import Asked, Observe, asked, nobody
 from ollama_op.admission.review import Answer, Request, Response, Review
 from ollama_op.admission.rules import Sharers, mutate, validate
+from ollama_op.base.asgi import JSON, Receive, Scope, Send
+from ollama_op.base.asgi import Answer as HttpAnswer
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.pem import load_pair
+from ollama_op.base.serve import serve
+from ollama_op.base.settings import Settings
+from ollama_op.kube.cluster import reach
 from ollama_op.kube.connection import Connection, LoggedIn
-from ollama_op.operator import reach
-from ollama_op.parsing import BadSetting
-from ollama_op.pem import load_pair
-from ollama_op.serve import serve
-from ollama_op.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -1,1 +1,1 @@
-"""The Kubernetes API: how it is watched, written to, and told of events."""
+"""The one seam to Kubernetes: connection, list and watch, store, writes, events, lease."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from ollama_op.errors import sanitise
+from ollama_op.base.errors import sanitise
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.proxies import KINDS, proxy_for
 from ollama_op.kube.kubeconfig import Cluster, Exec, Kubeconfig, User, merged
-from ollama_op.parsing import BadSetting
-from ollama_op.proxies import KINDS, proxy_for
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 EXEC_GROUP: Final = "client.authentication.k8s.io"

@@ -13,7 +13,7 @@ import msgspec
 
 from api.ports import Changed, Forbidden, Missing, Refused, Taken, Unavailable, WriteError
 from crd.v1alpha1 import API_VERSION, UNREADABLE
-from ollama_op.errors import (
+from ollama_op.base.errors import (
     Conflict,
     KubeError,
     KubeUnreachable,

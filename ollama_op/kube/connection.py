@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import httpx
 from kr8s.asyncio import Api
 
+from ollama_op.base.pool import Pool
 from ollama_op.kube.credentials import Credentials
-from ollama_op.pool import Pool
 
 CREDENTIALS: Final = "ollama_op.credentials"  # the extension of a request that holds them
 

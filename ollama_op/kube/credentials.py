@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import httpx
 
-from ollama_op.errors import LoginFailed
+from ollama_op.base.errors import LoginFailed
+from ollama_op.base.pem import load_pair
 from ollama_op.kube.access import Access
 from ollama_op.kube.kubeconfig import Cluster, User
 from ollama_op.kube.plugin import Given, ask
-from ollama_op.pem import load_pair
 
 NOTHING: Final = Given("", "", "", None)
 # What the name of a header may have; the rest, and %, is written as %xx.

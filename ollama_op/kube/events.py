@@ -15,15 +15,15 @@ import anyio
 import msgspec
 import structlog
 
+from crd.occasions import Occasion
 from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
-from ollama_op.errors import KubeError, NotFound, NotLeading
+from ollama_op.base import tracing
+from ollama_op.base.errors import KubeError, NotFound, NotLeading
+from ollama_op.base.fence import Fence, no_fence
+from ollama_op.base.logs import about
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.requests import request
 from ollama_op.kube.writes import MERGE_PATCH, WRITE_LIMIT_S
-from ollama_op.leader.fence import Fence, no_fence
-from ollama_op.occasions import Occasion
-from ollama_op.telemetry import tracing
-from ollama_op.telemetry.logs import about
 
 log = structlog.get_logger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Final
 import httpx
 import kr8s
 
-from ollama_op.errors import KubeUnreachable
-from ollama_op.proxies import shown
-from ollama_op.trouble import OF_THE_WAY, Trouble, explain, explain_tls
+from ollama_op.base.errors import KubeUnreachable
+from ollama_op.base.proxies import shown
+from ollama_op.base.trouble import OF_THE_WAY, Trouble, explain, explain_tls
 
 _NETWORK: Final = "see routes, firewalls and a VPN between here and the API server"
 _PROXY: Final = "correct proxy-url in the kubeconfig or HTTPS_PROXY, or name the server in NO_PROXY"

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
-from ollama_op.parsing import BadSetting
+from ollama_op.base.parsing import BadSetting
 
 T = TypeVar("T", bound="Named")
 

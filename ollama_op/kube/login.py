@@ -14,10 +14,10 @@ from typing import Final
 import anyio
 import structlog
 
-from ollama_op.errors import LoginFailed
+from ollama_op.base.errors import LoginFailed
+from ollama_op.base.parsing import BadSetting
 from ollama_op.kube.access import Access, find_access
 from ollama_op.kube.credentials import Credentials, log_in
-from ollama_op.parsing import BadSetting
 
 log = structlog.get_logger(__name__)
 

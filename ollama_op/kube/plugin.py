@@ -23,7 +23,7 @@ import msgspec
 from anyio.abc import ByteReceiveStream, Process
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import LoginFailed, sanitise
+from ollama_op.base.errors import LoginFailed, sanitise
 from ollama_op.kube.access import Access
 from ollama_op.kube.kubeconfig import Exec
 

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
-from ollama_op.errors import (
+from ollama_op.base.errors import (
     Expired,
     KubeError,
     KubeUnreachable,
@@ -26,11 +26,11 @@ from ollama_op.errors import (
     NotFound,
     NotPermitted,
 )
+from ollama_op.base.lines import LineTooLong, split_lines
+from ollama_op.base.observer import NOBODY, Observer
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.failures import as_kube_error
 from ollama_op.kube.requests import request, status_error, stream
-from ollama_op.ollama.lines import LineTooLong, split_lines
-from ollama_op.telemetry.observer import NOBODY, Observer
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from crd.v1alpha1 import OllamaModel
-from ollama_op.errors import REFUSED, KubeError, NotFound, NotPermitted
+from ollama_op.base.errors import REFUSED, KubeError, NotFound, NotPermitted
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,8 @@ import httpx
 import msgspec
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import (
+from ollama_op.base import tracing
+from ollama_op.base.errors import (
     Conflict,
     Expired,
     KubeError,
@@ -23,11 +24,10 @@ from ollama_op.errors import (
     Rejected,
     Unauthenticated,
 )
+from ollama_op.base.tracing import Span, Value
 from ollama_op.kube.connection import CREDENTIALS, Connection
 from ollama_op.kube.credentials import Credentials
 from ollama_op.kube.failures import as_kube_error
-from ollama_op.telemetry import tracing
-from ollama_op.telemetry.tracing import Span, Value
 
 T = TypeVar("T")
 Within = Callable[[], AbstractContextManager[object]]

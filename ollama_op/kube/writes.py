@@ -16,14 +16,14 @@ from crd.v1alpha1 import (
     OllamaModelStatus,
     decode,
 )
-from ollama_op.errors import KubeUnreachable, LoginFailed
+from ollama_op.base.errors import KubeUnreachable, LoginFailed
+from ollama_op.base.fence import Fence, no_fence
+from ollama_op.base.observer import NOBODY, Observer
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.failures import as_kube_error
+from ollama_op.kube.lost import Lost
 from ollama_op.kube.refusals import Refusals
 from ollama_op.kube.requests import request
-from ollama_op.leader.fence import Fence, no_fence
-from ollama_op.lost import Lost
-from ollama_op.telemetry.observer import NOBODY, Observer
 
 log = structlog.get_logger(__name__)
 

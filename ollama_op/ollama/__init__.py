@@ -1,1 +1,1 @@
-"""One Ollama server: how it is called, and what its answers mean."""
+"""A typed client of Ollama's HTTP API: whose word an answer is, and what it means."""

@@ -17,9 +17,9 @@ import httpx
 import msgspec
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import NotOllama, Refused, sanitise
+from ollama_op.base.errors import NotOllama, Refused, sanitise
+from ollama_op.base.trouble import Trouble
 from ollama_op.ollama.failures import through
-from ollama_op.trouble import Trouble
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import httpx
 
+from ollama_op.base import tracing
+from ollama_op.base.tracing import MODEL, Span, Value
 from ollama_op.ollama.failures import failure
-from ollama_op.telemetry import tracing
-from ollama_op.telemetry.tracing import MODEL, Span, Value
 
 SEND_LIMIT_S: Final = 5.0
 COPY = "/api/copy"  # whose body names two models

@@ -20,15 +20,15 @@ import httpx
 import msgspec
 
 from crd.names import ModelName
-from ollama_op.errors import ModelAbsent, ModelBroken, OllamaUnreachable, Refused
-from ollama_op.leader.fence import Fence, no_fence
+from ollama_op.base.errors import ModelAbsent, ModelBroken, OllamaUnreachable, Refused
+from ollama_op.base.fence import Fence, no_fence
 from ollama_op.ollama.answers import heard, is_unusable
 from ollama_op.ollama.calls import COPY, SEND_LIMIT_S, OllamaCalls
+from ollama_op.ollama.layers import layers
 from ollama_op.ollama.listing import read_models, read_running
 from ollama_op.ollama.pull_errors import load_failed
 from ollama_op.ollama.steps import expect_stream, read_steps
 from ollama_op.ollama.wire import Entry, Listing, Loaded, Step
-from ollama_op.telemetry.layers import layers
 
 # A large model from a slow disk takes its time.
 LOAD_TIMEOUT = httpx.Timeout(900, connect=SEND_LIMIT_S)

@@ -16,12 +16,12 @@ import anyio
 import httpx
 import structlog
 
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.pool import Pool
+from ollama_op.base.proxies import proxy_for, shown
+from ollama_op.base.settings import Misuse
+from ollama_op.base.trouble import CA_FILE, DNS_SILENT
 from ollama_op.ollama.failures import TRUSTING, VIA
-from ollama_op.parsing import BadSetting
-from ollama_op.pool import Pool
-from ollama_op.proxies import proxy_for, shown
-from ollama_op.settings import Misuse
-from ollama_op.trouble import CA_FILE, DNS_SILENT
 
 log = structlog.get_logger(__name__)
 

@@ -4,9 +4,9 @@ from typing import Final
 
 import httpx
 
-from ollama_op.errors import NotOllama, OllamaError, OllamaUnreachable
-from ollama_op.proxies import proxy_variable
-from ollama_op.trouble import CA_FILE, OF_THE_WAY, Trouble, explain
+from ollama_op.base.errors import NotOllama, OllamaError, OllamaUnreachable
+from ollama_op.base.proxies import proxy_variable
+from ollama_op.base.trouble import CA_FILE, OF_THE_WAY, Trouble, explain
 
 TRUSTING: Final = "ollama_op.trusting"  # extension of a request: the file of CAs that are trusted
 VIA: Final = "ollama_op.via"  # extension of a request: the proxy that it goes through, as shown

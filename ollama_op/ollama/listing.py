@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import sanitise
+from ollama_op.base.errors import sanitise
 from ollama_op.ollama.wire import LARGEST, Details, Entry, Listing, Loaded, T
 
 FAR_AHEAD: Final = datetime(9000, 1, 1, tzinfo=UTC)  # Ollama's "for ever" is before it

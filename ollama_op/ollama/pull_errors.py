@@ -15,7 +15,7 @@ import msgspec
 
 from crd.names import ModelName
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import LoadFailed, OllamaError, PullFailed
+from ollama_op.base.errors import LoadFailed, OllamaError, PullFailed
 from ollama_op.ollama import pull_words
 from ollama_op.ollama.pull_words import Said, shown
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crd.names import DEFAULT_HOST, ModelName
-from ollama_op.errors import (
+from ollama_op.base.errors import (
     MESSAGE_LIMIT,
     AuthenticationFailed,
     DigestMismatch,

@@ -10,9 +10,9 @@ import msgspec
 
 from crd.names import ModelName
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.errors import ProtocolError, Refused
+from ollama_op.base.errors import ProtocolError, Refused
+from ollama_op.base.lines import LineTooLong, split_lines
 from ollama_op.ollama.answers import foreign, refusal
-from ollama_op.ollama.lines import LineTooLong, split_lines
 from ollama_op.ollama.pull_errors import pull_failed
 from ollama_op.ollama.wire import Step
 

@@ -1,1 +1,1 @@
-"""What the REST API asks of the operator and of Kubernetes, and its serving."""
+"""What the REST API asks of the operator and of Kubernetes, and how it is served."""

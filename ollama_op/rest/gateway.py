@@ -22,13 +22,13 @@ from crd.v1alpha1 import (
     OllamaModelSpec,
     decode,
 )
+from ollama_op.base import tracing
 from ollama_op.kube.calls import KubeCalls, read
 from ollama_op.kube.reflector import Reflector
-from ollama_op.kube.watch import Store
+from ollama_op.kube.store import Store
 from ollama_op.kube.writes import MERGE_PATCH
 from ollama_op.ollama.wire import Entry
 from ollama_op.rest.reviewer import Reviewer
-from ollama_op.telemetry import tracing
 
 LOOK_S: Final = 1.0  # between looks at whether the watch is up
 

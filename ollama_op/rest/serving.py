@@ -9,16 +9,16 @@ import anyio
 import structlog
 
 from api.access import Key, Keys
-from api.answers import App, Receive, Scope, Send
 from api.app import Options, create_api, ignore
 from api.front import Observe
 from api.keyfile import InvalidKeyFileError, follow, load
 from api.lobby import lobby
-from ollama_op.parsing import BadSetting
+from ollama_op.base import tracing
+from ollama_op.base.asgi import App, Receive, Scope, Send
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.serve import serve
+from ollama_op.base.settings import RestSettings, Settings
 from ollama_op.rest.gateway import Gateway
-from ollama_op.serve import serve
-from ollama_op.settings import RestSettings, Settings
-from ollama_op.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 

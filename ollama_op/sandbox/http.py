@@ -1,17 +1,14 @@
 """The little of HTTP that the sandbox needs on top of ASGI."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from ollama_op.base.asgi import Message, Receive, Send
 from ollama_op.sandbox.status import ApiError, Object, bad_request
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 

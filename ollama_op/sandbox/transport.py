@@ -5,7 +5,7 @@ Here the application is a task, and the response is read while that task writes 
 """
 
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,11 +13,9 @@ import anyio
 import httpx
 from anyio.abc import TaskGroup
 
+from ollama_op.base.asgi import App, Message
+
 T = TypeVar("T")
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 class AppTransport(httpx.AsyncBaseTransport):

@@ -20,7 +20,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ollama_op.sandbox.tree import drawn
+from ollama_op.demo.tree import drawn
 from support.jaeger import Jaeger, records
 from support.processes import ProcessFailedError
 

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from crd import render
 from crd.v1alpha1 import API_VERSION, GROUP, KIND, PLURAL
-from ollama_op.sandbox.ollama import OllamaSandbox
-from ollama_op.serve import serve
+from ollama_op.base.serve import serve
+from ollama_op.sandbox.ollama.server import OllamaSandbox
 from support.controlplane import ControlPlane, controlplane
 from support.operator import Operator
 

@@ -19,8 +19,8 @@ import yaml
 from anyio.from_thread import start_blocking_portal
 
 from crd import render
-from ollama_op.sandbox.kube import KubeSandbox, kubeconfig
-from ollama_op.serve import serve
+from ollama_op.base.serve import serve
+from ollama_op.sandbox.kube.server import KubeSandbox, kubeconfig
 from support.assets import assets
 from support.controlplane import controlplane
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from crd.names import ModelName
-from ollama_op.errors import (
+from ollama_op.base.errors import (
     DigestMismatch,
     LoadFailed,
     ModelAbsent,
@@ -26,8 +26,8 @@ from ollama_op.errors import (
 )
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Step
-from ollama_op.sandbox.ollama import OllamaSandbox
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.server import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.ollama import OllamaServer
 from support.registry import Faults, Registry

@@ -12,9 +12,9 @@ import anyio
 import msgspec
 
 from crash.writes import Mishap, Point, Step, Write, is_event, is_watch, is_write
-from ollama_op.sandbox.http import Message, Receive, Request, Send, answer, chunk, read_request
-from ollama_op.sandbox.ollama import OllamaSandbox
-from ollama_op.sandbox.transport import App
+from ollama_op.base.asgi import App, Message, Receive, Send
+from ollama_op.sandbox.http import Request, answer, chunk, read_request
+from ollama_op.sandbox.ollama.server import OllamaSandbox
 
 LATE_S = 1.0
 RUNAWAY = 300  # writes: an operator that sends more in one story would never stop

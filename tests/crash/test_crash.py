@@ -10,7 +10,7 @@ from crash.scenarios import SCENARIOS
 from crash.sweep import points, sweep, undisturbed
 from crash.tap import Tap
 from crash.writes import CALM, Mishap, Point
-from ollama_op.sandbox.http import Message, Receive, Send
+from ollama_op.base.asgi import Message, Receive, Send
 
 BY_NAME = pytest.mark.parametrize("scenario", SCENARIOS, ids=[each.name for each in SCENARIOS])
 

@@ -12,13 +12,13 @@ from crash.scenarios import SCENARIOS
 from crash.sweep import strike, undisturbed
 from crash.writes import Mishap, Point, Step
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
-from ollama_op import lifecycle
-from ollama_op.bring import Bringer
-from ollama_op.decide import Action, decide
 from ollama_op.kube import writes
 from ollama_op.kube.writes import JSON_PATCH, Kube
-from ollama_op.release import Releaser
-from ollama_op.subject import Subject
+from ollama_op.policy.decide import Action, decide
+from ollama_op.reconcile import lifecycle
+from ollama_op.reconcile.finalize import Releaser
+from ollama_op.reconcile.handle import Subject
+from ollama_op.reconcile.pull import Bringer
 
 
 class Lab:

@@ -4,9 +4,9 @@ from typing import Any
 
 from crash.tap import Witness
 from crash.writes import Write
+from crd.markers import Marker
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH, REFRESHED
-from ollama_op.markers import Marker
 from support.world import Object, World, condition, reason
 
 _UNTOLD = {

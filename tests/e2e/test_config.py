@@ -12,10 +12,10 @@ import click
 import pytest
 import yaml
 
-from ollama_op.cli import cli
-from ollama_op.flags import read as read_flags
-from ollama_op.rights import WEBHOOK
-from ollama_op.settings import Settings
+from ollama_op.base.rights import WEBHOOK
+from ollama_op.base.settings import Settings
+from ollama_op.cli.commands import cli
+from ollama_op.cli.flags import read as read_flags
 from support.controlplane import ControlPlane, KubectlError
 from support.manifests import CONFIG, NAMESPACE, Object, named, of_kind, rendered, text_of
 from support.ollama import OllamaServer

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_op.sandbox.demo import REAL
+from ollama_op.demo.command import REAL
 from support.ollama import OllamaServer
 from support.operator import COMMAND
 from support.registry import Registry

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.rights import Right, rights
+from ollama_op.base.rights import Right, rights
 from support.controlplane import ControlPlane, controlplane
 from support.ollama import OllamaServer
 from support.operator import COMMAND, bare

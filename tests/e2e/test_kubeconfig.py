@@ -12,11 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ollama_op.base.parsing import BadSetting
 from ollama_op.kube import login
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.login import Login
 from ollama_op.kube.requests import stream
-from ollama_op.parsing import BadSetting
 from support.certificate import write_certificate, write_client
 from support.controlplane import ADMIN_TOKEN, controlplane
 from support.kubeconfigs import FAILED, Bench, Object, whoami

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import API_VERSION, PLURAL
-from ollama_op.release import AT_ONCE
+from ollama_op.reconcile.finalize import AT_ONCE
 from support.assets import assets
 from support.audit import AuditLog, Permission
 from support.controllers import namespace_controller

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import yaml
 
-from ollama_op.rights import ENGINE, REST_API, REVIEWS, WEBHOOK, Right, rights
+from ollama_op.base.rights import ENGINE, REST_API, REVIEWS, WEBHOOK, Right, rights
 from support.audit import AuditLog, Permission, compared, granted_to, permissions_of
 from support.controlplane import ControlPlane, controlplane
 from support.door import hooks_at, put

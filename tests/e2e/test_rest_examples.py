@@ -16,8 +16,8 @@ from anyio.abc import TaskStatus
 from anyio.from_thread import start_blocking_portal
 
 from api.app import Api
-from ollama_op.parsing import Address
-from ollama_op.serve import serve
+from ollama_op.base.parsing import Address
+from ollama_op.base.serve import serve
 from support.rest import KEY, rest_world
 
 ROOT = Path(__file__).parents[2]

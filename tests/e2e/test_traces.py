@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import TRACEPARENT
-from ollama_op.sandbox.tree import Span, lines
+from ollama_op.demo.tree import Span, lines
 from support.controlplane import ControlPlane
 from support.jaeger import Jaeger, records
 from support.ollama import OllamaServer

@@ -16,8 +16,8 @@ from cryptography import x509
 from crd.v1alpha1 import FINALIZER
 from ollama_op.admission.certificates import AUTHORITY_LIFE, AUTHORITY_SPARE, Held, renewed
 from ollama_op.admission.trust import ADMISSION, KINDS
-from ollama_op.parsing import Service
-from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, Right, rights
+from ollama_op.base.parsing import Service
+from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, Right, rights
 from support.certificate import write_certificate
 from support.controlplane import ControlPlane, KubectlError, controlplane
 from support.door import BAD, ONLY_THE_WEBHOOK_KNOWS, body, create, hooks_at, put, refusal_over_rest

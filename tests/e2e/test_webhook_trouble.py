@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import FINALIZER
-from ollama_op.rights import WEBHOOK_SECRET
+from ollama_op.base.rights import WEBHOOK_SECRET
 from support.controlplane import ControlPlane, controlplane
 from support.door import create, hooks_at, put
 from support.manifests import CONFIG, NAMESPACE, of_kind, rendered

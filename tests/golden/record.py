@@ -21,7 +21,7 @@ from structlog.typing import EventDict, WrappedLogger
 from api.bodies import describe
 from crash.play import LIMIT_S, SETTINGS, TICK_S, Scenario, repeatable
 from crd.v1alpha1 import PLURAL, decode
-from ollama_op.sandbox.storage import Change
+from ollama_op.sandbox.kube.storage import Change
 from support.world import START, Object, World, world
 
 _TIME: Final = re.compile(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_op.telemetry.served import Admitted
+from ollama_op.metrics.served import Admitted
 from support.measured import measured
 from support.world import MB
 

@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 
 from crd.v1alpha1 import API_VERSION, FORCE_DELETE, KIND, REFRESH
-from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.ollama.pulls import Trouble
 from property.witness import OBJECTS, Witness
 from support.world import MB, Object, World, world
 

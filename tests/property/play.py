@@ -10,7 +10,7 @@ import trio.testing
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ollama_op.service import unwrapped
+from ollama_op.app.process import unwrapped
 from property.machine import Step, run
 from property.witness import Violation
 

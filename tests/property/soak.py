@@ -24,7 +24,7 @@ import structlog
 import trio
 import trio.testing
 
-from ollama_op.service import unwrapped
+from ollama_op.app.process import unwrapped
 from property.machine import Machine, machine
 from property.witness import Violation
 

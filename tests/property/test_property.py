@@ -4,7 +4,8 @@ import importlib
 
 import pytest
 
-from ollama_op import decide, instance
+from ollama_op.policy import decide
+from ollama_op.server import instance
 from property.machine import Machine, Step
 from property.play import STEPS, play, whatever_happens
 from property.witness import Violation
@@ -40,8 +41,8 @@ def test_a_model_that_is_deleted_under_another_object_is_seen(
 ) -> None:
     """Without the question who else names a model, the witness raises its voice."""
     play(taken)
-    monkeypatch.setattr("ollama_op.subject.Subject.is_needed", lambda _self, _name: False)
-    monkeypatch.setattr("ollama_op.subject.Subject.is_shared", lambda _self, _name: False)
+    monkeypatch.setattr("ollama_op.reconcile.handle.Subject.is_needed", lambda _self, _name: False)
+    monkeypatch.setattr("ollama_op.reconcile.handle.Subject.is_shared", lambda _self, _name: False)
     with pytest.raises(Violation, match="though an object names it"):
         play(taken)
 

@@ -9,7 +9,7 @@ import anyio
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL
 from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube import Fault
+from ollama_op.sandbox.kube.server import Fault
 from support.world import Object, World, condition, reason
 
 OBJECTS = (("default", "a"), ("default", "b"), ("other", "c"), ("default", "d"))

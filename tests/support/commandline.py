@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from ollama_op import cli
+from ollama_op.cli import commands as cli
 
 # A cluster at which nobody listens.
 KUBECONFIG: Final = """

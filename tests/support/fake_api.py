@@ -19,7 +19,7 @@ from api.files import get_file, served
 from api.openapi import document
 from api.problems import Problem
 from crd.door import mended
-from ollama_op.serve import serve
+from ollama_op.base.serve import serve
 
 Item = dict[str, Any]
 Asked = Request[Any, Any, Any]

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import anyio
 
-from ollama_op.sandbox.http import Message, Receive, Send, chunk, read_request
-from ollama_op.sandbox.transport import App
+from ollama_op.base.asgi import App, Message, Receive, Send
+from ollama_op.sandbox.http import chunk, read_request
 
 EVERY = "*"  # the route that stands for all of them
 

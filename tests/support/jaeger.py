@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from ollama_op.sandbox.tree import Span, told
+from ollama_op.demo.tree import Span, told
 from support.assets import assets
 from support.processes import Process, free_port
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 import yaml
 
-from ollama_op.errors import KubeError
+from ollama_op.base.errors import KubeError
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.login import Login
 from ollama_op.kube.requests import request

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_op.telemetry.metrics import Metrics
+from ollama_op.metrics.recorder import Metrics
 from support.unruly import UnrulyApi
 from support.world import World, world
 

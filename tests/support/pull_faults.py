@@ -9,7 +9,7 @@ from typing import Final
 
 from crd.names import ModelName
 from crd.v1alpha1 import Reason
-from ollama_op.errors import OllamaError
+from ollama_op.base.errors import OllamaError
 from ollama_op.ollama.pull_errors import load_failed, pull_failed
 
 MANIFEST: Final = "pull model manifest: "

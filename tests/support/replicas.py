@@ -8,10 +8,11 @@ from typing import Any
 
 import anyio
 
-from ollama_op.operator import Cluster, Health, operate
-from ollama_op.sandbox.http import Message, Receive, Send
-from ollama_op.sandbox.transport import App, AppTransport
-from ollama_op.telemetry.metrics import Metrics
+from ollama_op.app.operator import Health, operate
+from ollama_op.base.asgi import App, Message, Receive, Send
+from ollama_op.kube.cluster import Cluster
+from ollama_op.metrics.recorder import Metrics
+from ollama_op.sandbox.transport import AppTransport
 from support.unruly import Wire
 from support.world import World, world
 

@@ -13,11 +13,12 @@ from api.app import Api, Options, create_api
 from api.ports import Held, Listener
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, OllamaModelSpec
-from ollama_op.operator import Health, operate
+from ollama_op.app.operator import Health, operate
+from ollama_op.base.asgi import App
+from ollama_op.base.observer import NOBODY
 from ollama_op.rest.gateway import Gateway
 from ollama_op.rest.serving import tell_span
-from ollama_op.sandbox.transport import App, AppTransport
-from ollama_op.telemetry.observer import NOBODY
+from ollama_op.sandbox.transport import AppTransport
 from support.models import made
 from support.world import World, world
 

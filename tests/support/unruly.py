@@ -15,11 +15,11 @@ import httpx
 import msgspec
 
 from crd.v1alpha1 import PLURAL
+from ollama_op.base.asgi import Message, Receive, Send
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.credentials import Credentials, Identity
 from ollama_op.kube.login import Login
-from ollama_op.sandbox.http import Message, Receive, Send
-from ollama_op.sandbox.kube import KubeSandbox
+from ollama_op.sandbox.kube.server import KubeSandbox
 
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 Cue = App

@@ -15,12 +15,14 @@ import httpx
 from anyio.abc import TaskGroup
 
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL
-from ollama_op.operator import Cluster, Health, operate
-from ollama_op.sandbox.kube import KubeSandbox
-from ollama_op.sandbox.ollama import OllamaSandbox
-from ollama_op.sandbox.transport import App, AppTransport
-from ollama_op.settings import Settings
-from ollama_op.telemetry.observer import NOBODY, Observer
+from ollama_op.app.operator import Health, operate
+from ollama_op.base.asgi import App
+from ollama_op.base.observer import NOBODY, Observer
+from ollama_op.base.settings import Settings
+from ollama_op.kube.cluster import Cluster
+from ollama_op.sandbox.kube.server import KubeSandbox
+from ollama_op.sandbox.ollama.server import OllamaSandbox
+from ollama_op.sandbox.transport import AppTransport
 from support.gateway import Gateway
 from support.unruly import Wire
 

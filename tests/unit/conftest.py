@@ -72,7 +72,7 @@ def run(ollama_op: Run, kubeconfig: Path) -> Run:
 @pytest.fixture
 def kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Write one of a cluster at which nobody listens, for a process that is in no pod."""
-    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", tmp_path / "no namespace")
+    monkeypatch.setattr("ollama_op.base.settings.NAMESPACE_FILE", tmp_path / "no namespace")
     path = tmp_path / "kubeconfig"
     path.write_text(KUBECONFIG)
     return path

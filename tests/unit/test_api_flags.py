@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from ollama_op.parsing import (
+from ollama_op.base.parsing import (
     Address,
     BadSetting,
     parse_key,
@@ -16,7 +16,7 @@ from ollama_op.parsing import (
     parse_origins,
     parse_switch,
 )
-from ollama_op.settings import Misuse, RestSettings
+from ollama_op.base.settings import Misuse, RestSettings
 from support.commandline import Run
 
 
@@ -146,7 +146,9 @@ def test_lists_and_switches_are_read():
 
 def test_who_does_not_serve_rest_does_not_wait_for_litestar():
     """Neither for help, nor in `run` without the flag."""
-    code = "import sys; import ollama_op.cli, ollama_op.service; print('litestar' in sys.modules)"
+    code = (
+        "import sys, ollama_op.cli.commands, ollama_op.app.process;print('litestar' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"
 

@@ -7,10 +7,11 @@ import pytest
 
 from api.lobby import lobby
 from crd.v1alpha1 import FINALIZER, PLURAL
+from ollama_op.base.asgi import App
 from ollama_op.kube.calls import WAITING
 from ollama_op.kube.writes import WRITE_LIMIT_S
-from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.transport import App, AppTransport
+from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.transport import AppTransport
 from support.rest import KEY, rest_world
 
 MODELS = "/api/v1/models"

@@ -14,8 +14,8 @@ import pytest
 from api.access import Keys
 from api.app import Api, Options, create_api
 from api.feed import QUEUE
-from ollama_op.parsing import Address
-from ollama_op.serve import serve
+from ollama_op.base.parsing import Address
+from ollama_op.base.serve import serve
 from support.models import manifest
 from support.rest import KEY, Known, Written, key
 

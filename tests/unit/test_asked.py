@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ollama_op.telemetry.metrics import Metrics
-from ollama_op.telemetry.served import Admitted
+from ollama_op.metrics.recorder import Metrics
+from ollama_op.metrics.served import Admitted
 from support.measured import Measured
 from support.reviews import Object, client, review
 from support.spans import Spans

@@ -10,10 +10,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api.access import Keys
-from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.pulls import Trouble
-from ollama_op.telemetry import otel
-from ollama_op.telemetry.metrics import Metrics
+from ollama_op.app import otel
+from ollama_op.metrics.recorder import Metrics
+from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.rest import key, rest_world
 from support.world import MB, reason
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.world import MB, START, Object, World, condition, reason
 
 

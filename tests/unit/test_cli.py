@@ -3,9 +3,9 @@ import re
 
 import pytest
 
-from ollama_op.flags import VARIABLES, misspelt
-from ollama_op.parsing import Address
-from ollama_op.settings import ENV_PREFIX
+from ollama_op.base.parsing import Address
+from ollama_op.base.settings import ENV_PREFIX
+from ollama_op.cli.flags import VARIABLES, misspelt
 from support.commandline import Ended
 
 

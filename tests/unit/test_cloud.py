@@ -4,8 +4,8 @@ import anyio
 import pytest
 
 from crd.names import ModelName
+from ollama_op.base.parsing import parse_registries
 from ollama_op.ollama.wire import Entry
-from ollama_op.parsing import parse_registries
 from support.gateway import as_json
 from support.reviews import client, review
 from support.world import World, condition, reason

@@ -5,7 +5,7 @@ import anyio
 import httpx
 import pytest
 
-from ollama_op import pool
+from ollama_op.base import pool
 from ollama_op.kube.connection import CREDENTIALS, Authenticated
 from ollama_op.kube.credentials import Credentials, Identity
 

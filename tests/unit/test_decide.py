@@ -2,9 +2,10 @@ from datetime import timedelta
 
 import pytest
 
+from crd.model import owned as owned_by
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH, OllamaModel, Reason
-from ollama_op.decide import (
+from ollama_op.policy.decide import (
     AVAILABLE,
     Action,
     Claim,
@@ -19,7 +20,6 @@ from ollama_op.decide import (
     decide,
     wanted,
 )
-from ollama_op.reading import owned as owned_by
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")

@@ -8,7 +8,8 @@ import pytest
 
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, Reason
-from ollama_op.decide import (
+from ollama_op.ollama.wire import Loaded
+from ollama_op.policy.decide import (
     AVAILABLE,
     SUSPENDED,
     Action,
@@ -24,7 +25,6 @@ from ollama_op.decide import (
     concerns,
     decide,
 )
-from ollama_op.ollama.wire import Loaded
 from support.models import DIGEST, NOW, condition, made, manifest
 
 LLAMA, PHI = ModelName.parse("llama3.2:1b"), ModelName.parse("phi3:mini")

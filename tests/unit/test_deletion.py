@@ -7,9 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from crd.v1alpha1 import FORCE_DELETE
-from ollama_op.release import AT_ONCE
+from ollama_op.reconcile.finalize import AT_ONCE
 from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube import Fault
+from ollama_op.sandbox.kube.server import Fault
 from support.measured import Measured, measured
 from support.world import MB, Object, World, condition, reason, world
 

@@ -15,17 +15,18 @@ import pytest
 
 from crd.render import crd
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.doctor.checkup import Finding, compare
-from ollama_op.doctor.command import LIMIT_S, examine, show
+from ollama_op.base.asgi import Message, Receive, Send
+from ollama_op.base.parsing import Address, Service
+from ollama_op.base.rights import RELEASE, rights
+from ollama_op.base.settings import RestSettings, Settings, WebhookSettings
+from ollama_op.cli.doctor.checkup import Finding, compare
+from ollama_op.cli.doctor.command import LIMIT_S, examine, show
 from ollama_op.kube.access import find_access
-from ollama_op.parsing import Address, Service
-from ollama_op.rights import RELEASE, rights
-from ollama_op.sandbox.discovery import ACCESS_REVIEW_PATH
-from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
-from ollama_op.sandbox.kube import Fault, KubeSandbox
-from ollama_op.sandbox.ollama import OllamaSandbox
+from ollama_op.sandbox.http import answer, read_request
+from ollama_op.sandbox.kube.discovery import ACCESS_REVIEW_PATH
+from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.sandbox.ollama.server import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.settings import RestSettings, Settings, WebhookSettings
 from support.certificate import write_certificate
 from support.gateway import FOREIGN, Gateway
 from support.unruly import Wire

@@ -6,10 +6,10 @@ import pytest
 from api.access import Keys
 from api.app import Options, create_api
 from crd.door import mended, normal, problems
+from crd.model import Verdict, wanted, wishes
 from crd.names import ModelName
 from crd.options import options
 from crd.v1alpha1 import OllamaModelSpec, decode
-from ollama_op.reading import Verdict, wanted, wishes
 from support.inputs import REFUSED, TAKEN, Refused, Taken
 from support.models import made, manifest, raw
 from support.rest import Known, Written, client_of, key

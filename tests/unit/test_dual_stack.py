@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ollama_op.parsing import Address
-from ollama_op.serve import serve
+from ollama_op.base.parsing import Address
+from ollama_op.base.serve import serve
 from support.certificate import write_certificate
 from support.commandline import KUBECONFIG
 from support.processes import closed_port

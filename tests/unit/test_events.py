@@ -9,12 +9,12 @@ import anyio
 import httpx
 import pytest
 
+from crd.occasions import Occasion
 from crd.v1alpha1 import OllamaModel, decode
 from ollama_op.kube import events
 from ollama_op.kube.events import WAITING, Events
-from ollama_op.occasions import Occasion
 from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube import Fault, KubeSandbox
+from ollama_op.sandbox.kube.server import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.models import manifest
 from support.unruly import Wire

@@ -7,10 +7,10 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from crd.markers import NAMESPACE, Marker
 from crd.names import ModelName
 from crd.v1alpha1 import FORCE_DELETE
-from ollama_op.markers import NAMESPACE, Marker
-from ollama_op.operator import _listed
+from ollama_op.app.operator import _listed
 from ollama_op.sandbox.http import Request
 from support.gateway import FOREIGN
 from support.world import MB, World, condition, reason, world

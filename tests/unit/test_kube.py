@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, OllamaModelStatus, State, decode
-from ollama_op.errors import (
+from ollama_op.base.asgi import App, Message, Receive, Send
+from ollama_op.base.errors import (
     Conflict,
     Expired,
     KubeError,
@@ -25,11 +26,11 @@ from ollama_op.errors import (
 )
 from ollama_op.kube.requests import request
 from ollama_op.kube.writes import WRITES_AT_ONCE, Kube
-from ollama_op.sandbox.http import Message, Receive, Request, Send
-from ollama_op.sandbox.kube import Fault, KubeSandbox
+from ollama_op.sandbox.http import Request
+from ollama_op.sandbox.kube.server import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.models import manifest
-from support.unruly import App, Wire
+from support.unruly import Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = "/apis/ollama.smithforge.dev/v1alpha1/namespaces/default/ollamamodels"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ollama_op.base.parsing import BadSetting
 from ollama_op.kube import access
 from ollama_op.kube.access import find_access
-from ollama_op.parsing import BadSetting
 
 Object = dict[str, Any]
 HTTPS = {"server": "https://kube:6443"}

@@ -9,13 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from crd.names import ModelName
-from ollama_op.errors import NotLeading
-from ollama_op.leader.lease import DURATION_S, RENEW_S, Leadership
+from ollama_op.base.asgi import App, Message, Receive, Send
+from ollama_op.base.errors import NotLeading
+from ollama_op.base.settings import Settings
+from ollama_op.kube.lease import DURATION_S, RENEW_S, Leadership
 from ollama_op.ollama.client import OllamaClient
-from ollama_op.sandbox.http import Message, Receive, Send
-from ollama_op.sandbox.storage import Snapshot
-from ollama_op.sandbox.transport import App, AppTransport
-from ollama_op.settings import Settings
+from ollama_op.sandbox.kube.storage import Snapshot
+from ollama_op.sandbox.transport import AppTransport
 from support.replicas import LEASE, NAME, Replicas, make_lease, replicas
 from support.unruly import Wire
 from support.world import MB, World, world
@@ -474,7 +474,7 @@ async def test_never_do_two_act(seed):
 def test_the_lease_is_where_the_pods_are(tmp_path, monkeypatch):
     """Else where the models are, if that is one namespace; said aloud, there."""
     file = tmp_path / "namespace"
-    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", file)
+    monkeypatch.setattr("ollama_op.base.settings.NAMESPACE_FILE", file)
     assert Settings().lease_namespace == "default"
     assert Settings(namespace="ai").lease_namespace == "ai"
     file.write_text("ollama-op-system\n")

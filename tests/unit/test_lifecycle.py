@@ -4,8 +4,8 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH
-from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.world import MB, Object, World, condition, reason, world
 
 # --- bringing a model

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_op.ollama.lines import LineTooLong, split_lines
+from ollama_op.base.lines import LineTooLong, split_lines
 
 
 class Chunks:

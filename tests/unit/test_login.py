@@ -13,17 +13,17 @@ import pytest
 import structlog
 
 from crd.v1alpha1 import OllamaModel, decode
-from ollama_op.errors import LoginFailed, NotLeading, Unauthenticated
+from ollama_op.base.errors import LoginFailed, NotLeading, Unauthenticated
+from ollama_op.base.parsing import BadSetting
 from ollama_op.kube.access import Access
 from ollama_op.kube.connection import CREDENTIALS
 from ollama_op.kube.credentials import Credentials, Identity
 from ollama_op.kube.kubeconfig import Cluster, User
+from ollama_op.kube.lease import Leadership
 from ollama_op.kube.login import Login
 from ollama_op.kube.requests import request
 from ollama_op.kube.writes import Kube
-from ollama_op.leader.lease import Leadership
-from ollama_op.parsing import BadSetting
-from ollama_op.sandbox.kube import Fault, KubeSandbox
+from ollama_op.sandbox.kube.server import Fault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.models import manifest
 from support.unruly import Wire

@@ -11,11 +11,11 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from ollama_op import lifecycle
+from ollama_op.base.settings import Settings
+from ollama_op.reconcile import lifecycle
 from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.pulls import Trouble
-from ollama_op.settings import Settings
+from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.world import MB, World, reason
 
 Line = dict[str, Any]

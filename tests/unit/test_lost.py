@@ -1,6 +1,6 @@
 from structlog.testing import capture_logs
 
-from ollama_op.lost import Lost
+from ollama_op.kube.lost import Lost
 
 
 def test_a_field_that_is_lost_is_told_once():

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import REFRESH
-from ollama_op.sandbox.pulls import Trouble
-from ollama_op.telemetry.exporter import Exporter
-from ollama_op.telemetry.gauges import STATES
-from ollama_op.telemetry.metrics import Metrics
+from ollama_op.metrics.exporter import Exporter
+from ollama_op.metrics.gauges import STATES
+from ollama_op.metrics.recorder import Metrics
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.measured import Measured, measured
 from support.pull_faults import FAULTS
 from support.unruly import error_event, refuse, stream
@@ -259,7 +259,7 @@ async def test_status_writes_are_counted_by_result(m):
 
 async def test_a_crash_is_counted(m, monkeypatch):
     """A bug is the one thing that nobody is told of otherwise."""
-    from ollama_op import lifecycle  # noqa: PLC0415 - patched in this test only
+    from ollama_op.reconcile import lifecycle  # noqa: PLC0415 - patched in this test only
 
     assert m.value("ollama_op_task_crashes_total") == 0
     monkeypatch.setattr(lifecycle, "decide", lambda *_: 1 / 0)
@@ -345,7 +345,7 @@ async def test_nobody_gets_in_while_kubernetes_cannot_be_asked():
 def test_who_does_not_measure_does_not_import_what_does():
     """It takes time and memory."""
     code = (
-        "import sys; import ollama_op.cli, ollama_op.service, ollama_op.rest.serving;"
+        "import sys; import ollama_op.cli.commands, ollama_op.app.process, ollama_op.rest.serving;"
         "print([m for m in sys.modules if 'prometheus' in m or 'metrics' in m.split('.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from crd.names import ModelName
-from ollama_op.errors import (
+from ollama_op.base.errors import (
     ModelUnknown,
     NotOllama,
     OllamaError,

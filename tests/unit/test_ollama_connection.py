@@ -13,13 +13,13 @@ import httpx
 import pytest
 import structlog
 
-from ollama_op.errors import NotOllama, OllamaUnreachable
+from ollama_op.app.process import http_client
+from ollama_op.base.errors import NotOllama, OllamaUnreachable
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.settings import Misuse
+from ollama_op.metrics.recorder import Metrics
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.connection import OllamaTransport, parse_headers
-from ollama_op.parsing import BadSetting
-from ollama_op.service import http_client
-from ollama_op.settings import Misuse
-from ollama_op.telemetry.metrics import Metrics
 from support.certificate import write_certificate
 from support.mounted import swap
 from support.processes import closed_port

@@ -8,7 +8,7 @@ from api.plan import plan
 from api.ports import Held
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
-from ollama_op.decide import Discard, Leave, Observed, Pull, decide
+from ollama_op.policy.decide import Discard, Leave, Observed, Pull, decide
 from support.models import DIGEST, NOW, condition, made, manifest
 
 NAME, OLD = ModelName.parse("new:1"), ModelName.parse("old:1")

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from ollama_op.errors import LoginFailed
+from ollama_op.base.errors import LoginFailed
 from ollama_op.kube import plugin
 from ollama_op.kube.access import Access
 from ollama_op.kube.credentials import Credentials, log_in

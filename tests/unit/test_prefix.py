@@ -10,9 +10,9 @@ import pytest
 
 from api.access import Keys
 from api.app import Options, create_api
-from ollama_op.forwarded import prefix
-from ollama_op.parsing import Address
-from ollama_op.serve import serve
+from ollama_op.base.forwarded import prefix
+from ollama_op.base.parsing import Address
+from ollama_op.base.serve import serve
 from support.models import made, manifest
 from support.rest import KEY, Known, Written, key
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from ollama_op.probes import Probes
+from ollama_op.app.probes import Probes
 
 
 @dataclass

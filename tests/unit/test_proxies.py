@@ -1,9 +1,9 @@
 import pytest
 from structlog.testing import capture_logs
 
-from ollama_op.parsing import BadSetting
-from ollama_op.proxies import check_proxies, proxy_for, shown
-from ollama_op.service import check_proxy
+from ollama_op.app.process import check_proxy
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.proxies import check_proxies, proxy_for, shown
 
 PROXY = "http://proxy:3128"
 

@@ -5,7 +5,7 @@ import pytest
 
 from crd.names import ModelName
 from crd.reasons import WORDS, Mode
-from ollama_op.errors import ADVICE_LIMIT, RegistryUnavailable, StorageFailed
+from ollama_op.base.errors import ADVICE_LIMIT, RegistryUnavailable, StorageFailed
 from ollama_op.ollama.pull_errors import pull_failed
 from support.pull_faults import FAULTS, Fault
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from crd.v1alpha1 import REFRESH, Reason
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.pull_faults import FAULTS, Fault
 from support.world import MB, condition, reason, world
 

@@ -3,8 +3,8 @@
 import anyio
 
 from crd.v1alpha1 import REFRESH
-from ollama_op.sandbox.kube import Fault
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.world import MB, Object, World, condition, reason
 
 FULL = Trouble(error="no space left on device")

@@ -15,11 +15,12 @@ import pytest
 import structlog
 
 from crd.v1alpha1 import API_VERSION, PLURAL, Malformed, OllamaModel
+from ollama_op.base.asgi import Message, Receive, Send
 from ollama_op.kube.reflector import LINE_LIMIT, Reflector
-from ollama_op.kube.watch import Store
-from ollama_op.sandbox.http import Message, Receive, Request, Send
-from ollama_op.sandbox.kube import Fault, KubeSandbox
-from ollama_op.sandbox.storage import Snapshot
+from ollama_op.kube.store import Store
+from ollama_op.sandbox.http import Request
+from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.sandbox.kube.storage import Snapshot
 from ollama_op.sandbox.transport import AppTransport
 from support import unruly
 from support.models import manifest

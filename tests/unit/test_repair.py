@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import Trouble
 from support.gateway import FOREIGN, as_json
 from support.world import MB, World, condition, reason, world
 

@@ -18,9 +18,7 @@ from crd.v1alpha1 import (
     Reason,
     State,
 )
-from ollama_op import report
-from ollama_op.decide import AVAILABLE, SUSPENDED, Verdict
-from ollama_op.errors import (
+from ollama_op.base.errors import (
     AuthenticationFailed,
     InsufficientStorage,
     ModelUnknown,
@@ -30,8 +28,10 @@ from ollama_op.errors import (
     RegistryUnavailable,
     StorageFailed,
 )
+from ollama_op.base.sizes import formatted_size
 from ollama_op.ollama.wire import Entry, Loaded
-from ollama_op.sizes import formatted_size
+from ollama_op.policy import report
+from ollama_op.policy.decide import AVAILABLE, SUSPENDED, Verdict
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")

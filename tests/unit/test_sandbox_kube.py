@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from ollama_op.sandbox.kube import Fault, KubeSandbox
+from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.sandbox.kube.table import age
 from ollama_op.sandbox.status import ApiError
-from ollama_op.sandbox.table import age
 from ollama_op.sandbox.transport import AppTransport
 
 MODELS = "/apis/ollama.smithforge.dev/v1alpha1/namespaces/default/ollamamodels"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollama_op.parsing import Address, BadSetting, parse_duration, parse_url
-from ollama_op.settings import Settings
+from ollama_op.base.parsing import Address, BadSetting, parse_duration, parse_url
+from ollama_op.base.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["click", "kr8s", "ollama_op.operator"])
+@pytest.mark.parametrize("module", ["click", "kr8s", "ollama_op.app.operator"])
 def test_run_may_be_stopped_before_it_has_begun(module: str) -> None:
     """SIGTERM ends `run` with 0 and without a word, whichever import it comes into."""
     assert stop("run", module) == (0, "")

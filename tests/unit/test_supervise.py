@@ -5,7 +5,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from ollama_op.supervise import BACKOFF_S, Latest, Supervisor
+from ollama_op.base.mailbox import Latest
+from ollama_op.reconcile.supervise import BACKOFF_S, Supervisor
 
 
 async def test_a_mailbox_holds_only_the_newest():

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from opentelemetry import trace
 
-from ollama_op.telemetry.logs import set_up_logging
+from ollama_op.base.logs import set_up_logging
 
 
 class Terminal(io.StringIO):
@@ -51,7 +51,7 @@ def test_a_kubernetes_newer_than_a_library_is_not_news():
     """Of every other warning a line is written."""
     code = """if True:
         import warnings
-        from ollama_op.telemetry.logs import set_up_logging
+        from ollama_op.base.logs import set_up_logging
         set_up_logging("info", "json")
         warnings.warn("Kubernetes version v1.36.3 is not supported. Supported versions are")
         warnings.warn("Unable to parse Kubernetes version x")

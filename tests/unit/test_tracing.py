@@ -9,14 +9,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from crd.v1alpha1 import REFRESH, TRACEPARENT
-from ollama_op.parsing import BadSetting
+from ollama_op.app import otel
+from ollama_op.app.process import start_tracing
+from ollama_op.base.parsing import BadSetting
+from ollama_op.base.settings import wants_tracing
+from ollama_op.base.tracing import is_on
 from ollama_op.rest import serving
-from ollama_op.sandbox.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import Trouble
 from ollama_op.sandbox.transport import AppTransport
-from ollama_op.service import start_tracing
-from ollama_op.settings import wants_tracing
-from ollama_op.telemetry import otel
-from ollama_op.telemetry.tracing import is_on
 from support.rest import rest_world
 from support.spans import Spans
 from support.world import MB, World, reason
@@ -201,7 +201,8 @@ async def test_rest_writes_nothing_for_the_trace_alone(w: World, spans: Spans) -
 def test_off_nothing_of_opentelemetry_is_imported() -> None:
     """Neither by the operator nor by the API."""
     code = (
-        "import sys, ollama_op.service, ollama_op.operator, api.app, ollama_op.rest.serving;"
+        "import sys, ollama_op.app.process, ollama_op.app.operator;"
+        "import api.app, ollama_op.rest.serving;"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

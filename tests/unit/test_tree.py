@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Status, StatusCode
 from rich.console import Console
 
-from ollama_op.sandbox.tree import TIMES, Span, drawn, duration, finished, lines
+from ollama_op.demo.tree import TIMES, Span, drawn, duration, finished, lines
 
 GIB = 1024**3
 PULL = [

@@ -18,10 +18,11 @@ from ollama_op.admission.certificates import (
     renewed,
 )
 from ollama_op.admission.trust import GRANT, LOOK_S, RETRY_S, SETTLE_S, Trust
-from ollama_op.errors import Conflict, NotPermitted
-from ollama_op.parsing import Service
-from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.sandbox.http import Message, Receive, Send, answer, read_request
+from ollama_op.base.asgi import Message, Receive, Send
+from ollama_op.base.errors import Conflict, NotPermitted
+from ollama_op.base.parsing import Service
+from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
+from ollama_op.sandbox.http import answer, read_request
 from ollama_op.sandbox.transport import AppTransport
 from support.unruly import Wire
 

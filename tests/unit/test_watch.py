@@ -2,8 +2,8 @@ import pytest
 
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, OllamaModel
-from ollama_op.kube import watch
-from ollama_op.kube.watch import Store
+from ollama_op.kube import store as watch
+from ollama_op.kube.store import Store
 from support.models import made, manifest, raw
 
 LLAMA = ModelName.parse("llama3.2:1b")

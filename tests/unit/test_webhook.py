@@ -16,9 +16,9 @@ from crd.v1alpha1 import GROUP, PLURAL
 from ollama_op.admission import webhook
 from ollama_op.admission.rules import LONGEST_WARNING
 from ollama_op.admission.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
-from ollama_op.parsing import BadSetting, Service, parse_registries
-from ollama_op.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.settings import Misuse, Settings, WebhookSettings
+from ollama_op.base.parsing import BadSetting, Service, parse_registries
+from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
+from ollama_op.base.settings import Misuse, Settings, WebhookSettings
 from support.certificate import write_certificate
 from support.reviews import Object, alone, client, review
 
@@ -480,7 +480,7 @@ def test_registries_without_a_webhook_are_a_mistake():
 def test_the_service_is_that_of_the_pod(tmp_path, monkeypatch):
     """Outside a pod it has to be named."""
     address = Settings().health_probe_bind_address
-    monkeypatch.setattr("ollama_op.settings.NAMESPACE_FILE", tmp_path / "namespace")
+    monkeypatch.setattr("ollama_op.base.settings.NAMESPACE_FILE", tmp_path / "namespace")
     with pytest.raises(Misuse, match="not known") as caught:
         WebhookSettings(bind_address=address).check()
     assert "--webhook-service=ollama-op-webhook.my-namespace" in caught.value.hint

@@ -16,8 +16,8 @@ import structlog
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from api.app import Api
-from ollama_op.parsing import Address
-from ollama_op.serve import serve
+from ollama_op.base.parsing import Address
+from ollama_op.base.serve import serve
 from support.rest import KEY, rest_world
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from ollama_op.admission.trust import ADMISSION, KINDS
-from ollama_op.rights import WEBHOOK_CONFIGURATION
+from ollama_op.base.rights import WEBHOOK_CONFIGURATION
 from support.controlplane import ControlPlane
 from support.deployed import Deployed, release_lease
 from support.manifests import CONFIG, NAMESPACE

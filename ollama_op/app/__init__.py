@@ -1,0 +1,1 @@
+"""The wiring: the operator as one value, the process around it, its probes."""

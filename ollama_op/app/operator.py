@@ -1,0 +1,204 @@
+"""The operator, put together: who watches, who knows, who acts."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import httpx
+import structlog
+
+from crd.markers import Marker
+from crd.names import ModelName
+from crd.v1alpha1 import OllamaModel
+from ollama_op.base.errors import OllamaError
+from ollama_op.base.fence import no_fence
+from ollama_op.base.observer import NOBODY, Observer
+from ollama_op.base.settings import Settings
+from ollama_op.kube.calls import KubeCalls
+from ollama_op.kube.cluster import Cluster
+from ollama_op.kube.connection import LoggedIn
+from ollama_op.kube.events import Events
+from ollama_op.kube.lease import Leadership, clock, identify
+from ollama_op.kube.reflector import Reflector
+from ollama_op.kube.store import Store
+from ollama_op.kube.writes import Kube
+from ollama_op.ollama.client import OllamaClient
+from ollama_op.ollama.wire import Entry
+from ollama_op.reconcile.engine import Engine
+from ollama_op.reconcile.handle import Subject
+from ollama_op.reconcile.lifecycle import Lifecycle
+from ollama_op.reconcile.supervise import Supervisor
+from ollama_op.rest.gateway import Gateway
+from ollama_op.rest.reviewer import Reviewer
+from ollama_op.server.grace import Grace
+from ollama_op.server.instance import Instance
+from ollama_op.server.monitor import Survey
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Health:
+    """What is told about a running operator, by probes and metrics."""
+
+    engine: Engine | None = None
+    is_admitting: bool = True  # False while a webhook that is wanted has no certificate
+    login: LoggedIn | None = None
+
+    def is_ready(self) -> bool:
+        """Tell whether all objects are known, news of them would arrive, and a webhook answers."""
+        in_sync = self.engine is not None and self.engine.reflector.is_in_sync()
+        return in_sync and self.is_admitting and self.is_logged_in()
+
+    def is_logged_in(self) -> bool:
+        """Return False while the cluster takes no credentials that the operator has."""
+        return self.login is None or not self.login.problem()
+
+    def sharers(self, name: ModelName, uid: str) -> int:
+        """Count the live objects other than `uid` that name this model, as far as is known."""
+        return self.engine.store.sharers(name, uid) if self.engine else 0
+
+    def admits(self) -> None:
+        """Take in that the webhook answers from now on."""
+        self.is_admitting = True
+
+
+Serve = Callable[[Gateway], Coroutine[Any, Any, None]]
+"""Serves the REST API from what the operator knows and can do, until cancelled."""
+
+
+async def operate(
+    settings: Settings,
+    cluster: Cluster,
+    http: httpx.AsyncClient,
+    *,
+    health: Health,
+    serve: Serve | None = None,
+    observer: Observer = NOBODY,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = clock,
+) -> None:
+    """Keep the cluster's OllamaModels on the Ollama server behind `http`, until cancelled.
+
+    `serve` is begun beside it, and `observer` hears of what happens. `now` is the clock of what is
+    written into statuses; waiting follows the event loop's, and `clock` is that of the lease.
+    """
+    leadership = None
+    if settings.leader_elect:
+        leadership = Leadership(
+            cluster.lease or cluster.writes,
+            namespace=settings.lease_namespace,
+            name=settings.leader_elect_id,
+            identity=identify(),
+            clock=clock,
+            now=now,
+        )
+    fence = leadership.check if leadership else no_fence
+    ollama = OllamaClient(http, fence=fence, now=now)
+    survey = Survey(
+        ollama, interval_s=settings.health_interval_s, ask_version=observer.wants_version
+    )
+    instance = Instance(
+        ollama,
+        survey,
+        stall_timeout_s=settings.stall_timeout_s,
+        max_concurrent_pulls=settings.max_concurrent_pulls,
+        deletion_grace_s=settings.deletion_grace_s,
+        now=now,
+        observer=observer,
+    )
+    kube, store = Kube(cluster.writes, observer=observer, fence=fence), Store()
+    store.follow(kube.refusals)
+    reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
+    for_clients = cluster.rest or cluster.writes
+    gateway = Gateway(
+        KubeCalls(for_clients),
+        store=store,
+        reflector=reflector,
+        reviewer=Reviewer(KubeCalls(for_clients)),
+        on_server=lambda: _listed(survey),
+    )
+
+    def events() -> Events:
+        return Events(cluster.events, is_busy=kube.is_busy, fence=fence, now=now)
+
+    def lifecycle(events: Events) -> Lifecycle:
+        return Lifecycle(
+            instance=instance,
+            subject=lambda box: Subject(box, kube=kube, events=events, objects=store, clock=now),
+            progress_interval_s=settings.progress_interval_s,
+            observer=observer,
+        )
+
+    crew = _Crew(store, survey, instance.grace, events, lifecycle, observer)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reflector.run)
+        tasks.start_soon(survey.run)
+        if leadership is None:
+            tasks.start_soon(crew.work)
+        else:
+            tasks.start_soon(leadership.run, crew.take_over)
+        if serve is not None:
+            tasks.start_soon(gateway.run)
+            tasks.start_soon(serve, gateway)
+        health.engine = Engine(
+            store,
+            reflector,
+            survey,
+            instance,
+            crew,
+            gateway.reviewer,
+            kube.refusals,
+            is_leading=lambda: leadership is None or leadership.is_leading,
+        )
+
+
+@dataclass
+class _Crew:
+    """Who acts: a task for each object, and the sender of events. All end with `work`."""
+
+    store: Store
+    survey: Survey
+    grace: Grace
+    events: Callable[[], Events]
+    lifecycle: Callable[[Events], Lifecycle]
+    observer: Observer
+    _at_work: Supervisor[str, OllamaModel] | None = None
+
+    def __len__(self) -> int:
+        """Count the tasks of objects."""
+        return len(self._at_work or ())
+
+    async def take_over(self) -> None:
+        """Work, once it is known what the last leader has left on the server."""
+        with suppress(OllamaError):  # what there is of it is told by each model
+            await self.survey.look()
+        await self.work()
+
+    async def work(self) -> None:
+        """Act, until cancelled."""
+        events = self.events()
+        async with anyio.create_task_group() as tasks:
+            run = self.lifecycle(events).run
+            self._at_work = Supervisor[str, OllamaModel](tasks, run, observer=self.observer)
+            self.store.attach(self._at_work)
+            tasks.start_soon(self.grace.sweep)
+            try:
+                await events.run()
+            finally:
+                self.store.attach(None)  # nothing can be begun any more
+        self._at_work = None
+
+
+def _listed(survey: Survey) -> Mapping[ModelName, Entry] | None:
+    """Return the newest list of the server's models, while there is one that can be trusted.
+
+    Without what is kept for a grace: it is no model of its own, and goes by itself.
+    """
+    if not survey.looked.is_set() or survey.outage is not None:
+        return None
+    models = survey.now.models
+    return {name: entry for name, entry in models.items() if Marker.read(name) is None}

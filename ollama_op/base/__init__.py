@@ -1,0 +1,1 @@
+"""What everything may use: errors, settings, tracing, logs, HTTP tools. Knows no object and no server."""

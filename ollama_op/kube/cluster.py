@@ -1,0 +1,51 @@
+"""The connections to one cluster."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import structlog
+
+from ollama_op.base.errors import KubeError, LoginFailed
+from ollama_op.kube.connection import Connection, LoggedIn
+from ollama_op.kube.requests import version_of
+
+log = structlog.get_logger(__name__)
+
+CONNECT_RETRY_S: Final = 30.0  # at the most, between tries to reach the cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Connections to the Kubernetes API, so that trouble with one leaves the others alone."""
+
+    writes: Connection
+    watch: Connection
+    events: Connection
+    rest: Connection | None = None  # for what clients of the REST API write and ask
+    lease: Connection | None = None  # for the election of a leader
+
+
+async def connect(login: LoggedIn, *, rest: bool = False, lease: bool = False) -> Cluster:
+    """Connect to the cluster, waiting for it as long as it takes."""
+    uses = ["writes", "watch", "events", *["rest"] * rest, *["lease"] * lease]
+    cluster = Cluster(**{use: Connection(login, use) for use in uses})
+    await reach(cluster.writes)
+    return cluster
+
+
+async def reach(api: Connection, *, quietly: bool = False) -> None:
+    """Wait until the cluster answers, as long as it takes."""
+    say = log.debug if quietly else log.warning
+    wait_s = 1.0
+    while True:
+        try:
+            await version_of(api)
+        except KubeError as error:
+            if not isinstance(error, LoginFailed):  # a login tells of itself
+                problem = str(error)
+                say("cluster not reached, will retry", problem=problem, retry_in_s=wait_s)
+        else:
+            return
+        await anyio.sleep(wait_s)
+        wait_s = min(wait_s * 2, CONNECT_RETRY_S)

@@ -1,0 +1,1 @@
+"""What is measured: events as they happen, the state when it is asked for, and /metrics."""

@@ -1,0 +1,336 @@
+"""The rules: what to do next for one model, from what is known right now.
+
+Pure: no I/O, no clock of its own, no memory. Whatever a decision depends on is in the object, in
+its status, or observed; so a restarted operator decides as the one before it did.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from crd.model import (
+    Verdict,
+    fault_of,
+    is_current,
+    is_said_ready,
+    is_stalled,
+    is_suspended,
+    is_verified,
+    owned,
+    ready_reason,
+    refresh_due,
+    retains,
+    retry_due,
+    wanted,
+    wishes,
+    with_wanted,
+)
+from crd.names import ModelName
+from crd.occasions import Occasion
+from crd.options import Options, never_in_memory
+from crd.reasons import NEEDS_ANOTHER_VERSION
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
+from ollama_op.base.errors import sanitise
+from ollama_op.ollama.wire import Loaded
+
+# Why an object is let go of, as its event says.
+DELETED, FORCED, RETAINED = "Deleted", "ForcedDelete", "Retained"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What surrounds the object at the moment of the decision."""
+
+    outage: str | None = None  # why Ollama cannot be asked; None while it answers
+    is_foreign: bool = False  # in an outage: something answers, and it is not Ollama
+    doubt: str | None = None  # why it is not known whether, or as what, Ollama has spec's model
+    digest: str | None = None  # of spec's model in Ollama's list; None when it is not there
+    shared: Collection[ModelName] = field(default_factory=frozenset)  # named by other live objects
+    memory: Loaded | None = None  # spec's model in memory; None when it is not
+    memory_known: bool = False  # whether `memory` was looked at
+    runs_on: str | None = None  # where a cloud model runs; None for one that runs on the server
+    version: str | None = None  # of Ollama, where somebody waits for another one
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Put our finalizer on the object, before Ollama is touched for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Download the model and see that it is whole.
+
+    With `again` the registry is asked even if the model is there. With `repair` one that cannot be
+    shown is deleted and pulled afresh, where a pull alone does not mend it.
+    """
+
+    name: ModelName
+    why: Reason
+    again: bool = False
+    repair: bool = False
+    insecure: bool = False
+    timeout_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Ask Ollama to show the model that it lists.
+
+    With `again` it could not be shown before: only Ollama's own word may confirm that.
+    """
+
+    name: ModelName
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Have the model in memory for so long after each use; infinite is for ever."""
+
+    name: ModelName
+    keep_alive_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Take the model out of memory: nobody asks any more to keep it there."""
+
+    name: ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Let go of models that the object stood for before its spec changed."""
+
+    names: tuple[ModelName, ...]
+    retained: bool = False  # they stay on the server
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Remove these models, see them gone, then drop the finalizer."""
+
+    names: tuple[ModelName, ...]
+    event: str = DELETED
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Do nothing until something changes, or it is `until`."""
+
+    verdict: Verdict | None = None  # None leaves the status as it is
+    until: datetime | None = None
+    memory: Loaded | None = None  # what the status is to say of the model in memory
+
+
+Action = Claim | Pull | Verify | Load | Unload | Discard | Leave | Rest
+
+AVAILABLE = Verdict(Reason.AVAILABLE, "Model is present and answers.")
+SUSPENDED = Verdict(Reason.SUSPENDED, Occasion.SUSPENDED.message)
+
+
+def present(runs_on: str | None) -> Verdict:
+    """Say that a model is well, and where it runs if that is not the server."""
+    if runs_on is None:
+        return AVAILABLE
+    message = f"{AVAILABLE.message} It is a cloud model: it runs on {runs_on}."
+    return Verdict(Reason.AVAILABLE, message)
+
+
+def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
+    """Choose the one next action: deletion first, ownership second, then the model itself."""
+    if model.metadata.deletion_timestamp is not None:
+        return _part(model, seen, now)
+    name, care = wanted(model), wishes(model)
+    if isinstance(name, Verdict):
+        return Rest(name)
+    if FINALIZER not in model.metadata.finalizers:
+        return (
+            Claim()
+        )  # others leave the model to whoever names it, so that one has to answer for it
+    if isinstance(care, Verdict):
+        return Rest(care)
+    if care.suspend:
+        return Rest(SUSPENDED)
+    if seen.outage is not None:
+        return Rest(None if is_stalled(model) else _unreachable(seen))
+    if seen.doubt is not None:
+        return Rest(None if is_stalled(model) else _unread(seen.doubt))
+    if care.keep_alive_s is not None and seen.runs_on is not None:
+        return Rest(_never_in_memory(seen.runs_on))
+    return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)
+
+
+def _bring(
+    model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
+) -> Action | None:
+    """Have the right version there and seen to answer; None when it is."""
+    again = model.refresh_wish is not None
+    if seen.digest is None and is_said_ready(model):
+        # Whatever the next try was for: this is not to be said longer.
+        return _pull(name, care, _why(model, name), again=again)
+    if (fault := fault_of(model, name, seen.digest)) is not None:
+        repair = fault.confirmed and not fault.downloaded
+        pull = _pull(name, care, Reason.MODEL_BROKEN, again=again, repair=repair)
+        return _mend(model, pull, seen, now)
+    if seen.digest is None:
+        return _next_try(model, seen, now, _pull(name, care, _why(model, name), again=again))
+    if care.expected_digest not in (None, seen.digest):
+        return _next_try(model, seen, now, _pull(name, care, Reason.PULLING, again=True))
+    if not is_verified(model, name, seen.digest):
+        verify = Verify(name)
+        return _next_try(model, seen, now, verify) if _was_unanswered(model) else verify
+    due = refresh_due(model, now, digest=seen.digest, last_pull=model.status.last_pull_time)
+    if again or (due is not None and due <= now):
+        return _next_try(model, seen, now, _pull(name, care, Reason.REFRESHING, again=True))
+    return None
+
+
+def _mend(model: OllamaModel, pull: Pull, seen: Observed, now: datetime) -> Action:
+    """Treat a model that Ollama cannot show: ask again, and only then have it repaired."""
+    verify = Verify(pull.name, again=True)
+    if not is_current(model):
+        return verify  # first of all: what could not be shown may be well by now
+    return _next_try(model, seen, now, pull if pull.repair or pull.again else verify)
+
+
+def _keep(
+    model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
+) -> Action:
+    """Tidy up around a model that is well, and keep it in memory if that is wished."""
+    if former := tuple(n for n in owned(model) if n != name):
+        due = retry_due(model, now)
+        return Rest(until=due) if due else Discard(former, retained=retains(model))
+    if care.keep_alive_s is None:
+        if model.status.loaded:
+            return _next_try(model, seen, now, Unload(name))
+    elif seen.memory_known and wants_loading(care.keep_alive_s, seen.memory, now):
+        return _next_try(model, seen, now, Load(name, care.keep_alive_s))
+    due = refresh_due(model, now, digest=seen.digest, last_pull=model.status.last_pull_time)
+    if care.keep_alive_s is None or seen.memory is None:
+        return Rest(present(seen.runs_on), until=due)
+    if not seen.memory.is_for_ever(now):
+        again = seen.memory.expires_at - load_ahead(care.keep_alive_s)
+        due = min(due, again) if due else again
+    return Rest(AVAILABLE, until=due, memory=seen.memory)
+
+
+def load_ahead(keep_alive_s: float) -> timedelta:
+    """How long before it would be unloaded a model is loaded again."""
+    return timedelta(seconds=min(keep_alive_s / 2, 60))
+
+
+def wants_loading(keep_alive_s: float, memory: Loaded | None, now: datetime) -> bool:
+    """Tell whether a model has to be loaded, anew or for longer."""
+    if memory is None:
+        return True
+    if math.isinf(keep_alive_s):
+        return not memory.is_for_ever(now)
+    return memory.expires_at - load_ahead(keep_alive_s) <= now
+
+
+def concerns(model: OllamaModel, action: Action) -> bool:
+    """Tell whether an action, and so its outcome, still concerns the object as it is now."""
+    match action:
+        case Pull() | Verify() | Load():
+            if model.metadata.deletion_timestamp is not None or is_suspended(model):
+                return False
+            return wanted(model) == action.name and _as_wished(model, action)
+        case _:
+            return True
+
+
+def _as_wished(model: OllamaModel, action: Pull | Verify | Load) -> bool:
+    care = wishes(model)
+    if isinstance(care, Verdict):
+        return False
+    match action:
+        case Pull():
+            return action == _pull(
+                action.name, care, action.why, again=action.again, repair=action.repair
+            )
+        case Load():
+            return action.keep_alive_s == care.keep_alive_s
+        case Verify():
+            return True
+
+
+def blocked(model: OllamaModel, problem: str) -> str:
+    """Say why a deletion waits, and how to end the waiting."""
+    unclear = model.metadata.annotations.unclear_force
+    hint = f" The annotation says {sanitise(unclear)!r} now." if unclear is not None else ""
+    why = f"Model not removed: {problem.rstrip('.')}."
+    return f"{why} To let go: annotate {FORCE_DELETE}=true.{hint}"
+
+
+def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action) -> Action:
+    """Return `action`, unless the last failure says to wait with it."""
+    if is_stalled(model) and not (_has_new_version(model, seen) or _has_new_digest(model, seen)):
+        return Rest()
+    due = retry_due(model, now)
+    return Rest(until=due) if due else action
+
+
+def _has_new_version(model: OllamaModel, seen: Observed) -> bool:
+    """Return True if the server that cannot use the model is another version by now."""
+    if ready_reason(model) not in NEEDS_ANOTHER_VERSION or seen.version is None:
+        return False
+    return seen.version != model.status.server_version
+
+
+def _has_new_digest(model: OllamaModel, seen: Observed) -> bool:
+    """Return True if the version of the model that Ollama cannot use is not there any more."""
+    fault = model.status.fault
+    if ready_reason(model) != Reason.MODEL_UNSUPPORTED or fault is None:
+        return False
+    return fault.digest != seen.digest
+
+
+def _pull(
+    name: ModelName, care: Options, why: Reason, *, again: bool, repair: bool = False
+) -> Pull:
+    timeout_s = math.inf if care.timeout_s is None else care.timeout_s
+    return Pull(name, why, again=again, repair=repair, insecure=care.insecure, timeout_s=timeout_s)
+
+
+def _why(model: OllamaModel, name: ModelName) -> Reason:
+    had_it = model.status.model == str(name) and model.status.digest is not None
+    return Reason.MODEL_LOST if had_it else Reason.PULLING
+
+
+def _was_unanswered(model: OllamaModel) -> bool:
+    unanswered = (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE, Reason.NOT_OLLAMA)
+    return ready_reason(model) in unanswered
+
+
+def _unreachable(seen: Observed) -> Verdict:
+    reason = Reason.NOT_OLLAMA if seen.is_foreign else Reason.OLLAMA_UNREACHABLE
+    return Verdict(reason, f"{(seen.outage or '').rstrip('.')}. Waiting until Ollama answers.")
+
+
+def _never_in_memory(host: str) -> Verdict:
+    return Verdict(Reason.INVALID_SPEC, f"spec.keepAlive: {never_in_memory(host)}.")
+
+
+def _unread(doubt: str) -> Verdict:
+    return Verdict(
+        Reason.PROTOCOL_ERROR, f"{doubt}. It is left as it is, and looked at with each list."
+    )
+
+
+def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
+    if FINALIZER not in model.metadata.finalizers:
+        return Rest()  # somebody else's finalizer keeps the object
+    stay = retains(model)
+    names = tuple(name for name in with_wanted(model) if name not in seen.shared and not stay)
+    if model.metadata.annotations.forces_deletion:
+        return Leave(names if seen.outage is None else (), FORCED)
+    if stay:
+        return Leave((), RETAINED)
+    if names and seen.outage is not None:
+        return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(model, seen.outage)))
+    if ready_reason(model) == Reason.DELETION_BLOCKED and (due := retry_due(model, now)):
+        return Rest(until=due)
+    return Leave(names)

@@ -1,0 +1,1 @@
+"""One supervised task per object: it observes, decides, acts and reports."""

@@ -1,0 +1,36 @@
+"""The parts of a running operator that know how things are, for those who only look."""
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from typing import Protocol
+
+from api.ports import User
+from ollama_op.kube.reflector import Reflector
+from ollama_op.kube.refusals import Refusals
+from ollama_op.kube.store import Store
+from ollama_op.server.instance import Instance
+from ollama_op.server.monitor import Survey
+
+
+class Reviewer(Protocol):
+    """Asks Kubernetes about people. Raises WriteErrors."""
+
+    async def who(self, token: str) -> User | None:
+        """Return whom the token stands for; None if it is not valid."""
+
+    async def may_visit(self, user: User, path: str) -> bool:
+        """Tell whether `user` may read what is at a path that is no object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running operator. Whoever has it looks, and changes nothing."""
+
+    store: Store
+    reflector: Reflector
+    survey: Survey
+    instance: Instance
+    tasks: Sized  # one for each object, while this replica leads
+    reviewer: Reviewer
+    refusals: Refusals
+    is_leading: Callable[[], bool]

@@ -1,0 +1,202 @@
+"""One object's affairs at hand: its newest version, and every way to write about it.
+
+Whatever is written comes back as the newest version at once, so nobody acts on a version older than
+their own words.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from crd.model import wanted
+from crd.names import ModelName
+from crd.occasions import Occasion
+from crd.reasons import FINE, UNANSWERED
+from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
+from ollama_op.base.errors import REFUSED, OllamaError
+from ollama_op.base.logs import about
+from ollama_op.base.mailbox import Latest
+from ollama_op.reconcile.lifetrace import LifeTrace
+
+log = structlog.get_logger("ollama_op.reconcile.lifecycle")
+
+
+class Writer(Protocol):
+    """What can be written to Kubernetes. Each call returns the object as it is then."""
+
+    async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
+        """Make `status` the object's status."""
+
+    async def set_finalizers(
+        self,
+        model: OllamaModel,
+        finalizers: tuple[str, ...],
+        *,
+        annotations: Mapping[str, str] = ...,
+        dry_run: bool = ...,
+    ) -> OllamaModel:
+        """Replace the finalizers and set annotations, provided the object has not changed.
+
+        With `dry_run`, only ask whether that would be taken.
+        """
+
+    async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
+        """Set an annotation, provided the object has not changed."""
+
+
+class Teller(Protocol):
+    """Who tells of moments."""
+
+    def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
+        """Tell about a moment; never waits."""
+
+
+class Objects(Protocol):
+    """What is known of all objects."""
+
+    def put(self, model: OllamaModel) -> None:
+        """Take in a version of an object."""
+
+    def sharers(self, name: ModelName, uid: str) -> int:
+        """Count the live objects other than `uid` that name this model."""
+
+    def is_kept(self, name: ModelName, uid: str) -> bool:
+        """Return True if a live object other than `uid` wants this model kept in memory."""
+
+
+class Subject:
+    """The affairs of the object in `box`. Writing raises KubeError."""
+
+    def __init__(
+        self,
+        box: Latest[OllamaModel],
+        *,
+        kube: Writer,
+        events: Teller,
+        objects: Objects,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._box, self._kube, self._events = box, kube, events
+        self._objects, self._clock = objects, clock
+        self.trace = LifeTrace()
+        self.has_pulled = False  # or another operator did, before this one
+        self.is_mute = False  # the last status was refused
+        self.removed: set[ModelName] = set()  # from Ollama, as the object is being deleted
+
+    @property
+    def model(self) -> OllamaModel:
+        """The newest version."""
+        return self._box.item
+
+    @property
+    def now(self) -> datetime:
+        """The time as Kubernetes writes it, in whole seconds."""
+        return self._clock().replace(microsecond=0)
+
+    @property
+    def log(self) -> Any:
+        """A logger whose lines name the object."""
+        return log.bind(**about(self.model))
+
+    async def news(self, *, within_s: float | None = None, until: datetime | None = None) -> None:
+        """Wait for a newer version, or something else to look at; not longer than told."""
+        if until is not None:
+            if until.microsecond:  # `now` would not have come to it before the next whole second
+                until = until.replace(microsecond=0) + timedelta(seconds=1)
+            within_s = max((until - self._clock()).total_seconds(), 0)
+        await self._box.news(within_s)
+
+    def is_shared(self, name: ModelName) -> bool:
+        """Tell whether another live object names this model."""
+        return self._objects.sharers(name, self.model.metadata.uid) > 0
+
+    def is_needed(self, name: ModelName) -> bool:
+        """Tell whether any live object names this model, this one included."""
+        alive = self.model.metadata.deletion_timestamp is None
+        return self.is_shared(name) or (alive and wanted(self.model) == name)
+
+    def is_kept(self, name: ModelName) -> bool:
+        """Return True if another live object wants this model kept in memory."""
+        return self._objects.is_kept(name, self.model.metadata.uid)
+
+    async def say(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
+        """Make this the object's status; what it says already is not written again.
+
+        Another reason is logged, and so is each attempt that has `failed`. With how many others it
+        shares its model is said along with everything else.
+        """
+        name = wanted(self.model)
+        others = 0
+        if isinstance(name, ModelName):
+            others = self._objects.sharers(name, self.model.metadata.uid)
+        status = replace(status, shared_with=others or None)
+        if status != (before := self.model.status):
+            with self.trace.remark(self.model):
+                status = replace(status, trace_id=self.trace.trace_id or status.trace_id)
+                await self._write(status)
+            self._log_change(_reason(before), status, failed=failed)
+
+    async def _write(self, status: OllamaModelStatus) -> None:
+        try:
+            self._objects.put(await self._kube.patch_status(self.model, status))
+        except REFUSED:
+            self.is_mute = True
+            raise
+        self.is_mute = False
+
+    def _log_change(self, before: str | None, status: OllamaModelStatus, *, failed: bool) -> None:
+        """Log what was written, once it is: what has to be said anew has not been logged before."""
+        reason, due = _reason(status), status.next_retry_time
+        facts: dict[str, Any] = {"reason": reason, "reason_before": before}
+        if failed:
+            facts |= {"problem": status.error, "attempt": status.attempts}
+            facts |= {"retry_in_s": (due - self.now).total_seconds()} if due else {}
+            # The first one is that of many models when Ollama goes away, which is said once.
+            unsure = reason in UNANSWERED and status.attempts == 1
+            say = self.log.debug if unsure else self.log.warning
+            say("failed, will retry" if due else "failed, a person must act", **facts)
+        elif reason == before:
+            pass
+        elif reason in UNANSWERED or (before in UNANSWERED and reason in FINE):
+            self.log.debug("reason changed", **facts)  # an outage, or its end: as above
+        elif reason in FINE:
+            self.log.info("reason changed", **facts)
+        else:
+            self.log.warning("reason changed", **facts, problem=status.error)
+
+    async def claim(self) -> None:
+        """Put our finalizer on it, and with it where its trace is joined."""
+        model = self.model
+        finalizers = (*model.metadata.finalizers, FINALIZER)
+        annotations = self.trace.annotations(model)
+        self._objects.put(
+            await self._kube.set_finalizers(model, finalizers, annotations=annotations)
+        )
+
+    async def release(self, *, dry_run: bool = False) -> None:
+        """Take our finalizer off it; with `dry_run`, only ask whether that would be taken."""
+        others = tuple(each for each in self.model.metadata.finalizers if each != FINALIZER)
+        model = await self._kube.set_finalizers(self.model, others, dry_run=dry_run)
+        if not dry_run:
+            self._objects.put(model)
+
+    async def annotate(self, name: str, value: str) -> None:
+        """Set an annotation."""
+        self._objects.put(await self._kube.annotate(self.model, name, value))
+
+    def event(self, occasion: Occasion, **values: object) -> None:
+        """Send a Kubernetes event with these values in its message. Never waits, never fails."""
+        self._events.tell(self.model, occasion, occasion.message.format(**values))
+
+    def stays_in_memory(self, name: ModelName, problem: OllamaError) -> None:
+        """Say that a model may stay in memory that is not on the disk any more."""
+        self.log.warning("model not unloaded", model=str(name), problem=str(problem))
+        self.event(Occasion.UNLOAD_FAILED, model=name, problem=str(problem).rstrip("."))
+
+
+def _reason(status: OllamaModelStatus) -> str | None:
+    ready = status.condition("Ready")
+    return ready.reason if ready else None

@@ -1,0 +1,333 @@
+"""The life of one model: observe, decide, act, say so; again whenever something changes.
+
+A task of this kind runs for every OllamaModel. It holds nothing that a restart would miss: what
+must be remembered is in the object's status before anything is done on its account.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+
+import anyio
+from msgspec.structs import replace
+from structlog.contextvars import bind_contextvars
+
+from crd.model import (
+    Verdict,
+    fault_of,
+    is_said_ready,
+    is_stalled,
+    is_suspended,
+    ready_reason,
+    wanted,
+    wishes,
+    with_wanted,
+)
+from crd.names import ModelName
+from crd.occasions import Occasion
+from crd.reasons import NEEDS_ANOTHER_VERSION
+from crd.v1alpha1 import Fault, OllamaModel, Reason
+from ollama_op.base import tracing
+from ollama_op.base.errors import (
+    REFUSED,
+    Conflict,
+    KubeError,
+    LoadFailed,
+    ModelAbsent,
+    ModelBroken,
+    NotFound,
+    NotLeading,
+    NotOllama,
+    NotPermitted,
+    OllamaError,
+    OllamaUnreachable,
+    ProtocolError,
+    UnexpectedDigest,
+)
+from ollama_op.base.logs import about
+from ollama_op.base.mailbox import Latest
+from ollama_op.base.observer import NOBODY, Observer
+from ollama_op.policy import report
+from ollama_op.policy.decide import (
+    Action,
+    Claim,
+    Discard,
+    Leave,
+    Load,
+    Observed,
+    Pull,
+    Rest,
+    Unload,
+    Verify,
+    concerns,
+    decide,
+)
+from ollama_op.policy.repair import judged, noted
+from ollama_op.reconcile.finalize import Releaser
+from ollama_op.reconcile.handle import Subject
+from ollama_op.reconcile.pull import Bringer, settle, unless_moot
+from ollama_op.server.instance import Instance
+from ollama_op.server.monitor import Interest
+
+LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
+
+# Which verdicts are moments that an event tells of, when they are new.
+_TOLD = {
+    Reason.SUSPENDED: Occasion.SUSPENDED,
+    Reason.INVALID_NAME: Occasion.INVALID_NAME,
+    Reason.INVALID_SPEC: Occasion.INVALID_SPEC,
+    Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
+}
+# Which failures have an event of their own; the others are those of a pull.
+_FAILURES = {
+    Reason.REFRESH_FAILED: Occasion.REFRESH_FAILED,
+    Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
+    Reason.OLLAMA_UNREACHABLE: Occasion.OLLAMA_UNREACHABLE,
+    Reason.NOT_OLLAMA: Occasion.NOT_OLLAMA,
+    Reason.PROTOCOL_ERROR: Occasion.PROTOCOL_ERROR,
+    Reason.VERIFICATION_FAILED: Occasion.VERIFICATION_FAILED,
+    Reason.MODEL_BROKEN: Occasion.MODEL_BROKEN,
+    Reason.UNEXPECTED_DIGEST: Occasion.UNEXPECTED_DIGEST,
+    Reason.LOAD_FAILED: Occasion.LOAD_FAILED,
+    Reason.MODEL_UNSUPPORTED: Occasion.MODEL_UNSUPPORTED,
+}
+
+# What goes wrong with the model, or with the old version, and not with its pull.
+_NO_PULL_FAILURES = {
+    Reason.REFRESH_FAILED,
+    Reason.VERIFICATION_FAILED,
+    Reason.MODEL_BROKEN,
+    Reason.MODEL_UNSUPPORTED,
+}
+
+KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
+# While it refuses them: rights may be granted soon; a namespace that is gone is seldom made again.
+REFUSED_RETRY_S: Mapping[type[KubeError], tuple[float, ...]] = {
+    NotPermitted: (1.0, 2.0, 5.0, 10.0),
+    NotFound: (1.0, 5.0, 15.0, 60.0, 300.0),
+}
+UNSURE_S = 1.0  # before something is tried again for which the lease was too short
+
+
+class Lifecycle:
+    """Runs the lives of all models of one Ollama server."""
+
+    def __init__(
+        self,
+        *,
+        instance: Instance,
+        subject: Callable[[Latest[OllamaModel]], Subject],
+        progress_interval_s: float,
+        chance: Callable[[], float] = random.random,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self._instance, self._subject, self._observer = instance, subject, observer
+        self._bringer = Bringer(instance, progress_interval_s=progress_interval_s)
+        self._releaser = Releaser(instance)
+        self._chance = chance
+
+    async def run(self, box: Latest[OllamaModel]) -> None:
+        """Keep one model as its object wishes, until the object is gone."""
+        survey = self._instance.survey
+        await survey.looked.wait()
+        subject = self._subject(box)
+        troubles = 0
+        while True:
+            # For whoever logs in this task and knows of no model: its supervisor, after a crash.
+            bind_contextvars(**about(subject.model))
+            try:
+                with survey.follow(box, _interest(subject.model)):
+                    await self._step(subject)
+                troubles = 0
+            except Conflict:
+                await subject.news(within_s=1)  # the newer version is on its way
+            except KubeError as error:
+                await self._wait_for_kubernetes(subject, error, troubles)
+                troubles += 1
+            except NotLeading as error:
+                # Either the lease is renewed in the next seconds, or this task ends with it.
+                subject.log.debug("not begun", problem=str(error))
+                await anyio.sleep(UNSURE_S)
+
+    async def _step(self, subject: Subject) -> None:
+        action = self._decide(subject)
+        if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
+            subject.event(Occasion.RESUMED)
+        with subject.trace.chapter(subject.model, action) as span:
+            try:
+                with self._observer.acting(type(action).__name__):
+                    await self._perform(subject, action)
+            except OllamaError as error:
+                span.fail(error.reason, str(error))
+                await self._fail(subject, action, error)
+        if isinstance(action, Leave):
+            await anyio.lowlevel.checkpoint()  # the object may be gone, and this task to end
+
+    def _decide(self, subject: Subject) -> Action:
+        return decide(subject.model, self._observe(subject), subject.now)
+
+    def _observe(self, subject: Subject) -> Observed:
+        name, seen = wanted(subject.model), self._instance.survey.now
+        entry = memory = doubt = None
+        if isinstance(name, ModelName):
+            doubt = self._instance.survey.doubt(name)
+            entry, memory = seen.models.get(name), (seen.memory or {}).get(name)
+        return Observed(
+            outage=seen.outage,
+            is_foreign=seen.is_foreign,
+            doubt=doubt,
+            digest=entry.digest if entry else None,
+            shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
+            memory=memory,
+            runs_on=entry.runs_on if entry else None,
+            memory_known=seen.memory is not None,
+            version=seen.version,
+        )
+
+    async def _perform(self, subject: Subject, action: Action) -> None:
+        match action:
+            case Claim():
+                await subject.claim()
+            case Pull():
+                await self._bringer.pull(subject, action)
+            case Verify(name):
+                entry = await self._instance.verify(name, again=action.again)
+                if concerns(subject.model, action):
+                    await settle(subject, name, entry)
+            case Load():
+                await self._load(subject, action)
+            case Unload():
+                await self._unload(subject, action)
+            case Discard():
+                await self._releaser.discard(subject, action)
+            case Leave():
+                await self._releaser.leave(
+                    subject, action, is_moot=lambda: self._decide(subject) != action
+                )
+            case Rest():
+                await self._rest(subject, action)
+
+    async def _rest(self, subject: Subject, action: Rest) -> None:
+        model, verdict = subject.model, action.verdict
+        is_lost = self._instance.survey.has_lost_memory
+        if verdict is None:
+            gone = {"loaded": None, "expires_at": None} if is_lost else {}
+            await subject.say(replace(model.status, **gone))
+        else:
+            memory = report.in_memory(model, action.memory, subject.now, is_lost=is_lost)
+            await subject.say(report.report(model, verdict, subject.now, **memory))
+            if ready_reason(model) != verdict.reason and (told := _TOLD.get(verdict.reason)):
+                subject.event(told, problem=verdict.message)
+        await subject.news(until=action.until)
+
+    async def _unload(self, subject: Subject, unload: Unload) -> None:
+        if not subject.is_kept(unload.name):
+            await self._instance.unload(unload.name)
+        await subject.say(replace(subject.model.status, loaded=None, expires_at=None))
+
+    async def _load(self, subject: Subject, load: Load) -> None:
+        survey = self._instance.survey
+        if load.name not in (survey.now.memory or {}) and subject.model.status.loaded is not False:
+            await subject.say(
+                report.report(subject.model, LOADING, subject.now, loaded=False, expires_at=None)
+            )
+        _, error = await unless_moot(
+            subject,
+            lambda: self._instance.load(load.name, load.keep_alive_s),
+            is_moot=lambda: self._decide(subject) != load,  # also when it is there, unannounced
+        )
+        if error is not None:
+            raise error
+        if self._decide(subject) == load:
+            # It would be loaded again and again, without a pause.
+            raise LoadFailed(f"Ollama does not keep {load.name} in memory")
+        if load.name in (survey.now.memory or {}):
+            subject.log.info("model loaded", model=str(load.name))
+
+    async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:
+        if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
+            if subject.model.status.fault and concerns(subject.model, action):
+                await subject.say(replace(subject.model.status, fault=None))
+            return  # the list, or the object, has moved on: decide anew
+        error, fault = self._judge(subject, action, error)
+        self._observer.failed(error.reason)
+        if isinstance(error, OllamaUnreachable | NotOllama):
+            self._instance.survey.suspect()
+        reason = _reason(action, error, is_in_use=is_said_ready(subject.model))
+        status = report.failed(
+            subject.model, error, subject.now, reason=reason, chance=self._chance(), fault=fault
+        )
+        if reason in NEEDS_ANOTHER_VERSION:
+            version = await self._instance.survey.ask_version()
+            status = replace(status, server_version=version)
+        if status.next_retry_time:
+            due = status.next_retry_time.isoformat()
+            attempt = status.attempts or 0
+            tracing.current().event("will retry", {"attempt": attempt, "next": due})
+        await subject.say(status, failed=True)
+        subject.event(_occasion(action, reason), problem=error)
+
+    def _judge(
+        self, subject: Subject, action: Action, error: OllamaError
+    ) -> tuple[OllamaError, Fault | None]:
+        """Place an error in what is known of the model that is there, and say what to remember."""
+        name = wanted(subject.model)
+        if not isinstance(action, Verify | Pull | Load) or isinstance(name, Verdict):
+            return error, subject.model.status.fault
+        entry = self._instance.survey.find(name)
+        fault = fault_of(subject.model, name, entry.digest if entry else None)
+        if isinstance(error, ModelBroken):
+            fault = noted(fault, error, name, entry.digest if entry else None, subject.now)
+        return judged(fault, error, name), fault
+
+    async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
+        waits_s = REFUSED_RETRY_S.get(type(error), KUBE_RETRY_S)
+        wait_s = waits_s[min(troubles, len(waits_s) - 1)] * (1 + self._chance())
+        wait_s = max(wait_s, error.retry_after_s)
+        # What is refused, or that nothing can be written at all, is told where it is written.
+        subject.log.debug("write failed, will retry", problem=str(error), retry_in_s=wait_s)
+        if isinstance(error, REFUSED):
+            await subject.news(within_s=wait_s)  # a changed object may be taken
+        else:
+            await anyio.sleep(wait_s)
+
+
+def _interest(model: OllamaModel) -> Interest:
+    """Say what there is to be woken for, with the object as it is."""
+    name, care = wanted(model), wishes(model)
+    if isinstance(name, Verdict):
+        return Interest()
+    if isinstance(care, Verdict) or is_suspended(model):
+        return Interest(name)
+    return Interest(
+        name,
+        interval_s=care.interval_s,
+        memory=care.keep_alive_s is not None,
+        version=is_stalled(model) and ready_reason(model) in NEEDS_ANOTHER_VERSION,
+    )
+
+
+def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
+    """Place an error in what was being done when it came; `is_in_use` is the old version."""
+    match action:
+        case Leave():
+            return Reason.DELETION_BLOCKED
+        case Discard() | Unload():
+            return Reason.AVAILABLE
+        case Load() if isinstance(error, NotOllama | ProtocolError):
+            return Reason.LOAD_FAILED  # it says nothing of the model, which was seen whole
+        case Pull(why=Reason.REFRESHING) if is_in_use:
+            is_about_model = isinstance(error, ModelBroken | UnexpectedDigest)
+            return error.reason if is_about_model else Reason.REFRESH_FAILED
+        case _:
+            return error.reason
+
+
+def _occasion(action: Action, reason: Reason) -> Occasion:
+    """Name the event of a failure after what failed; the message has the cause."""
+    match action:
+        case Pull() if reason not in _NO_PULL_FAILURES:
+            return Occasion.PULL_FAILED
+        case Discard() | Unload():
+            return Occasion.CLEANUP_FAILED
+        case _:
+            return _FAILURES.get(reason, Occasion.PULL_FAILED)

@@ -1,0 +1,1 @@
+"""An embedded Kubernetes API: discovery, schema, storage, watches, server-side rules."""

@@ -1,0 +1,1 @@
+"""A scripted Ollama: its disk, its downloads, and the troubles that it can have."""

@@ -1,0 +1,1 @@
+"""One Ollama server: what is known of it, who may change what on it, and when."""

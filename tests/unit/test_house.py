@@ -1,0 +1,56 @@
+"""The order of the house, as it can be counted."""
+
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("ollama_op", "api", "crd")
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES)
+
+
+def unit(module: str) -> str:
+    """Return the folder that a module is in, or the module if it is in none."""
+    depth = 2 if module.startswith("ollama_op.") else 1
+    return ".".join(module.split(".")[:depth])
+
+
+def imports(graph: grimp.ImportGraph, unit_of=lambda module: module) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for module in graph.modules:
+        others = {unit_of(each) for each in graph.find_modules_directly_imported_by(module)}
+        found.setdefault(unit_of(module), set()).update(others - {unit_of(module)})
+    return found
+
+
+def test_no_import_leads_back(graph: grimp.ImportGraph) -> None:
+    """Neither folders nor modules stand in a ring; a ring would be named."""
+    for found in (imports(graph, unit), imports(graph)):
+        TopologicalSorter(found).prepare()
+
+
+def test_each_folder_says_what_belongs_there() -> None:
+    """In one sentence at least, and no two of them say the same."""
+    said = [each.read_text(encoding="utf-8") for each in packages()]
+    assert all(text.startswith('"""') and text.count(" ") > 4 for text in said)
+    assert len({*said}) == len(said)
+
+
+def packages() -> Iterator[Path]:
+    for top in PACKAGES:
+        yield from (ROOT / top).rglob("__init__.py")
+
+
+def test_a_ring_would_be_found() -> None:
+    """The check above can fail."""
+    ring = dict(pairwise("abca"))
+    with pytest.raises(ValueError, match="cycle"):
+        TopologicalSorter({each: {other} for each, other in ring.items()}).prepare()
