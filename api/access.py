@@ -67,7 +67,7 @@ class Key:
 
 
 ANYBODY: Final = Key("anybody", b"")  # where no key is asked for
-NOBODY: Final = Key("nobody", b"", writes=False, namespaces=frozenset())  # outside of the API
+NO_CALLER: Final = Key("nobody", b"", writes=False, namespaces=frozenset())  # outside of the API
 
 
 class Keys:

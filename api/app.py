@@ -17,13 +17,13 @@ from api.access import Failures, Keys
 from api.cors import Cors
 from api.feed import Feed
 from api.files import get_file, served
-from api.front import Door, Front, Observe
+from api.front import Authenticator, Front, ObserveRequest
 from api.openapi import document
 from api.ports import Reader, Reviewer, WriteError, Writer
 from api.problems import Kind, Problem
-from api.reads import Asked
+from api.reads import RequestParams
 from api.requests import MAX_BODY
-from api.telling import told
+from api.telling import as_problem
 from api.tokens import Tokens
 from api.view import View
 from ollama_op.base.asgi import PREFIX, Answer, App
@@ -54,7 +54,7 @@ _KINDS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ApiOptions:
     """How to serve. Without keys and without a reviewer, everybody may do everything."""
 
     keys: Keys = field(default_factory=Keys)
@@ -84,7 +84,7 @@ class Api:
 
 
 def create_api(
-    reader: Reader, writer: Writer, options: Options, *, observe: Observe = ignore
+    reader: Reader, writer: Writer, options: ApiOptions, *, observe: ObserveRequest = ignore
 ) -> Api:
     """Make the API of what `reader` knows and `writer` can change."""
     view = View()
@@ -92,7 +92,7 @@ def create_api(
     reader.follow(view)
     known = reads.Reads(view, feed, reader, options.namespace, options.only)
     tokens = Tokens(options.reviewer, anyio.current_time) if options.reviewer else None
-    door = Door(options.keys, Failures(anyio.current_time), tokens, locked=options.locked)
+    door = Authenticator(options.keys, Failures(anyio.current_time), tokens, locked=options.locked)
     front = Front(
         _routes(known, writer, tokens=tokens is not None, trace_url=options.trace_url),
         door,
@@ -159,15 +159,15 @@ class _Told(Response[None]):
         return self._answer
 
 
-def _tell(request: Asked, problem: Problem) -> _Told:
+def _tell(request: RequestParams, problem: Problem) -> _Told:
     return _Told(problem, cast("Mapping[str, Any]", request.scope))
 
 
-def _tell_write(request: Asked, error: WriteError) -> _Told:
-    return _tell(request, told(error))
+def _tell_write(request: RequestParams, error: WriteError) -> _Told:
+    return _tell(request, as_problem(error))
 
 
-def _tell_http(request: Asked, error: HTTPException) -> _Told:
+def _tell_http(request: RequestParams, error: HTTPException) -> _Told:
     if error.status_code >= 500:  # noqa: PLR2004 - HTTP's own number
         return _tell_bug(request, error)
     kind = _KINDS.get(error.status_code, Kind.BAD_REQUEST)
@@ -175,6 +175,6 @@ def _tell_http(request: Asked, error: HTTPException) -> _Told:
     return _tell(request, Problem(kind, kind.help, headers={"allow": allow} if allow else None))
 
 
-def _tell_bug(request: Asked, error: Exception) -> _Told:
+def _tell_bug(request: RequestParams, error: Exception) -> _Told:
     log.error("request failed", exc_info=error, path=request.scope["path"])
     return _tell(request, Problem(Kind.INTERNAL, "Something went wrong here."))

@@ -24,10 +24,12 @@ from crd.v1alpha1 import (
     Time,
 )
 
-NAMESPACE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-OBJECT: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+NAMESPACE_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+OBJECT_NAME: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
-Namespace = Annotated[str, Meta(pattern=NAMESPACE, description="Namespace of the OllamaModel.")]
+Namespace = Annotated[
+    str, Meta(pattern=NAMESPACE_PATTERN, description="Namespace of the OllamaModel.")
+]
 _OPTIONAL: Final = {"frozen": True, "kw_only": True, "rename": "camel", "omit_defaults": True}
 
 
@@ -97,7 +99,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     keep_alive: Annotated[str | None, Meta(description="How long it is kept loaded.")] = None
 
 
-class Window(
+class WindowBody(
     RefreshWindow, frozen=True, kw_only=True, rename="camel", omit_defaults=True,
     forbid_unknown_fields=True,
 ):  # fmt: skip
@@ -110,12 +112,12 @@ class NewModel(
 ):  # fmt: skip
     """A model that is wanted. All but `name` and `tag` may be left out."""
 
-    refresh_window: Window | None = None
+    refresh_window: WindowBody | None = None
     resource_name: (
         Annotated[
             str,
             Meta(
-                pattern=OBJECT,
+                pattern=OBJECT_NAME,
                 description="Name of the OllamaModel; by default `<name>-<tag>` where that is a"
                 " legal one, else a readable name with a hash.",
             ),

@@ -5,7 +5,7 @@ from typing import Final
 
 from ollama_op.base.asgi import Answer, Header, Message, Send
 
-ANY: Final = "*"
+ANY_ORIGIN: Final = "*"
 _ALLOWED: Final[tuple[Header, ...]] = (
     (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
     (
@@ -24,7 +24,7 @@ class Cors:
     """Lets these origins in, or all of them. Never with cookies: there are none."""
 
     def __init__(self, origins: Collection[str]) -> None:
-        self._all = ANY in origins
+        self._all = ANY_ORIGIN in origins
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 
     def allows(self, origin: bytes) -> bool:

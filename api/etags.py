@@ -12,7 +12,7 @@ Source: RFC 9110, 8.8.3 and 13.1.1; Apache, mod_deflate; nginx, gzip.
 import re
 from typing import Final
 
-ANY: Final = "*"
+ANY_ETAG: Final = "*"
 _TAG: Final = re.compile(r'\s*((?:W/)?"[^"\x00-\x20\x7f]*"|[0-9]+)\s*(?:,|$)')
 _OURS: Final = re.compile(
     r'(?:W/)?"?([0-9]+)(?:\.[0-9a-f]{8})?(?:[-;+](?:gzip|br|deflate|zstd))?"?'

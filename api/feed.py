@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from api.bodies import Deleted
-from api.view import Entry, Key, View
+from api.view import View, ViewEntry, ViewKey
 from ollama_op.base.asgi import NO_SNIFFING, Header, Receive, Scope, Send
 
 QUEUE: Final = 256  # events that may wait for one reader
@@ -32,7 +32,7 @@ _HEADERS: Final[list[Header]] = [
     NO_SNIFFING,
 ]
 
-Wants = Callable[[Key], bool]
+Wants = Callable[[ViewKey], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Event:
     """One change, as it is sent."""
 
     number: int
-    key: Key
+    key: ViewKey
     frame: bytes
     last: bool = False  # the object is gone
 
 
 @dataclass(eq=False)
-class Reader:
+class FeedReader:
     """Somebody who watches."""
 
     wants: Wants
@@ -84,7 +84,7 @@ class Feed:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._readers: set[Reader] = set()
+        self._readers: set[FeedReader] = set()
         self._past: deque[Event] = deque(maxlen=MEMORY)
         self._number = 0
         self._closed = False
@@ -105,9 +105,9 @@ class Feed:
             reader.end()
 
     @contextmanager
-    def reading(self, wants: Wants) -> Generator[Reader]:
+    def reading(self, wants: Wants) -> Generator[FeedReader]:
         """Have a reader until the end of the block."""
-        reader = Reader(wants)
+        reader = FeedReader(wants)
         self._readers.add(reader)
         if self._closed:
             reader.end()
@@ -132,15 +132,15 @@ class Feed:
         head = f"event: {kind}\nid: {self._view.epoch}-{self._number}\ndata: "
         return head.encode() + data + b"\n\n"
 
-    def _changed(self, entry: Entry) -> None:
+    def _changed(self, entry: ViewEntry) -> None:
         self._publish(entry, "model", entry.body)
 
-    def _gone(self, entry: Entry) -> None:
+    def _gone(self, entry: ViewEntry) -> None:
         namespace, name = entry.key
         data = msgspec.json.encode(Deleted(name=name, namespace=namespace))
         self._publish(entry, "deleted", data, last=True)
 
-    def _publish(self, entry: Entry, kind: str, data: bytes, *, last: bool = False) -> None:
+    def _publish(self, entry: ViewEntry, kind: str, data: bytes, *, last: bool = False) -> None:
         self._number += 1
         event = Event(self._number, entry.key, self.frame(kind, data), last)
         self._past.append(event)
@@ -174,7 +174,7 @@ class Stream:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 tasks.cancel_scope.cancel()
 
-    async def _write(self, reader: Reader, send: Send) -> None:
+    async def _write(self, reader: FeedReader, send: Send) -> None:
         # No await before this is made: whatever changes from now on is in the queue.
         missed = self.feed.missed(self.last_id, self.wants) if self.last_id else None
         begin = self.snapshot() if missed is None else b"".join(e.frame for e in missed)
@@ -189,7 +189,7 @@ async def _chunk(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _wait_for_leave(receive: Receive, reader: Reader) -> None:
+async def _wait_for_leave(receive: Receive, reader: FeedReader) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     reader.scope.cancel()

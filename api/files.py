@@ -13,7 +13,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import get
 from litestar.params import SkipValidation
 
-from api.problems import Kind, Problem, page
+from api.problems import Kind, Problem, problem_page
 from api.view import matches
 from ollama_op.base.asgi import Answer, Header
 
@@ -35,7 +35,7 @@ SWAGGER: Final = {
     "swagger-ui.css": "stylesheets/swagger-ui.css",
 }
 
-TRACE_URL: Final = b"__TRACE_URL__"  # stands in the page where the address of a trace belongs
+TRACE_URL_PLACE: Final = b"__TRACE_URL__"  # stands in the page where the address of a trace belongs
 
 Files = Mapping[str, Answer]
 """Answers by path."""
@@ -47,14 +47,14 @@ def served(openapi: bytes, trace_url: str = "") -> Files:
     `trace_url` is where the page links to for a trace, with `{trace_id}` in it.
     """
     found = {
-        "/docs/problems": _answer("problems.html", page()),
+        "/docs/problems": _answer("problems.html", problem_page()),
         "/openapi.json": _answer("openapi.json", openapi),
     }
     found |= {f"/page/{name}": _file(file) for name, file in _folder("page").items()}
     del found["/page/index.html"]
     found["/docs/reasons"] = found.pop("/page/reasons.html")
     index = (files("api") / "page" / "index.html").read_bytes()
-    found["/"] = _answer("index.html", index.replace(TRACE_URL, escape(trace_url).encode()))
+    found["/"] = _answer("index.html", index.replace(TRACE_URL_PLACE, escape(trace_url).encode()))
     reference = (files("api") / "page" / "docs.html").read_bytes()
     found["/docs"] = _answer("docs.html", reference, csp=REFERENCE_CSP)
     swagger = files("mkdocs_swagger_ui_tag") / "swagger-ui"

@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from api.access import ANYBODY, NOBODY, Caller, Failures, Keys
+from api.access import ANYBODY, NO_CALLER, Caller, Failures, Keys
 from api.cors import Cors
 from api.ports import WriteError
 from api.problems import Kind, Problem
-from api.telling import told
+from api.telling import as_problem
 from api.tokens import Tokens
 from ollama_op.base.asgi import PREFIX, Answer, App, Message, Receive, Scope, Send
 
@@ -30,14 +30,14 @@ Hot = Callable[[str, bytes], tuple[str, Answer] | None]
 """From path and If-None-Match to route and answer, for those that need no more than that."""
 
 
-class Observe(Protocol):
+class ObserveRequest(Protocol):
     """Who wants to know what was served: route template, method, status, seconds."""
 
     def __call__(self, route: str, method: str, code: int, duration_s: float, /) -> None:
         """Take in one request."""
 
 
-class Door:
+class Authenticator:
     """Knows whom to let in. Without keys and tokens that is everybody."""
 
     def __init__(
@@ -87,10 +87,10 @@ class Front:
     def __init__(
         self,
         app: App,
-        door: Door,
+        door: Authenticator,
         hot: Hot,
         *,
-        observe: Observe,
+        observe: ObserveRequest,
         cors: Cors | None = None,
         local: bool = False,
     ) -> None:
@@ -117,7 +117,7 @@ class Front:
             _require_plain(path)
             if self._local:
                 _require_local(headers.get(b"host", b""))
-            caller: Caller = NOBODY
+            caller: Caller = NO_CALLER
             if path.startswith(API):
                 client = scope.get("client")
                 caller = await self._door.admit(headers, client[0] if client else "")
@@ -130,7 +130,7 @@ class Front:
                         return route, answer.status
             return await self._route({**scope, "user": caller}, receive, send)
         except (Problem, WriteError) as error:
-            problem = told(error) if isinstance(error, WriteError) else error
+            problem = as_problem(error) if isinstance(error, WriteError) else error
             answer = problem.answer(path, scope.get(PREFIX, ""))
             await answer(scope, receive, send)
             return route, answer.status

@@ -23,7 +23,7 @@ import yaml
 from msgspec import Meta
 
 from api.access import Key, Keys, KeyScope
-from api.bodies import NAMESPACE
+from api.bodies import NAMESPACE_PATTERN
 from crd.form import ALIEN, complaint
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class InvalidKeyFileError(ValueError):
 
 
 _TAKES: Final = {"sha256": "is no SHA-256; write the 64 hex digits that `sha256sum` prints"}
-_Namespace = Annotated[str, Meta(pattern=NAMESPACE)]
+_Namespace = Annotated[str, Meta(pattern=NAMESPACE_PATTERN)]
 
 
 # Also as `sha256sum` prints it, with the name of its file behind it.

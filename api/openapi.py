@@ -6,7 +6,7 @@ describes what a handler returns: ours return bytes that were prepared long befo
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -15,8 +15,7 @@ from api.problems import Kind, Problem
 from api.reads import MODELS
 from api.requests import EventsQuery, ListQuery, OneQuery, WriteQuery
 from crd.v1alpha1 import Progress, State
-
-Object = dict[str, Any]
+from ollama_op.base.json import Object
 
 _REF: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = (Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.TOO_MANY_FAILURES)

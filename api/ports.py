@@ -70,7 +70,7 @@ class Changed(WriteError):
     """The object is no longer the version that the write was meant for."""
 
 
-class Refused(WriteError):
+class WriteRefused(WriteError):
     """The API server's rules do not allow the object. `fields` are paths in it and sentences."""
 
     def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:

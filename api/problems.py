@@ -15,7 +15,7 @@ from api.bodies import FieldProblem, ProblemBody
 from api.guide import frame, inline
 from ollama_op.base.asgi import JSON_PROBLEM, NO_STORE, Answer, Header
 
-PAGE: Final = "/docs/problems"
+PROBLEM_PAGE: Final = "/docs/problems"
 
 
 class Kind(Enum):
@@ -107,7 +107,7 @@ class Problem(Exception):
     def body(self, path: str, prefix: str = "") -> ProblemBody:
         """Return what the client is told; `path`, below `prefix`, is what was asked for."""
         return ProblemBody(
-            type=f"{prefix}{PAGE}#{self.kind.slug}",
+            type=f"{prefix}{PROBLEM_PAGE}#{self.kind.slug}",
             title=self.kind.title,
             status=self.kind.status,
             detail=self.detail,
@@ -133,7 +133,7 @@ def invalid_field(field: str, message: str) -> Problem:
     return Problem(Kind.INVALID, f"{field}: {message}", fields=[(field, message)])
 
 
-def page() -> bytes:
+def problem_page() -> bytes:
     """Render the page that explains all of them."""
     links = [f'<a href="#{kind.slug}">{kind.slug}</a>' for kind in Kind]
     article = [

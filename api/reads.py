@@ -18,17 +18,17 @@ from api.ports import Reader
 from api.problems import Kind, Problem
 from api.requests import EventsQuery, ListQuery, OneQuery, legal_namespace, read_query
 from api.telling import no_model
-from api.view import Entry, Filter, Key, View, joined, key_from, matches, token_for
+from api.view import Filter, View, ViewEntry, ViewKey, joined, key_from, matches, token_for
 from ollama_op.base.asgi import JSON, NO_STORE, REVALIDATE, Answer, Header
 
 MODELS: Final = "/api/v1/models"
-MODEL: Final = "/api/v1/models/{name:str}"
+MODEL_ROUTE: Final = "/api/v1/models/{name:str}"
 ROUTE: Final = "/api/v1/models/{name}"  # as it is counted
 HEALTH: Final = "/health"
 OK: Final = Answer(200, msgspec.json.encode(Status("ok")), (JSON, NO_STORE))
 SOON: Final = {"retry-after": "2"}
 
-Asked = Request[Caller, Any, Any]
+RequestParams = Request[Caller, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Reads:
             answer = Answer(304, headers=((b"etag", self.view.etag), REVALIDATE))
         return self.dated(answer)
 
-    def one(self, key: Key, if_none_match: bytes = b"") -> Answer:
+    def one(self, key: ViewKey, if_none_match: bytes = b"") -> Answer:
         """Answer with one model.
 
         Raises: Problem 404; 503 before the first list.
@@ -101,7 +101,7 @@ class Reads:
 Known = NamedDependency[SkipValidation[Reads]]
 
 
-async def permit(request: Asked, verb: str, namespace: str | None) -> None:
+async def permit(request: RequestParams, verb: str, namespace: str | None) -> None:
     """See that the caller may do this there.
 
     Raises: Problem 403.
@@ -112,7 +112,9 @@ async def permit(request: Asked, verb: str, namespace: str | None) -> None:
         raise Problem(Kind.FORBIDDEN, f"You may not {verb} models {where}{hint}.")
 
 
-async def _visible(request: Asked, verb: str, namespace: str | None) -> Collection[str] | None:
+async def _visible(
+    request: RequestParams, verb: str, namespace: str | None
+) -> Collection[str] | None:
     """Return the namespaces that a list shows, None for all.
 
     Raises: Problem 403.
@@ -131,7 +133,7 @@ def _named(query: OneQuery) -> str | None:
 
 
 @get(MODELS)
-async def list_models(request: Asked, reads: Known) -> Answer:
+async def list_models(request: RequestParams, reads: Known) -> Answer:
     """List models, in the order of their namespaces and names."""
     query = read_query(request, ListQuery)
     namespaces = await _visible(request, "list", _named(query))
@@ -152,8 +154,8 @@ async def list_models(request: Asked, reads: Known) -> Answer:
     return reads.dated(Answer(200, joined(shown, token), (JSON, *headers)))
 
 
-@get(MODEL)
-async def get_model(request: Asked, reads: Known, name: FromPath[str]) -> Answer:
+@get(MODEL_ROUTE)
+async def get_model(request: RequestParams, reads: Known, name: FromPath[str]) -> Answer:
     """Read one model."""
     namespace = legal_namespace(read_query(request, OneQuery).namespace, reads.namespace)
     await permit(request, "get", namespace)
@@ -163,7 +165,7 @@ async def get_model(request: Asked, reads: Known, name: FromPath[str]) -> Answer
         raise await _helped(problem, request, reads, name) from None
 
 
-async def _helped(problem: Problem, request: Asked, reads: Known, name: str) -> Problem:
+async def _helped(problem: Problem, request: RequestParams, reads: Known, name: str) -> Problem:
     """Say where else there is a model of this name, if the caller may know."""
     if problem.kind is not Kind.MODEL_NOT_FOUND:
         return problem
@@ -175,8 +177,8 @@ async def _helped(problem: Problem, request: Asked, reads: Known, name: str) -> 
     return Problem(problem.kind, f"{problem.detail} There is one with {hint}.")
 
 
-@get(f"{MODEL}/events")
-async def watch_model(request: Asked, reads: Known, name: FromPath[str]) -> Stream:
+@get(f"{MODEL_ROUTE}/events")
+async def watch_model(request: RequestParams, reads: Known, name: FromPath[str]) -> Stream:
     """Follow one model, by server-sent events."""
     namespace = legal_namespace(read_query(request, EventsQuery).namespace, reads.namespace)
     await permit(request, "watch", namespace)
@@ -184,7 +186,7 @@ async def watch_model(request: Asked, reads: Known, name: FromPath[str]) -> Stre
     key = (namespace, name)
     last_id = request.headers.get("last-event-id", "")
 
-    def is_meant(other: Key) -> bool:
+    def is_meant(other: ViewKey) -> bool:
         return other == key
 
     def snapshot() -> bytes:
@@ -197,25 +199,25 @@ async def watch_model(request: Asked, reads: Known, name: FromPath[str]) -> Stre
 
 
 @get("/api/v1/events")
-async def watch_models(request: Asked, reads: Known) -> Stream:
+async def watch_models(request: RequestParams, reads: Known) -> Stream:
     """Follow all models, by server-sent events."""
     query = read_query(request, EventsQuery)
     namespaces = await _visible(request, "watch", _named(query))
     reads.require_list()
 
-    def is_meant(key: Key) -> bool:
+    def is_meant(key: ViewKey) -> bool:
         return namespaces is None or key[0] in namespaces
 
     def snapshot() -> bytes:
         whole = namespaces is None
-        entries: list[Entry] = [] if whole else reads.view.entries(Filter(namespaces))
+        entries: list[ViewEntry] = [] if whole else reads.view.entries(Filter(namespaces))
         return reads.feed.frame("snapshot", reads.view.all().body if whole else joined(entries))
 
     return Stream(reads.feed, is_meant, snapshot, request.headers.get("last-event-id", ""))
 
 
 @get("/api/v1/plan")
-async def get_plan(request: Asked, reads: Known) -> Answer:
+async def get_plan(request: RequestParams, reads: Known) -> Answer:
     """Say what is about to be pulled and deleted, and what is there without an OllamaModel."""
     namespaces = await _visible(request, "list", _named(read_query(request, OneQuery)))
     reads.require_list()

@@ -10,7 +10,7 @@ from litestar import Request
 from msgspec import UNSET, Meta, UnsetType
 
 from api.access import Caller
-from api.bodies import NAMESPACE, OBJECT, Namespace
+from api.bodies import NAMESPACE_PATTERN, OBJECT_NAME, Namespace
 from api.problems import Kind, Problem, bad_field
 from crd.door import problems
 from crd.form import ALIEN, complaint
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 MAX_BODY: Final = 64 << 10
 JSON_TYPES: Final = frozenset({"application/json"})
-_NAMESPACE: Final = re.compile(NAMESPACE.strip("^$"))
-_OBJECT: Final = re.compile(OBJECT.strip("^$"))
+_NAMESPACE: Final = re.compile(NAMESPACE_PATTERN.strip("^$"))
+_OBJECT: Final = re.compile(OBJECT_NAME.strip("^$"))
 # What a name takes, by its field.
 TAKES: Final = {
     "namespace": "is no name of a namespace; write at most 63 of a-z, 0-9 and -, as in my-team",

@@ -5,15 +5,17 @@ from typing import Final
 
 import structlog
 
-from api.ports import Changed, Forbidden, Missing, Refused, Taken, Unavailable, WriteError
+from api.ports import Changed, Forbidden, Missing, Taken, Unavailable, WriteError, WriteRefused
 from api.problems import Kind, Problem
 
 log = structlog.get_logger(__name__)
 
-RETRY_S: Final = 5
+RETRY_AFTER_S: Final = 5
 
 
-def told(error: WriteError, name: str = "", namespace: str = "", *, new: bool = False) -> Problem:
+def as_problem(
+    error: WriteError, name: str = "", namespace: str = "", *, new: bool = False
+) -> Problem:
     """Return the problem that a failed write is; `new` is for one that creates."""
     match error:
         case Unavailable():
@@ -23,7 +25,7 @@ def told(error: WriteError, name: str = "", namespace: str = "", *, new: bool = 
             return Problem(
                 Kind.KUBERNETES_DENIES,
                 "Kubernetes does not let the operator do this.",
-                headers={"retry-after": str(12 * RETRY_S)},
+                headers={"retry-after": str(12 * RETRY_AFTER_S)},
             )
         case Taken():
             detail = f"There is an OllamaModel {name!r} in namespace {namespace!r} already."
@@ -34,10 +36,10 @@ def told(error: WriteError, name: str = "", namespace: str = "", *, new: bool = 
             return no_model(name, namespace)
         case Changed():
             return Problem(Kind.CONFLICT, f"{name!r} was changed by somebody else just now.")
-        case Refused() if error.fields:
+        case WriteRefused() if error.fields:
             detail = "; ".join(f"{field}: {message}" for field, message in error.fields)
             return Problem(Kind.INVALID, detail, fields=error.fields)
-        case Refused():
+        case WriteRefused():
             log.warning("kubernetes refuses a write of the rest api", problem=str(error))
             return Problem(Kind.INVALID, "Kubernetes does not take this object.")
         case _:
@@ -52,7 +54,7 @@ def no_model(name: str, namespace: str) -> Problem:
 
 def _unavailable(error: Unavailable) -> Problem:
     log.warning("kubernetes takes no write of the rest api", problem=str(error))
-    wait_s = max(RETRY_S, math.ceil(error.retry_after_s))
+    wait_s = max(RETRY_AFTER_S, math.ceil(error.retry_after_s))
     return Problem(
         Kind.KUBERNETES_UNAVAILABLE,
         "The Kubernetes API does not answer; nothing is known to be changed.",

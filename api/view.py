@@ -22,14 +22,14 @@ from api.problems import invalid_field
 from crd.v1alpha1 import OllamaModel, State
 from ollama_op.base.asgi import JSON, REVALIDATE, Answer
 
-Key = tuple[str, str]
+ViewKey = tuple[str, str]
 """Namespace and name."""
 
 _CODING = re.compile(rb'[-;+](?:gzip|br|deflate|zstd)"$')  # which a proxy adds to a tag
-MAX_TOKEN = 1024  # characters of a `continue`; the longest that can be ours is shorter
+MAX_CONTINUE = 1024  # characters of a `continue`; the longest that can be ours is shorter
 
 
-class Entry:
+class ViewEntry:
     """One object as it is sent."""
 
     __slots__ = ("body", "etag", "haystack", "key", "model", "state", "uid")
@@ -68,7 +68,7 @@ class Filter:
     state: State | None = None
     text: str = ""
 
-    def takes(self, entry: Entry) -> bool:
+    def takes(self, entry: ViewEntry) -> bool:
         """Tell whether an object is in the list."""
         return (
             (self.namespaces is None or entry.key[0] in self.namespaces)
@@ -87,13 +87,13 @@ class View:
     """The newest version of every object. Tells `changed` and `gone` of what happens."""
 
     def __init__(self) -> None:
-        self.changed: Callable[[Entry], None] = lambda _entry: None
-        self.gone: Callable[[Entry], None] = lambda _entry: None
+        self.changed: Callable[[ViewEntry], None] = lambda _entry: None
+        self.gone: Callable[[ViewEntry], None] = lambda _entry: None
         self.epoch = secrets.token_hex(4)  # versions of another process mean something else
         self.version = 0
-        self._by_uid: dict[str, Entry] = {}
-        self._by_key: dict[Key, Entry] = {}
-        self._keys: list[Key] = []  # sorted
+        self._by_uid: dict[str, ViewEntry] = {}
+        self._by_key: dict[ViewKey, ViewEntry] = {}
+        self._keys: list[ViewKey] = []  # sorted
         self._all: Answer | None = None
         self._etag = b""
 
@@ -101,7 +101,7 @@ class View:
 
     def offer(self, key: str, item: OllamaModel) -> None:
         """Take in an object, new or changed."""
-        entry = Entry(item)
+        entry = ViewEntry(item)
         self._by_uid[key] = entry
         holder = self._by_key.get(entry.key)
         if holder is not None and holder.uid != key and not _is_later(entry, holder):
@@ -129,15 +129,15 @@ class View:
 
     # --- what is read
 
-    def get(self, key: Key) -> Entry | None:
+    def get(self, key: ViewKey) -> ViewEntry | None:
         """Return the object of this namespace and name."""
         return self._by_key.get(key)
 
-    def named(self, name: str) -> list[Entry]:
+    def named(self, name: str) -> list[ViewEntry]:
         """Return the objects of this name, in whatever namespace. For explanations: it is slow."""
         return [entry for key, entry in self._by_key.items() if key[1] == name]
 
-    def entries(self, wanted: Filter) -> list[Entry]:
+    def entries(self, wanted: Filter) -> list[ViewEntry]:
         """Return what is in a list, in its order."""
         return [entry for key in self._keys if wanted.takes(entry := self._by_key[key])]
 
@@ -159,14 +159,14 @@ class View:
         self.all()
         return self._etag
 
-    def page(self, wanted: Filter, *, limit: int | None, after: Key | None) -> list[Entry]:
+    def page(self, wanted: Filter, *, limit: int | None, after: ViewKey | None) -> list[ViewEntry]:
         """Return at most `limit` of the objects after `after`."""
         start = bisect_right(self._keys, after) if after else 0
         entries = (self._by_key[key] for key in islice(self._keys, start, None))
         return list(islice(filter(wanted.takes, entries), limit))
 
 
-def _is_later(entry: Entry, other: Entry) -> bool:
+def _is_later(entry: ViewEntry, other: ViewEntry) -> bool:
     """Return True if an object was made after the other one of its name."""
     made = [each.model.metadata.creation_timestamp for each in (entry, other)]
     if made[0] is not None and made[1] is not None and made[0] != made[1]:
@@ -175,25 +175,25 @@ def _is_later(entry: Entry, other: Entry) -> bool:
     return not going[0] or going[1]
 
 
-def joined(entries: list[Entry], token: str | None = None) -> bytes:
+def joined(entries: list[ViewEntry], token: str | None = None) -> bytes:
     """Write a list from what is written already."""
     tail = b"]" if token is None else b'],"continue":' + msgspec.json.encode(token)
     return b'{"items":[' + b",".join([entry.body for entry in entries]) + tail + b"}"
 
 
-def token_for(entry: Entry, wanted: Filter) -> str:
+def token_for(entry: ViewEntry, wanted: Filter) -> str:
     """Return what asks for the objects after this one."""
     raw = msgspec.json.encode([*entry.key, wanted.mark()])
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def key_from(token: str, wanted: Filter) -> Key:
+def key_from(token: str, wanted: Filter) -> ViewKey:
     """Read a `continue`.
 
     Raises: Problem 422 for one that is not ours, or belongs to other filters.
     """
     try:
-        padded = token[:MAX_TOKEN] + "=" * (-len(token) % 4)
+        padded = token[:MAX_CONTINUE] + "=" * (-len(token) % 4)
         raw = base64.b64decode(padded, altchars=b"-_", validate=True)
         namespace, name, mark = msgspec.json.decode(raw, type=tuple[str, str, str])
     except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):

@@ -12,11 +12,11 @@ from litestar.params import FromPath, SkipValidation
 from msgspec import UNSET
 
 from api.bodies import Changes, NewModel
-from api.etags import ANY, NoTagsError, versions
+from api.etags import ANY_ETAG, NoTagsError, versions
 from api.naming import resource_name
 from api.ports import Changed, WriteError, Writer
 from api.problems import Kind, Problem, bad_field, invalid_field
-from api.reads import MODEL, MODELS, Asked, Known, permit
+from api.reads import MODEL_ROUTE, MODELS, Known, RequestParams, permit
 from api.requests import (
     PATCH_TYPES,
     TAKES,
@@ -27,14 +27,14 @@ from api.requests import (
     read_body,
     read_query,
 )
-from api.telling import no_model, told
-from api.view import Entry
+from api.telling import as_problem, no_model
+from api.view import ViewEntry
 from crd.door import mended, normal
 from crd.names import InvalidNameError, ModelName, meant
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
 from ollama_op.base.asgi import JSON, NO_STORE, PREFIX, Answer
 
-Named = FromPath[str]
+NameParam = FromPath[str]
 Writing = NamedDependency[SkipValidation[Writer]]
 Patch = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ _REFRESH: Final = {"metadata": {"annotations": {REFRESH: ANY_REFRESH}}}
 
 
 @dataclass(frozen=True)
-class Target:
+class WriteTarget:
     """The object that a write is about."""
 
     namespace: str
@@ -58,7 +58,7 @@ class Target:
 
         Raises: Problem 400, 412.
         """
-        if self.if_match == ANY:
+        if self.if_match == ANY_ETAG:
             return None
         try:
             wanted = versions(self.if_match)
@@ -72,15 +72,15 @@ class Target:
     def _is_other(self) -> Problem:
         return Problem(Kind.PRECONDITION_FAILED, f"{self.name!r} is not that version any more.")
 
-    def told(self, error: WriteError) -> Problem:
+    def as_problem(self, error: WriteError) -> Problem:
         """Return the problem that a failed write of this object is."""
-        if isinstance(error, Changed) and self.if_match != ANY:
+        if isinstance(error, Changed) and self.if_match != ANY_ETAG:
             return self._is_other()
-        return told(error, self.name, self.namespace)
+        return as_problem(error, self.name, self.namespace)
 
 
 @post(MODELS)
-async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
+async def create_model(request: RequestParams, reads: Known, writer: Writing) -> Answer:
     """Ask for a model. The answer comes at once; `state` then tells how far the pull is."""
     query = read_query(request, WriteQuery)
     new = await read_body(request, NewModel, mend=_whole)
@@ -99,7 +99,7 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
     try:
         model = await writer.create(namespace, name, spec, dry_run=query.dry_run)
     except WriteError as error:
-        raise told(error, name, namespace, new=True) from error
+        raise as_problem(error, name, namespace, new=True) from error
     if query.dry_run:
         return _model(200, model)
     where = f"{request.scope.get(PREFIX, '')}{MODELS}/{quote(name)}"
@@ -108,8 +108,10 @@ async def create_model(request: Asked, reads: Known, writer: Writing) -> Answer:
     return _model(201, model).having((b"location", where.encode()))
 
 
-@patch(MODEL)
-async def update_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
+@patch(MODEL_ROUTE)
+async def update_model(
+    request: RequestParams, reads: Known, writer: Writing, name: NameParam
+) -> Answer:
     """Change the tag or the options of a model."""
     target = await _target(request, reads, name, "patch", body=Changes)
     spec = msgspec.json.decode(await request.body())  # as sent: a default in it is a change, too
@@ -123,8 +125,12 @@ async def update_model(request: Asked, reads: Known, writer: Writing, name: Name
     return _model(200, await _patch(writer, target, {"spec": spec}))
 
 
-@delete(MODEL, status_code=200)  # Litestar forbids a body with 204; the answer says 204 by itself
-async def delete_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
+@delete(
+    MODEL_ROUTE, status_code=200
+)  # Litestar forbids a body with 204; the answer says 204 by itself
+async def delete_model(
+    request: RequestParams, reads: Known, writer: Writing, name: NameParam
+) -> Answer:
     """Let a model go. It is there, `deleting`, until the operator has removed it from Ollama."""
     target = await _target(request, reads, name, "delete")
     try:
@@ -132,26 +138,32 @@ async def delete_model(request: Asked, reads: Known, writer: Writing, name: Name
             target.namespace, name, version=target.version(), dry_run=target.dry_run
         )
     except WriteError as error:
-        raise target.told(error) from error
+        raise target.as_problem(error) from error
     return Answer(204)
 
 
-@post(f"{MODEL}/refresh", status_code=202)
-async def refresh_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
+@post(f"{MODEL_ROUTE}/refresh", status_code=202)
+async def refresh_model(
+    request: RequestParams, reads: Known, writer: Writing, name: NameParam
+) -> Answer:
     """Ask the registry for the newest version of a model. The answer does not wait for it."""
     target = await _target(request, reads, name, "patch")
     return _model(202, await _patch(writer, target, _REFRESH))
 
 
-@post(f"{MODEL}/suspend", status_code=200)
-async def suspend_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
+@post(f"{MODEL_ROUTE}/suspend", status_code=200)
+async def suspend_model(
+    request: RequestParams, reads: Known, writer: Writing, name: NameParam
+) -> Answer:
     """Leave a model as it is: no pull, no check."""
     target = await _target(request, reads, name, "patch")
     return _model(200, await _patch(writer, target, {"spec": {"suspend": True}}))
 
 
-@post(f"{MODEL}/resume", status_code=200)
-async def resume_model(request: Asked, reads: Known, writer: Writing, name: Named) -> Answer:
+@post(f"{MODEL_ROUTE}/resume", status_code=200)
+async def resume_model(
+    request: RequestParams, reads: Known, writer: Writing, name: NameParam
+) -> Answer:
     """Care for a model again."""
     target = await _target(request, reads, name, "patch")
     return _model(200, await _patch(writer, target, {"spec": {"suspend": None}}))
@@ -175,8 +187,8 @@ def _whole(body: object) -> object:
 
 
 async def _target(
-    request: Asked, reads: Known, name: str, verb: str, *, body: type[Any] | None = None
-) -> Target:
+    request: RequestParams, reads: Known, name: str, verb: str, *, body: type[Any] | None = None
+) -> WriteTarget:
     """Read what a write is about.
 
     Raises: Problem 400, 403, 404, 413, 415.
@@ -189,20 +201,20 @@ async def _target(
         await read_body(request, body, PATCH_TYPES)
     if not is_legal_name(name):  # and so there can be none; it must not become part of a path
         raise no_model(name, namespace)
-    if_match = ", ".join(request.headers.getall("if-match", [ANY])).strip()
+    if_match = ", ".join(request.headers.getall("if-match", [ANY_ETAG])).strip()
     entry = reads.view.get((namespace, name))
     known = entry.model.metadata.resource_version if entry else None
-    return Target(namespace, name, query.dry_run, if_match, known)
+    return WriteTarget(namespace, name, query.dry_run, if_match, known)
 
 
-async def _patch(writer: Writer, target: Target, change: Patch) -> OllamaModel:
+async def _patch(writer: Writer, target: WriteTarget, change: Patch) -> OllamaModel:
     if (version := target.version()) is not None:
         meta = change.get("metadata", {})
         change = {**change, "metadata": {**meta, "resourceVersion": version}}
     try:
         return await writer.patch(target.namespace, target.name, change, dry_run=target.dry_run)
     except WriteError as error:
-        raise target.told(error) from error
+        raise target.as_problem(error) from error
 
 
 def _name_without_tag(spec: OllamaModelSpec) -> dict[str, str]:
@@ -218,14 +230,14 @@ def _check_merged(model: OllamaModel, change: Patch) -> None:
     """
     if isinstance(model.spec, Malformed):
         return  # the API server knows all of it, and judges
-    spec = merged(msgspec.to_builtins(normal(model.spec)), change)
+    spec = merged_change(msgspec.to_builtins(normal(model.spec)), change)
     try:
         check(msgspec.convert(spec, OllamaModelSpec))
     except UNREADABLE as error:
         raise AssertionError("two specs of the right form made one that is not") from error
 
 
-def merged(target: Any, change: Any) -> Any:
+def merged_change(target: Any, change: Any) -> Any:
     """Apply a JSON merge patch (RFC 7386)."""
     if not isinstance(change, Mapping):
         return change
@@ -234,10 +246,10 @@ def merged(target: Any, change: Any) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = merged(result.get(name), value)
+            result[name] = merged_change(result.get(name), value)
     return result
 
 
 def _model(status: int, model: OllamaModel) -> Answer:
-    entry = Entry(model)
+    entry = ViewEntry(model)
     return Answer(status, entry.body, (JSON, (b"etag", entry.etag), NO_STORE))

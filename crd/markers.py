@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 
 from crd.names import DEFAULT_HOST, ModelName
 
-NAMESPACE: Final = "ollama-op-grace"  # of Ollama's names; no object may name a model in it
+MARKER_NAMESPACE: Final = "ollama-op-grace"  # of Ollama's names; no object may name a model in it
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
 _DEADLINE: Final = re.compile(r"[0-9]{9,11}")  # seconds since 1970, well before the year 9999
 
@@ -42,7 +42,7 @@ class Marker(NamedTuple):
     @property
     def name(self) -> ModelName:
         """The name on the server."""
-        return ModelName(DEFAULT_HOST, NAMESPACE, self.key, str(self.deadline))
+        return ModelName(DEFAULT_HOST, MARKER_NAMESPACE, self.key, str(self.deadline))
 
     @property
     def until(self) -> datetime:
@@ -57,12 +57,12 @@ def key(name: ModelName) -> str:
 
 def turn(key: str) -> ModelName:
     """Return the name whose lock is held by whoever acts on the markers of one model."""
-    return ModelName(DEFAULT_HOST, NAMESPACE, key, "latest")
+    return ModelName(DEFAULT_HOST, MARKER_NAMESPACE, key, "latest")
 
 
 def is_reserved(name: ModelName) -> bool:
     """Return True for a name that only a marker may have."""
-    return name.namespace.lower() == NAMESPACE and name.host.lower() == DEFAULT_HOST
+    return name.namespace.lower() == MARKER_NAMESPACE and name.host.lower() == DEFAULT_HOST
 
 
 def find(names: Iterable[ModelName]) -> Mapping[str, tuple[Marker, ...]]:

@@ -10,12 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from crd.markers import NAMESPACE, is_reserved
+from crd.markers import MARKER_NAMESPACE, is_reserved
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
 from crd.v1alpha1 import DeletionPolicy, Fault, Malformed, OllamaModel, Reason
 
-JITTER = 0.1  # part of the refresh interval by which an object may be later than another
+REFRESH_JITTER = 0.1  # part of the refresh interval by which an object may be later than another
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ def wanted(model: OllamaModel) -> ModelName | Verdict:
 
 
 def _reserved() -> Verdict:
-    problem = f"spec.name: {NAMESPACE} is where the operator keeps models for --deletion-grace"
+    problem = (
+        f"spec.name: {MARKER_NAMESPACE} is where the operator keeps models for --deletion-grace"
+    )
     return Verdict(Reason.INVALID_NAME, f"{problem}; name the model by its own name.")
 
 
@@ -115,7 +117,7 @@ def refresh_due(
         return None  # the registry has nothing better to offer
     since = last_pull or model.metadata.creation_timestamp or now
     # By the object, not by chance: a restarted operator comes to the same moment.
-    late = 1 + JITTER * zlib.crc32(model.metadata.uid.encode()) / 2**32
+    late = 1 + REFRESH_JITTER * zlib.crc32(model.metadata.uid.encode()) / 2**32
     due = max(since + timedelta(seconds=int(care.refresh_interval_s * late)), now)
     return care.refresh_window.first_open(due) if care.refresh_window else due
 

@@ -7,7 +7,7 @@ renamed. One reason may have several occasions, where more than one thing can be
 from enum import Enum, unique
 from typing import Final, Literal
 
-Kind = Literal["Normal", "Warning"]
+EventType = Literal["Normal", "Warning"]
 NORMAL: Final = "Normal"
 WARNING: Final = "Warning"
 
@@ -211,5 +211,5 @@ class Occasion(Enum):
         "{problem}",
     )
 
-    def __init__(self, reason: str, kind: Kind, when: str, message: str) -> None:
+    def __init__(self, reason: str, kind: EventType, when: str, message: str) -> None:
         self.reason, self.kind, self.when, self.message = reason, kind, when, message

@@ -22,7 +22,7 @@ from ollama_op.demo.command import (
     SETTINGS,
     SPEED,
     YAML,
-    Scene,
+    Stage,
     keep_showing,
     play,
     publish,
@@ -105,7 +105,7 @@ async def _render() -> str:
         w.ollama.downloads.bytes_per_second, w.settings = SPEED, SETTINGS
         publish(w.ollama)
         w.start()
-        scene = Scene(w.http, "", Path(), OllamaClient(w.ollama_http), w.ollama)
+        scene = Stage(w.http, "", Path(), OllamaClient(w.ollama_http), w.ollama)
         screen = Screen(scene.title, YAML, console=console, now=anyio.current_time)
         w.tasks.start_soon(keep_showing, w.http, screen)
         w.tasks.start_soon(_play, scene, screen)
@@ -115,7 +115,7 @@ async def _render() -> str:
     return console.export_svg(title="just demo", theme=THEME, code_format=FORMAT, unique_id="demo")
 
 
-async def _play(scene: Scene, screen: Screen) -> None:
+async def _play(scene: Stage, screen: Screen) -> None:
     await play(scene, screen, keep=False)
 
 

@@ -9,8 +9,8 @@ import reference_tables as tables
 from reference_tables import head, row
 
 from crd.render import crd
-from ollama_op.cli.commands import EXIT_INTERRUPTED, cli
-from ollama_op.cli.flags import EXIT_FAILED, EXIT_USAGE
+from ollama_op.base.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from ollama_op.cli.commands import cli
 
 PATH: Final = Path(__file__).with_name("reference.md")
 HEAD: Final = """\

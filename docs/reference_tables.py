@@ -17,7 +17,7 @@ from crd.occasions import Occasion
 from crd.reasons import FINE, NEEDS_ANOTHER_VERSION, WORDS, Mode
 from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, Reason, decode
 from ollama_op.base.errors import OllamaError
-from ollama_op.metrics.gauges import Scene, families
+from ollama_op.metrics.gauges import GaugeInputs, families
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.metrics.served import Admitted
 from ollama_op.ollama.wire import Details, Entry
@@ -163,12 +163,12 @@ async def _counted() -> list[Any]:
     measured.called("/api/tags", "200", 0.1)
     measured.served.note("/api/v1/models", "GET", 200, 0.1)
     measured.admitted = Admitted(lambda: NOW)
-    with measured.acting("Claim"), measured.pulling(lambda: 0):
+    with measured.acting("AddFinalizer"), measured.pulling(lambda: 0):
         pass
     return [family for part in measured.counted() for family in part]
 
 
-def _scene() -> Scene:
+def _scene() -> GaugeInputs:
     raw = {
         "metadata": {"name": "m", "namespace": "n", "uid": "u"},
         "spec": {"name": "m", "tag": "1"},
@@ -177,4 +177,4 @@ def _scene() -> Scene:
     model = decode(json.dumps({"apiVersion": API_VERSION, "kind": KIND, **raw}).encode())
     entry = Entry(name="m:1", digest="0", size=1, details=Details("llama", "1B", "Q4_0"))
     server = Snapshot({ModelName.of("m", "1"): entry}, version="0.17.4")
-    return Scene((model,), server, NOW, watch_up=True, tasks=1, pulls_waiting=0)
+    return GaugeInputs((model,), server, NOW, watch_up=True, tasks=1, pulls_waiting=0)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from ollama_op.admission.review import ERROR, INVALID, Request, Response
+from ollama_op.admission.review import ERROR, INVALID, AdmissionRequest, AdmissionResponse
 from ollama_op.base import tracing
 from ollama_op.base.asgi import Scope
 from ollama_op.base.tracing import Span, Value
@@ -18,11 +18,11 @@ from ollama_op.base.tracing import Span, Value
 log = structlog.get_logger(__name__)
 
 PATHS: Final = ("/validate", "/mutate")
-LONGEST_NAME: Final = 253  # that Kubernetes takes; who asks may be somebody else
+LONGEST_USER_NAME: Final = 253  # that Kubernetes takes; who asks may be somebody else
 SERVER_ERROR: Final = 500
 
 
-class Observe(Protocol):
+class ObserveReview(Protocol):
     """Who wants to know what was asked: path, operation, result, seconds."""
 
     def __call__(self, path: str, operation: str, result: str, duration_s: float, /) -> None:
@@ -33,7 +33,7 @@ def nobody(_path: str, _operation: str, _result: str, _duration_s: float) -> Non
     """Take in one request, and forget it."""
 
 
-class Asked:
+class AdmissionLog:
     """One question, and how it went."""
 
     def __init__(self, span: Span) -> None:
@@ -41,15 +41,15 @@ class Asked:
         self.operation, self.result = "", ERROR
         self.is_answered = False
 
-    def decided(self, request: Request, response: Response) -> None:
+    def decided(self, request: AdmissionRequest, response: AdmissionResponse) -> None:
         """Say what it was about, and what was decided."""
         self.operation, self.result = request.operation, response.result
-        name = request.object.metadata.name[:LONGEST_NAME] if request.object else ""
-        namespace = request.namespace[:LONGEST_NAME]
+        name = request.object.metadata.name[:LONGEST_USER_NAME] if request.object else ""
+        namespace = request.namespace[:LONGEST_USER_NAME]
         about: dict[str, Value] = {
             "k8s.namespace.name": namespace,
             "ollama_op.object": name,
-            "ollama_op.operation": request.operation[:LONGEST_NAME],
+            "ollama_op.operation": request.operation[:LONGEST_USER_NAME],
             "ollama_op.allowed": response.allowed,
         }
         if response.status is not None:
@@ -68,14 +68,14 @@ class Asked:
 
 
 @contextmanager
-def asked(scope: Scope, observe: Observe) -> Generator[Asked]:
+def asked(scope: Scope, observe: ObserveReview) -> Generator[AdmissionLog]:
     """Tell of one request, as a part of the API server's trace if it keeps one."""
     began, parent = perf_counter(), tracing.sent(scope["headers"])
     method, path = scope["method"], scope["path"]
     about = {"http.request.method": method, "url.path": path}
     name = f"{method} {path}" if path in PATHS else method  # a scanner makes up any path
     with tracing.span(name, about, kind="server", parent=parent, root=parent is None) as span:
-        question = Asked(span)
+        question = AdmissionLog(span)
         yield question
     if question.is_answered:
         observe(path, question.operation, question.result, perf_counter() - began)

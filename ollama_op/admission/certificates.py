@@ -27,13 +27,13 @@ AUTHORITY_SPARE: Final = timedelta(days=30)  # with less than this left, there i
 LEAF_LIFE: Final = timedelta(days=7)
 LEAF_SPARE: Final = timedelta(days=3)
 SKEW: Final = timedelta(hours=1)  # by which another machine's clock may be behind
-NAME: Final = "ollama-op webhook"
+CA_NAME: Final = "ollama-op webhook"
 
-Key = ec.EllipticCurvePrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CertBundle:
     """A set of certificates and keys, all as PEM.
 
     `authorities` begins with the one that signs; after it come those before it that still count,
@@ -49,10 +49,10 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class _Authority:
     certificate: x509.Certificate
-    key: Key
+    key: PrivateKey
 
 
-def renewed(held: Held | None, hosts: Sequence[str], now: datetime) -> Held:
+def renewed(held: CertBundle | None, hosts: Sequence[str], now: datetime) -> CertBundle:
     """Return `held` itself while it is good for a while yet, else what takes its place.
 
     What cannot be read, belongs to other hosts or does not fit together is replaced, too.
@@ -67,7 +67,7 @@ def renewed(held: Held | None, hosts: Sequence[str], now: datetime) -> Held:
         authorities.insert(0, authority.certificate)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _sign_leaf(authority, key.public_key(), hosts, now)
-    return Held(
+    return CertBundle(
         authorities=b"".join(each.public_bytes(Encoding.PEM) for each in authorities),
         authority_key=_pem(authority.key),
         certificate=certificate.public_bytes(Encoding.PEM),
@@ -75,7 +75,7 @@ def renewed(held: Held | None, hosts: Sequence[str], now: datetime) -> Held:
     )
 
 
-def is_broken(held: Held) -> bool:
+def is_broken(held: CertBundle) -> bool:
     """Tell whether these cannot be used at all, rather than only not for long or not by us."""
     pairs = ((held.authorities, held.authority_key), (held.certificate, held.key))
     for pem, secret in pairs:
@@ -85,7 +85,7 @@ def is_broken(held: Held) -> bool:
     return False
 
 
-def expires_at(held: Held) -> datetime:
+def expires_at(held: CertBundle) -> datetime:
     """Return when the certificate of these ends."""
     return x509.load_pem_x509_certificate(held.certificate).not_valid_after_utc
 
@@ -105,15 +105,15 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
         return []
 
 
-def _key(pem: bytes) -> Key | None:
+def _key(pem: bytes) -> PrivateKey | None:
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    return key if isinstance(key, Key) else None
+    return key if isinstance(key, PrivateKey) else None
 
 
-def _authority(held: Held, known: list[x509.Certificate], now: datetime) -> _Authority | None:
+def _authority(held: CertBundle, known: list[x509.Certificate], now: datetime) -> _Authority | None:
     """Return who signs, if that one can go on for a while."""
     key = _key(held.authority_key)
     if key is None or not known or known[0].public_key() != key.public_key():
@@ -123,7 +123,7 @@ def _authority(held: Held, known: list[x509.Certificate], now: datetime) -> _Aut
     return _Authority(known[0], key)
 
 
-def _is_good(held: Held, authority: _Authority, hosts: Sequence[str], now: datetime) -> bool:
+def _is_good(held: CertBundle, authority: _Authority, hosts: Sequence[str], now: datetime) -> bool:
     """Tell whether the certificate can be served for a while yet."""
     key, certificates = _key(held.key), _certificates(held.certificate)
     if key is None or not certificates or certificates[0].public_key() != key.public_key():
@@ -141,7 +141,7 @@ def _is_good(held: Held, authority: _Authority, hosts: Sequence[str], now: datet
 def _new_authority(now: datetime) -> _Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     # The month keeps two that are trusted at the same time apart for whoever reads them.
-    name = _subject(f"{NAME} CA {now:%Y-%m}")
+    name = _subject(f"{CA_NAME} CA {now:%Y-%m}")
     builder = _begin(name, name, key.public_key(), now, AUTHORITY_LIFE)
     return _Authority(_finish(builder, key, key.public_key(), is_authority=True), key)
 
@@ -150,7 +150,7 @@ def _sign_leaf(
     authority: _Authority, key: ec.EllipticCurvePublicKey, hosts: Sequence[str], now: datetime
 ) -> x509.Certificate:
     builder = (
-        _begin(_subject(NAME), authority.certificate.subject, key, now, LEAF_LIFE)
+        _begin(_subject(CA_NAME), authority.certificate.subject, key, now, LEAF_LIFE)
         .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
@@ -177,7 +177,7 @@ def _begin(
 
 def _finish(
     builder: x509.CertificateBuilder,
-    signer: Key,
+    signer: PrivateKey,
     key: ec.EllipticCurvePublicKey,
     *,
     is_authority: bool,
@@ -220,5 +220,5 @@ def _name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _pem(key: Key) -> bytes:
+def _pem(key: PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

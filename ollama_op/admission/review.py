@@ -7,11 +7,11 @@ from msgspec import UNSET, UnsetType
 
 from crd.v1alpha1 import GROUP, KIND
 
-VERSION: Final = "admission.k8s.io/v1"
+REVIEW_VERSION: Final = "admission.k8s.io/v1"
 UNPROCESSABLE: Final = 422
 INVALID: Final = "Invalid"  # as Kubernetes calls what breaks its own rules
 # What can come of a question; the last is for those that are no question.
-ALLOWED, REWRITTEN, REFUSED, ERROR = "allowed", "rewritten", "refused", "error"
+ALLOWED, REWRITTEN, DENIED, ERROR = "allowed", "rewritten", "refused", "error"
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -29,20 +29,20 @@ class Thing(msgspec.Struct, frozen=True):
     spec: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ResourceKind(msgspec.Struct, frozen=True):
     """What kind of object a request is about."""
 
     group: str = ""
     resource: str = ""
 
 
-class Request(msgspec.Struct, frozen=True, rename="camel"):
+class AdmissionRequest(msgspec.Struct, frozen=True, rename="camel"):
     """What the API server asks about."""
 
     uid: str
     namespace: str = ""
     operation: str = ""
-    resource: Kind = Kind()
+    resource: ResourceKind = ResourceKind()
     sub_resource: str = ""
     object: Thing | None = None
     old_object: Thing | None = None
@@ -53,10 +53,10 @@ class Review(msgspec.Struct, frozen=True, rename="camel"):
 
     api_version: Literal["admission.k8s.io/v1"]
     kind: Literal["AdmissionReview"]
-    request: Request
+    request: AdmissionRequest
 
 
-class Cause(msgspec.Struct, frozen=True):
+class StatusCause(msgspec.Struct, frozen=True):
     """What is wrong with one field, as `metav1.StatusCause` has it."""
 
     field: str
@@ -64,11 +64,11 @@ class Cause(msgspec.Struct, frozen=True):
     reason: str = "FieldValueInvalid"
 
 
-class Details(msgspec.Struct, frozen=True):
+class StatusDetails(msgspec.Struct, frozen=True):
     """What is wrong with which object."""
 
     name: str
-    causes: tuple[Cause, ...]
+    causes: tuple[StatusCause, ...]
     group: str = GROUP
     kind: str = KIND
 
@@ -77,13 +77,15 @@ class Refusal(msgspec.Struct, frozen=True):
     """A `metav1.Status` that says no."""
 
     message: str
-    details: Details
+    details: StatusDetails
     reason: str = INVALID
     code: int = UNPROCESSABLE
     status: str = "Failure"
 
 
-class Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class AdmissionResponse(
+    msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True
+):
     """What the API server is told."""
 
     uid: str
@@ -97,13 +99,13 @@ class Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, 
     def result(self) -> str:
         """What came of it, in one word."""
         if not self.allowed:
-            return REFUSED
+            return DENIED
         return ALLOWED if self.patch is UNSET else REWRITTEN
 
 
-class Answer(msgspec.Struct, frozen=True, rename="camel"):
+class Ruling(msgspec.Struct, frozen=True, rename="camel"):
     """The AdmissionReview that goes back."""
 
-    response: Response
-    api_version: str = VERSION
+    response: AdmissionResponse
+    api_version: str = REVIEW_VERSION
     kind: str = "AdmissionReview"

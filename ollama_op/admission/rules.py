@@ -15,7 +15,14 @@ from crd.door import mended, problems
 from crd.form import complaint
 from crd.names import CLOUD_HOST, InvalidNameError, ModelName
 from crd.v1alpha1 import GROUP, PLURAL, UNREADABLE, OllamaModelSpec
-from ollama_op.admission.review import Cause, Details, Kind, Refusal, Request, Response
+from ollama_op.admission.review import (
+    AdmissionRequest,
+    AdmissionResponse,
+    Refusal,
+    ResourceKind,
+    StatusCause,
+    StatusDetails,
+)
 from ollama_op.base.errors import sanitise
 
 LONGEST_WARNING: Final = 120  # Kubernetes asks for no more, and cuts what is far longer
@@ -29,14 +36,16 @@ Sharers = Callable[[ModelName, str], int]
 """Counts the live objects that name a model, other than the one with this uid."""
 
 
-def validate(request: Request, *, registries: Collection[str], sharers: Sharers) -> Response:
+def judge(
+    request: AdmissionRequest, *, registries: Collection[str], sharers: Sharers
+) -> AdmissionResponse:
     """Say whether the spec may be stored, and what to think about though it may.
 
     `registries` are the hosts that models may come from, in lower case; none at all means all.
     """
     raw = _changed_spec(request)
     if raw is None:
-        return Response(uid=request.uid, allowed=True)
+        return AdmissionResponse(uid=request.uid, allowed=True)
     try:
         spec = msgspec.json.decode(raw, type=OllamaModelSpec)
     except UNREADABLE as error:
@@ -44,10 +53,10 @@ def validate(request: Request, *, registries: Collection[str], sharers: Sharers)
     if causes := _causes(spec, registries):
         return _refused(request, causes)
     uid = request.object.metadata.uid if request.object else ""
-    return Response(uid=request.uid, allowed=True, warnings=_warnings(spec, uid, sharers))
+    return AdmissionResponse(uid=request.uid, allowed=True, warnings=_warnings(spec, uid, sharers))
 
 
-def mutate(request: Request) -> Response:
+def mutate(request: AdmissionRequest) -> AdmissionResponse:
     """Rewrite a name that can only be meant in one way, and is not written in that way.
 
     A tag at the end of `spec.name` moves to `spec.tag` if that is missing or says the same; a host
@@ -56,7 +65,7 @@ def mutate(request: Request) -> Response:
     """
     raw = _changed_spec(request)
     spec = None if raw is None else msgspec.json.decode(raw)
-    allowed = Response(uid=request.uid, allowed=True)
+    allowed = AdmissionResponse(uid=request.uid, allowed=True)
     clear = mended(spec)
     if clear == spec or not isinstance(clear, dict):
         return allowed
@@ -67,7 +76,7 @@ def mutate(request: Request) -> Response:
         {"op": "add", "path": "/spec/name", "value": name},
         {"op": "add", "path": "/spec/tag", "value": tag},
     ]
-    return Response(
+    return AdmissionResponse(
         uid=request.uid,
         allowed=True,
         warnings=(_short(f"taken as spec.name {name} and spec.tag {tag}; better write it so"),),
@@ -76,9 +85,9 @@ def mutate(request: Request) -> Response:
     )
 
 
-def _changed_spec(request: Request) -> msgspec.Raw | None:
+def _changed_spec(request: AdmissionRequest) -> msgspec.Raw | None:
     """Return the spec that is to be looked at, if there is one."""
-    is_ours = request.resource == Kind(GROUP, PLURAL) and not request.sub_resource
+    is_ours = request.resource == ResourceKind(GROUP, PLURAL) and not request.sub_resource
     if not is_ours or request.operation not in ("CREATE", "UPDATE") or request.object is None:
         return None
     new, old = request.object, request.old_object
@@ -89,26 +98,26 @@ def _changed_spec(request: Request) -> msgspec.Raw | None:
     return new.spec
 
 
-def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[Cause]:
+def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[StatusCause]:
     """List what is wrong with a spec of the right form."""
-    causes = [Cause(f"spec.{field}", problem) for field, problem in problems(spec)]
+    causes = [StatusCause(f"spec.{field}", problem) for field, problem in problems(spec)]
     with suppress(InvalidNameError):
         name = ModelName.of(spec.name, spec.tag)
         if registries and name.host.lower() not in registries:
-            causes.insert(0, Cause("spec.name", _not_allowed(name.host, registries)))
+            causes.insert(0, StatusCause("spec.name", _not_allowed(name.host, registries)))
         if registries and name.is_cloud and CLOUD_HOST not in registries:
-            causes.insert(0, Cause("spec.tag", NO_CLOUD))
+            causes.insert(0, StatusCause("spec.tag", NO_CLOUD))
     return causes
 
 
-def _unreadable(error: Exception, raw: msgspec.Raw) -> Cause:
+def _unreadable(error: Exception, raw: msgspec.Raw) -> StatusCause:
     """Say which field breaks the schema; one of another release may let it pass until here."""
     try:
         read = msgspec.json.decode(raw)
     except UNREADABLE:
         read = None
     field, problem = complaint(error, read, OllamaModelSpec)
-    return Cause(f"spec.{field}".rstrip("."), problem)
+    return StatusCause(f"spec.{field}".rstrip("."), problem)
 
 
 def _not_allowed(host: str, registries: Collection[str]) -> str:
@@ -133,12 +142,12 @@ def _warnings(spec: OllamaModelSpec, uid: str, sharers: Sharers) -> tuple[str, .
     return tuple(map(_short, warnings))
 
 
-def _refused(request: Request, causes: list[Cause]) -> Response:
+def _refused(request: AdmissionRequest, causes: list[StatusCause]) -> AdmissionResponse:
     name = request.object.metadata.name if request.object else ""
-    clean = tuple(Cause(cause.field, sanitise(cause.message)) for cause in causes)
+    clean = tuple(StatusCause(cause.field, sanitise(cause.message)) for cause in causes)
     message = "; ".join(f"{cause.field}: {cause.message}" for cause in clean)
-    refusal = Refusal(message, Details(name, clean))
-    return Response(uid=request.uid, allowed=False, status=refusal)
+    refusal = Refusal(message, StatusDetails(name, clean))
+    return AdmissionResponse(uid=request.uid, allowed=False, status=refusal)
 
 
 def _short(text: str) -> str:

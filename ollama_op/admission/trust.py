@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.admission.certificates import Held, expires_at, is_broken, renewed
+from ollama_op.admission.certificates import CertBundle, expires_at, is_broken, renewed
 from ollama_op.base.errors import Conflict, KubeError, LoginFailed, NotFound, NotPermitted, Rejected
 from ollama_op.base.parsing import Service
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
@@ -26,12 +26,12 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-LOOK_S: Final = 30.0  # between looks at whether all is as it should be
-RETRY_S: Final = 5.0  # likewise, while there is nothing to serve with
+ROTATE_CHECK_S: Final = 30.0  # between looks at whether all is as it should be
+ROTATE_RETRY_S: Final = 5.0  # likewise, while there is nothing to serve with
 SETTLE_S: Final = 10.0  # in which every API server has heard of another authority
 TRIES: Final = 5
-ADMISSION: Final = "admissionregistration.k8s.io/v1"
-KINDS: Final = ("validatingwebhookconfigurations", "mutatingwebhookconfigurations")
+ADMISSION_GROUP: Final = "admissionregistration.k8s.io/v1"
+WEBHOOK_KINDS: Final = ("validatingwebhookconfigurations", "mutatingwebhookconfigurations")
 APPLY: Final = "kubectl apply -k config/webhook"
 GRANT: Final = (
     f"{APPLY} has the Secret, config/components/webhook the rights; ollama-op doctor names what"
@@ -74,7 +74,7 @@ class _Configuration(msgspec.Struct):
     webhooks: tuple[_Hook, ...] = ()
 
 
-class Trust:
+class CertRotator:
     """Has certificates for `service` at all times, and `install`s them. `run()` does it."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Trust:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api, self._service, self._install, self._now = api, service, install, now
-        self._installed: Held | None = None
+        self._installed: CertBundle | None = None
         self._problem = ""  # as told last
         self._missing: set[str] = set()
 
@@ -94,20 +94,20 @@ class Trust:
         """Look after the certificates for ever. What does not work is tried again."""
         while True:
             try:
-                await self.look()
+                await self.rotate()
             except KubeError as error:
                 self._tell(error)
             else:
                 self._problem = ""
-            await anyio.sleep(LOOK_S if self._installed else RETRY_S)
+            await anyio.sleep(ROTATE_CHECK_S if self._installed else ROTATE_RETRY_S)
 
-    async def look(self) -> None:
+    async def rotate(self) -> None:
         """See that a good certificate is there, trusted and served.
 
         Raises: KubeError.
         """
         held = await self._agree()
-        for plural in KINDS:
+        for plural in WEBHOOK_KINDS:
             await self._spread(plural, held.authorities)
         if held == self._installed:
             return
@@ -117,7 +117,7 @@ class Trust:
         self._installed = held
         log.info("serving webhook certificate", expires_at=expires_at(held).isoformat())
 
-    async def _agree(self) -> Held:
+    async def _agree(self) -> CertBundle:
         """Return what is in the Secret, once that is good.
 
         Raises: KubeError.
@@ -144,7 +144,7 @@ class Trust:
         except NotFound:
             return None
 
-    async def _write(self, good: Held, found: _Secret | None) -> None:
+    async def _write(self, good: CertBundle, found: _Secret | None) -> None:
         """Write the Secret, provided it has not changed.
 
         Raises: Conflict if it has; other KubeErrors.
@@ -165,7 +165,7 @@ class Trust:
         """
         url, bundle = f"{plural}/{WEBHOOK_CONFIGURATION}", _base64(authorities)
         try:
-            there = _decode(_Configuration, await self._call("GET", ADMISSION, url))
+            there = _decode(_Configuration, await self._call("GET", ADMISSION_GROUP, url))
         except NotFound:
             if plural not in self._missing:  # who wants only one of the two may delete the other
                 log.warning("the cluster has no such webhook", configuration=url, hint=APPLY)
@@ -181,7 +181,7 @@ class Trust:
                     {"op": "add", "path": f"{at}/clientConfig/caBundle", "value": bundle},
                 ]
         if steps:
-            await self._call("PATCH", ADMISSION, url, body=steps, headers=JSON_PATCH)
+            await self._call("PATCH", ADMISSION_GROUP, url, body=steps, headers=JSON_PATCH)
             log.info("webhook configuration trusts this operator", configuration=url)
 
     async def _secret(
@@ -215,9 +215,9 @@ class Trust:
         log.warning("webhook certificates not kept, will retry", problem=problem, **hint)
 
 
-def _held(data: Mapping[str, str]) -> Held:
+def _held(data: Mapping[str, str]) -> CertBundle:
     """Read the Secret; what is missing or no base64 is empty, and so is found to be no good."""
-    return Held(**{part: _bytes(data.get(key, "")) for key, part in _KEYS.items()})
+    return CertBundle(**{part: _bytes(data.get(key, "")) for key, part in _KEYS.items()})
 
 
 def _bytes(text: str) -> bytes:

@@ -17,12 +17,11 @@ import msgspec
 import structlog
 
 from crd.v1alpha1 import UNREADABLE
-from ollama_op.admission.asked import Asked, Observe, asked, nobody
-from ollama_op.admission.review import Answer, Request, Response, Review
-from ollama_op.admission.rules import Sharers, mutate, validate
-from ollama_op.base.asgi import JSON, Receive, Scope, Send
-from ollama_op.base.asgi import Answer as HttpAnswer
-from ollama_op.base.parsing import BadSetting
+from ollama_op.admission.asked import AdmissionLog, ObserveReview, asked, nobody
+from ollama_op.admission.review import AdmissionRequest, AdmissionResponse, Review, Ruling
+from ollama_op.admission.rules import Sharers, judge, mutate
+from ollama_op.base.asgi import JSON, Answer, Receive, Scope, Send
+from ollama_op.base.parsing import ConfigError
 from ollama_op.base.pem import load_pair
 from ollama_op.base.serve import serve
 from ollama_op.base.settings import Settings
@@ -31,12 +30,12 @@ from ollama_op.kube.connection import Connection, LoggedIn
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY: Final = 8 << 20  # two versions of an object, of which Kubernetes takes 3 MiB at most
+MAX_REVIEW: Final = 8 << 20  # two versions of an object, of which Kubernetes takes 3 MiB at most
 DEADLINE_S: Final = 5.0  # after which the API server has given up
 # The API server gives up a connection after 90 s; if we did so first, it could just be sending.
-KEEP_ALIVE_S: Final = 120
-LOOK_S: Final = 10.0  # between looks at the files
-CERTIFICATE, KEY = "tls.crt", "tls.key"
+WEBHOOK_KEEP_ALIVE_S: Final = 120
+CERT_CHECK_S: Final = 10.0  # between looks at the files
+CERTIFICATE, KEY_FILE = "tls.crt", "tls.key"
 
 _review = msgspec.json.Decoder(Review)
 
@@ -53,11 +52,11 @@ class Webhook:
         *,
         registries: Collection[str] = (),
         sharers: Sharers,
-        observe: Observe = nobody,
+        observe: ObserveReview = nobody,
     ) -> None:
         self._observe = observe
-        self._decisions: dict[str, Callable[[Request], Response]] = {
-            "/validate": partial(validate, registries=frozenset(registries), sharers=sharers),
+        self._decisions: dict[str, Callable[[AdmissionRequest], AdmissionResponse]] = {
+            "/validate": partial(judge, registries=frozenset(registries), sharers=sharers),
             "/mutate": mutate,
         }
 
@@ -69,7 +68,9 @@ class Webhook:
                 question.answered(answer.status)
                 await answer(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, question: Asked) -> HttpAnswer | None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, question: AdmissionLog
+    ) -> Answer | None:
         decide = self._decisions.get(scope["path"])
         if decide is None:
             return _told(404, "only /validate and /mutate are here")
@@ -81,15 +82,15 @@ class Webhook:
             return _told(408, f"the body did not come within {DEADLINE_S:g} s")
         if body is None:
             return None  # whoever asked has gone
-        if len(body) > MAX_BODY:
-            return _told(413, f"a body has {MAX_BODY >> 20} MiB at most")
+        if len(body) > MAX_REVIEW:
+            return _told(413, f"a body has {MAX_REVIEW >> 20} MiB at most")
         try:
             request = _review.decode(body).request
             response = decide(request)
         except UNREADABLE:
             return _told(400, "the body is no AdmissionReview of admission.k8s.io/v1")
         question.decided(request, response)
-        return HttpAnswer(200, msgspec.json.encode(Answer(response)), [JSON])
+        return Answer(200, msgspec.json.encode(Ruling(response)), [JSON])
 
 
 class Certificate:
@@ -112,9 +113,9 @@ class Certificate:
             # OpenSSL would forget the old key before it finds fault with the new one.
             load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
         except ssl.SSLError as error:
-            raise BadSetting(
+            raise ConfigError(
                 f"certificate and key cannot be used: {error.reason or 'they are no PEM'}",
-                f"{CERTIFICATE} and {KEY} have to be PEM, and belong to each other",
+                f"{CERTIFICATE} and {KEY_FILE} have to be PEM, and belong to each other",
             ) from None
         load_pair(self.context, certificate, key)
         from ollama_op.admission.certificates import end_of  # noqa: PLC0415 - where there is one
@@ -130,22 +131,22 @@ class Certificate:
         Raises: BadSetting.
         """
         try:
-            self.install(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY)))
+            self.install(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY_FILE)))
         except OSError as error:
-            raise BadSetting(
+            raise ConfigError(
                 f"the certificate in {folder} cannot be read: {error.strerror}",
-                f"put {CERTIFICATE} and {KEY} there, or go without --webhook-cert-dir",
+                f"put {CERTIFICATE} and {KEY_FILE} there, or go without --webhook-cert-dir",
             ) from None
 
     async def follow(self, folder: Path) -> None:
         """Install what is in a folder, for ever, when it changes."""
         problem = ""
         while True:
-            await anyio.sleep(LOOK_S)
+            await anyio.sleep(CERT_CHECK_S)
             before = self._current
             try:
                 self.install_from(folder)
-            except BadSetting as error:
+            except ConfigError as error:
                 # Once: halfway through a change the two may not belong to each other.
                 if str(error) != problem:
                     log.warning("webhook certificate not renewed, will retry", problem=str(error))
@@ -164,7 +165,7 @@ async def serve_webhook(
     login: LoggedIn,
     sharers: Sharers,
     ready: Callable[[], None],
-    observe: Observe | None = None,
+    observe: ObserveReview | None = None,
 ) -> None:
     """Serve until cancelled; `ready` is called once there is a certificate to serve with."""
     wanted = settings.webhook
@@ -178,21 +179,21 @@ async def serve_webhook(
         await certificate.loaded.wait()
         ready()
         log.info("serving webhook", address=str(wanted.bind_address))
-        await serve(webhook, sock, tls=certificate.context, keep_alive_s=KEEP_ALIVE_S)
+        await serve(webhook, sock, tls=certificate.context, keep_alive_s=WEBHOOK_KEEP_ALIVE_S)
 
 
 async def _keep_own(login: LoggedIn, settings: Settings, certificate: Certificate) -> None:
-    from ollama_op.admission.trust import Trust  # noqa: PLC0415 - others go without
+    from ollama_op.admission.trust import CertRotator  # noqa: PLC0415 - others go without
 
     api = Connection(login, "webhook")
     await reach(api, quietly=True)  # the operator waits too, and says so
-    await Trust(api, settings.webhook.named_service(), certificate.install).run()
+    await CertRotator(api, settings.webhook.named_service(), certificate.install).run()
 
 
 async def _read(receive: Receive) -> bytes | None:
     """Read a body, or the beginning of one that is too long; None if it never ends."""
     parts, size, more = [], 0, True
-    while more and size <= MAX_BODY:
+    while more and size <= MAX_REVIEW:
         message = await receive()
         if message["type"] != "http.request":
             return None
@@ -201,5 +202,5 @@ async def _read(receive: Receive) -> bytes | None:
     return b"".join(parts)
 
 
-def _told(status: int, text: str) -> HttpAnswer:
-    return HttpAnswer(status, f"{text}\n".encode(), [(b"content-type", b"text/plain")])
+def _told(status: int, text: str) -> Answer:
+    return Answer(status, f"{text}\n".encode(), [(b"content-type", b"text/plain")])

@@ -20,28 +20,28 @@ from ollama_op.base.settings import Settings
 from ollama_op.kube.calls import KubeCalls
 from ollama_op.kube.cluster import Cluster
 from ollama_op.kube.connection import LoggedIn
-from ollama_op.kube.events import Events
-from ollama_op.kube.lease import Leadership, clock, identify
+from ollama_op.kube.events import EventRecorder
+from ollama_op.kube.lease import Leadership, boot_clock, identify
 from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.store import Store
-from ollama_op.kube.writes import Kube
+from ollama_op.kube.writes import StatusWriter
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Entry
 from ollama_op.reconcile.engine import Engine
-from ollama_op.reconcile.handle import Subject
+from ollama_op.reconcile.handle import Handle
 from ollama_op.reconcile.lifecycle import Lifecycle
 from ollama_op.reconcile.supervise import Supervisor
 from ollama_op.rest.gateway import Gateway
-from ollama_op.rest.reviewer import Reviewer
+from ollama_op.rest.reviewer import KubeReviewer
 from ollama_op.server.grace import Grace
 from ollama_op.server.instance import Instance
-from ollama_op.server.monitor import Survey
+from ollama_op.server.monitor import ServerMonitor
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Health:
+class Readiness:
     """What is told about a running operator, by probes and metrics."""
 
     engine: Engine | None = None
@@ -75,11 +75,11 @@ async def operate(
     cluster: Cluster,
     http: httpx.AsyncClient,
     *,
-    health: Health,
+    health: Readiness,
     serve: Serve | None = None,
     observer: Observer = NOBODY,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    clock: Callable[[], float] = clock,
+    clock: Callable[[], float] = boot_clock,
 ) -> None:
     """Keep the cluster's OllamaModels on the Ollama server behind `http`, until cancelled.
 
@@ -98,19 +98,19 @@ async def operate(
         )
     fence = leadership.check if leadership else no_fence
     ollama = OllamaClient(http, fence=fence, now=now)
-    survey = Survey(
+    monitor = ServerMonitor(
         ollama, interval_s=settings.health_interval_s, ask_version=observer.wants_version
     )
     instance = Instance(
         ollama,
-        survey,
+        monitor,
         stall_timeout_s=settings.stall_timeout_s,
         max_concurrent_pulls=settings.max_concurrent_pulls,
         deletion_grace_s=settings.deletion_grace_s,
         now=now,
         observer=observer,
     )
-    kube, store = Kube(cluster.writes, observer=observer, fence=fence), Store()
+    kube, store = StatusWriter(cluster.writes, observer=observer, fence=fence), Store()
     store.follow(kube.refusals)
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
     for_clients = cluster.rest or cluster.writes
@@ -118,25 +118,25 @@ async def operate(
         KubeCalls(for_clients),
         store=store,
         reflector=reflector,
-        reviewer=Reviewer(KubeCalls(for_clients)),
-        on_server=lambda: _listed(survey),
+        reviewer=KubeReviewer(KubeCalls(for_clients)),
+        on_server=lambda: _listed(monitor),
     )
 
-    def events() -> Events:
-        return Events(cluster.events, is_busy=kube.is_busy, fence=fence, now=now)
+    def events() -> EventRecorder:
+        return EventRecorder(cluster.events, is_busy=kube.is_busy, fence=fence, now=now)
 
-    def lifecycle(events: Events) -> Lifecycle:
+    def lifecycle(events: EventRecorder) -> Lifecycle:
         return Lifecycle(
             instance=instance,
-            subject=lambda box: Subject(box, kube=kube, events=events, objects=store, clock=now),
+            handle=lambda box: Handle(box, kube=kube, events=events, objects=store, clock=now),
             progress_interval_s=settings.progress_interval_s,
             observer=observer,
         )
 
-    crew = _Crew(store, survey, instance.grace, events, lifecycle, observer)
+    crew = _Crew(store, monitor, instance.grace, events, lifecycle, observer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reflector.run)
-        tasks.start_soon(survey.run)
+        tasks.start_soon(monitor.run)
         if leadership is None:
             tasks.start_soon(crew.work)
         else:
@@ -147,7 +147,7 @@ async def operate(
         health.engine = Engine(
             store,
             reflector,
-            survey,
+            monitor,
             instance,
             crew,
             gateway.reviewer,
@@ -161,10 +161,10 @@ class _Crew:
     """Who acts: a task for each object, and the sender of events. All end with `work`."""
 
     store: Store
-    survey: Survey
+    monitor: ServerMonitor
     grace: Grace
-    events: Callable[[], Events]
-    lifecycle: Callable[[Events], Lifecycle]
+    events: Callable[[], EventRecorder]
+    lifecycle: Callable[[EventRecorder], Lifecycle]
     observer: Observer
     _at_work: Supervisor[str, OllamaModel] | None = None
 
@@ -175,7 +175,7 @@ class _Crew:
     async def take_over(self) -> None:
         """Work, once it is known what the last leader has left on the server."""
         with suppress(OllamaError):  # what there is of it is told by each model
-            await self.survey.look()
+            await self.monitor.refresh()
         await self.work()
 
     async def work(self) -> None:
@@ -193,12 +193,12 @@ class _Crew:
         self._at_work = None
 
 
-def _listed(survey: Survey) -> Mapping[ModelName, Entry] | None:
+def _listed(monitor: ServerMonitor) -> Mapping[ModelName, Entry] | None:
     """Return the newest list of the server's models, while there is one that can be trusted.
 
     Without what is kept for a grace: it is no model of its own, and goes by itself.
     """
-    if not survey.looked.is_set() or survey.outage is not None:
+    if not monitor.looked.is_set() or monitor.outage is not None:
         return None
-    models = survey.now.models
+    models = monitor.now.models
     return {name: entry for name, entry in models.items() if Marker.read(name) is None}

@@ -23,10 +23,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ollama_op.base import tracing
 from ollama_op.base.errors import OllamaError, OperatorError, sanitise
-from ollama_op.base.parsing import BadSetting
-from ollama_op.base.tracing import NO_ATTRIBUTES, NOTHING, Attributes
+from ollama_op.base.parsing import ConfigError
+from ollama_op.base.tracing import NO_ATTRIBUTES, NO_SPAN, Attributes
 
-NAME: Final = "ollama-op"
+SCOPE_NAME: Final = "ollama-op"
 FLUSH_S: Final = 2.0  # what the last spans get to leave in at the end
 W3C: Final = TraceContextTextMapPropagator()
 
@@ -40,7 +40,7 @@ def sender() -> SpanProcessor:
         return BatchSpanProcessor(OTLPSpanExporter())
 
 
-def start(*processors: SpanProcessor) -> Callable[[], None]:
+def start_recording(*processors: SpanProcessor) -> Callable[[], None]:
     """Record from now on, for these; return what ends that.
 
     Raises: BadSetting.
@@ -50,7 +50,7 @@ def start(*processors: SpanProcessor) -> Callable[[], None]:
         provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
-    tracing.use(_Recorder(provider.get_tracer(NAME, version(NAME))))
+    tracing.use(_Recorder(provider.get_tracer(SCOPE_NAME, version(SCOPE_NAME))))
     return partial(_stop, provider)
 
 
@@ -59,7 +59,7 @@ def _from_environment() -> Generator[None]:
     try:
         yield
     except (ValueError, OverflowError, OSError) as error:
-        raise BadSetting(
+        raise ConfigError(
             f"OpenTelemetry cannot be set up: {sanitise(str(error))}",
             "correct the OTEL_* variables of the environment",
         ) from error
@@ -75,8 +75,8 @@ def _stop(provider: TracerProvider) -> None:
 def _resource() -> Resource:
     """Say whose spans these are. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
     ours = {
-        SERVICE_NAME: NAME,
-        "service.version": version(NAME),
+        SERVICE_NAME: SCOPE_NAME,
+        "service.version": version(SCOPE_NAME),
         "service.instance.id": str(uuid4()),
     }
     return Resource.create(ours).merge(OTELResourceDetector().detect())
@@ -149,7 +149,7 @@ class _Recorder:
 
     def current(self) -> tracing.Span:
         span = trace.get_current_span()
-        return _Span(span, self._tracer) if span.get_span_context().is_valid else NOTHING
+        return _Span(span, self._tracer) if span.get_span_context().is_valid else NO_SPAN
 
     def is_valid(self, traceparent: str) -> bool:
         return _joined(traceparent).is_valid

@@ -12,9 +12,10 @@ import anyio
 import httpx
 import structlog
 
-from ollama_op.app.operator import Health, operate
+from ollama_op.app.operator import Readiness, operate
+from ollama_op.base.exits import EXIT_INTERRUPTED
 from ollama_op.base.observer import NOBODY
-from ollama_op.base.parsing import Address, BadSetting
+from ollama_op.base.parsing import Address, ConfigError
 from ollama_op.base.proxies import check_proxies
 from ollama_op.base.settings import Settings, wants_tracing
 from ollama_op.kube.cluster import connect
@@ -24,11 +25,10 @@ from ollama_op.ollama.connection import OllamaTransport
 if TYPE_CHECKING:  # imported where it is wanted
     from ollama_op.admission.webhook import Certificate
     from ollama_op.metrics.exporter import Exporter
-    from ollama_op.rest.serving import Rest
+    from ollama_op.rest.serving import RestServer
 
 log = structlog.get_logger(__name__)
 
-EXIT_INTERRUPTED = 130
 CLOSE_LIMIT_S = 1.5  # what deletions under way get to end; who leads next is to wait 3 s at most
 
 
@@ -37,15 +37,15 @@ class _Ready:
     """What is ready before the event loop runs; None for what is not wanted."""
 
     login: Login
-    health: Health
+    health: Readiness
     ollama: OllamaTransport
     probes: socket.socket | None
     metrics: "tuple[Exporter, socket.socket] | None"
-    rest: "Rest | None"
+    rest: "RestServer | None"
     webhook: "tuple[socket.socket, Certificate] | None"
 
 
-def run(settings: Settings) -> int:
+def run_operator(settings: Settings) -> int:
     """Run until a signal comes; return the exit code.
 
     Raises: BadSetting if it cannot start.
@@ -53,7 +53,7 @@ def run(settings: Settings) -> int:
     login = Login.find(settings.kubeconfig)
     check_proxy()
     ollama = transport(settings)
-    health = Health(login=login)
+    health = Readiness(login=login)
     metrics = _get_metrics_ready(settings, health)
     rest = _get_rest_ready(settings, metrics[0] if metrics else None)
     webhook = _get_webhook_ready(settings, health, metrics[0] if metrics else None)
@@ -62,7 +62,7 @@ def run(settings: Settings) -> int:
     probes = None if address is None else listen(address, "health probes", flag)
     stop_tracing = start_tracing()
     try:
-        with unwrapped(BadSetting):
+        with unwrapped(ConfigError):
             return anyio.run(
                 _main,
                 settings,
@@ -85,8 +85,8 @@ def start_tracing() -> Callable[[], None]:
             return _nothing
         from ollama_op.app import otel  # noqa: PLC0415 - takes 0.15 s
 
-        return otel.start(otel.sender())
-    except BadSetting as error:
+        return otel.start_recording(otel.sender())
+    except ConfigError as error:
         log.warning("no traces are sent", problem=str(error), hint=error.hint)
         return _nothing
 
@@ -96,7 +96,7 @@ def _nothing() -> None:
 
 
 def _get_metrics_ready(
-    settings: Settings, health: Health
+    settings: Settings, health: Readiness
 ) -> "tuple[Exporter, socket.socket] | None":
     """Get ready to measure, if that is wanted.
 
@@ -112,7 +112,7 @@ def _get_metrics_ready(
     return Exporter(metrics, locked=settings.metrics_kubernetes_auth), sock
 
 
-def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> "Rest | None":
+def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> "RestServer | None":
     """Get ready to serve the REST API, if that is wanted.
 
     Raises: BadSetting.
@@ -126,11 +126,11 @@ def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> "Rest | 
     keys = serving.load_keys(wanted)
     sock = listen(wanted.address, "the REST API", "--api-server-bind-address")
     how = {"observe": exporter.metrics.served.note} if exporter else {}
-    return serving.Rest(settings, keys, sock, **how)
+    return serving.RestServer(settings, keys, sock, **how)
 
 
 def _get_webhook_ready(
-    settings: Settings, health: Health, exporter: "Exporter | None"
+    settings: Settings, health: Readiness, exporter: "Exporter | None"
 ) -> "tuple[socket.socket, Certificate] | None":
     """Get ready to be asked about objects, if that is wanted.
 
@@ -260,7 +260,7 @@ async def _admit(
     )
 
 
-async def _probe(sock: socket.socket, health: Health) -> None:
+async def _probe(sock: socket.socket, health: Readiness) -> None:
     # The first list is on its way by now, and need not wait for this import.
     from ollama_op.app.probes import Probes  # noqa: PLC0415 - see above
     from ollama_op.base.serve import serve  # noqa: PLC0415 - see above
@@ -276,7 +276,7 @@ def listen(address: Address, what: str, flag: str) -> socket.socket:
     try:
         return address.bind()
     except OSError as error:
-        raise BadSetting(
+        raise ConfigError(
             f"cannot listen on {address} for {what}: {_why(error)}",
             f"set {flag} to a free port, or to 0 for none",
         ) from error

@@ -1,1 +1,1 @@
-"""What everything may use: errors, settings, tracing, logs, HTTP tools. Knows no object and no server."""
+"""What everything may use: errors, settings, tracing, logs, HTTP tools; nothing of one object."""

@@ -11,7 +11,7 @@ import anyio
 from ollama_op.base.asgi import App, Receive, Send
 
 DRAIN_BYTES: Final = 16 << 20  # of a longer body nothing more is read
-DRAIN_S: Final = 10.0
+DRAIN_LIMIT_S: Final = 10.0
 
 
 def drained(app: App) -> App:
@@ -51,7 +51,7 @@ class _Body:
         if self._length is not None and self._length > DRAIN_BYTES:
             return
         got = 0
-        with anyio.move_on_after(DRAIN_S):
+        with anyio.move_on_after(DRAIN_LIMIT_S):
             while not self._is_read and got <= DRAIN_BYTES:
                 got += len((await self.receive()).get("body", b""))
 

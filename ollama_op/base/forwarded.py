@@ -9,7 +9,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ollama_op.base.asgi import PREFIX, App
 
-LONGEST: Final = 256
+LONGEST_PREFIX: Final = 256
 MAPPED: Final = "::ffff:"  # IPv4 in IPv6
 _HEADER: Final = b"x-forwarded-prefix"
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -43,7 +43,7 @@ def prefix(values: Sequence[bytes]) -> str:
     """
     parts = b",".join(values).decode("latin-1").split(",")
     path = "".join(part.strip().rstrip("/") for part in parts)
-    return path if _PATH.fullmatch(path) and len(path) <= LONGEST else ""
+    return path if _PATH.fullmatch(path) and len(path) <= LONGEST_PREFIX else ""
 
 
 def _is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -31,7 +31,7 @@ _SERVICE = re.compile(
 _REGISTRY = re.compile(r"[a-z0-9_][a-z0-9_.:-]*")
 
 
-class BadSetting(ValueError):
+class ConfigError(ValueError):
     """A value that cannot be meant. The message says what is wrong; `hint`, what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -58,7 +58,7 @@ class Address:
         if match is None or int(match["port"]) > LAST_PORT:
             port = text if text.isascii() and text.isdigit() and int(text) <= LAST_PORT else "8081"
             hint = f"write :{port}, 127.0.0.1:{port}, or 0 for off"
-            raise BadSetting(f"{text!r} is no address", hint)
+            raise ConfigError(f"{text!r} is no address", hint)
         return cls(match["host"].strip("[]"), int(match["port"]))
 
     def bind(self) -> socket.socket:
@@ -106,7 +106,7 @@ def parse_switch(text: str) -> bool:
     """
     said = read_switch(text)
     if said is None:
-        raise BadSetting(f"{text!r} is neither true nor false", "write true or false")
+        raise ConfigError(f"{text!r} is neither true nor false", "write true or false")
     return said
 
 
@@ -123,7 +123,7 @@ def parse_origins(text: str) -> tuple[str, ...]:
     origins = parse_list(text)
     for origin in origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise BadSetting(f"{origin!r} is no origin", "write https://models.example, or *")
+            raise ConfigError(f"{origin!r} is no origin", "write https://models.example, or *")
     return origins
 
 
@@ -137,7 +137,9 @@ def parse_networks(text: str) -> tuple[str, ...]:
         try:
             ip_network(network)
         except ValueError:
-            raise BadSetting(f"{network!r} is no address", "write 10.0.0.7 or 10.0.0.0/8") from None
+            raise ConfigError(
+                f"{network!r} is no address", "write 10.0.0.7 or 10.0.0.0/8"
+            ) from None
     return networks
 
 
@@ -149,7 +151,7 @@ def parse_registries(text: str) -> tuple[str, ...]:
     registries = parse_list(text.lower())
     for registry in registries:
         if not _REGISTRY.fullmatch(registry):
-            raise BadSetting(f"{registry!r} is no registry", "write registry.ollama.ai,hf.co")
+            raise ConfigError(f"{registry!r} is no registry", "write registry.ollama.ai,hf.co")
     return registries
 
 
@@ -162,7 +164,7 @@ def parse_duration(text: str) -> float:
         return parse_seconds(text)
     except InvalidDurationError as error:
         what, _, hint = str(error).partition("; ")
-        raise BadSetting(what, hint) from None
+        raise ConfigError(what, hint) from None
 
 
 def parse_duration_or_off(text: str) -> float:
@@ -185,19 +187,19 @@ def parse_url(text: str) -> str:
     except ValueError:
         parts, port_is_fine = urlsplit(""), False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
-        raise BadSetting(
+        raise ConfigError(
             "the Ollama URL is no http:// or https:// address", "write http://ollama:11434"
         )
     if parts.query or parts.fragment:
-        raise BadSetting("the Ollama URL has a query or a fragment", "write http://ollama:11434")
+        raise ConfigError("the Ollama URL has a query or a fragment", "write http://ollama:11434")
     if parts.username or parts.password:
-        raise BadSetting(
+        raise ConfigError(
             "the Ollama URL carries credentials, which would end up in process lists and manifests",
             "put a proxy that adds them before Ollama, and give the proxy's address here",
         )
     base, _, last = url.rstrip("/").rpartition("/")
     if last in OLLAMA_PATHS and not base.endswith("/"):
-        raise BadSetting(
+        raise ConfigError(
             f"the Ollama URL ends with /{last}, which the operator adds by itself"
             if last == "api"
             else f"the Ollama URL ends with /{last}, which is for other programs",
@@ -213,7 +215,7 @@ def parse_trace_url(text: str) -> str:
     """
     plain = text.replace("{trace_id}", "")
     if text and (plain == text or not _TRACE_URL.fullmatch(plain)):
-        raise BadSetting(
+        raise ConfigError(
             "that is no address of a trace", "write https://jaeger.example/trace/{trace_id}"
         )
     return text
@@ -226,9 +228,9 @@ def parse_key(text: str) -> str:
     """
     key = text.rstrip("\r\n")
     if text and not key.strip():
-        raise BadSetting("the key is empty", "write one, for example from `openssl rand -hex 32`")
+        raise ConfigError("the key is empty", "write one, for example from `openssl rand -hex 32`")
     if any(ord(char) < FIRST_PRINTABLE for char in key):
-        raise BadSetting(
+        raise ConfigError(
             "the key has a line feed or another control character in it, which no header can have",
             "write a key of one line",
         )
@@ -241,7 +243,7 @@ def parse_namespace(text: str) -> str:
     Raises: BadSetting.
     """
     if not _NAMESPACE.fullmatch(text):
-        raise BadSetting(
+        raise ConfigError(
             f"{text!r} cannot be a namespace", "write one name of a-z, 0-9 and -, as in my-team"
         )
     return text
@@ -253,7 +255,7 @@ def parse_name(text: str) -> str:
     Raises: BadSetting.
     """
     if not _NAME.fullmatch(text) or len(text) > LONGEST_NAME:
-        raise BadSetting(f"{text!r} cannot be a name", "write a-z, 0-9, - and . as in ollama-op")
+        raise ConfigError(f"{text!r} cannot be a name", "write a-z, 0-9, - and . as in ollama-op")
     return text
 
 
@@ -272,7 +274,7 @@ class Service:
         """
         match = _SERVICE.fullmatch(text)
         if match is None:
-            raise BadSetting(f"{text!r} is no Service", "write ollama-op-webhook.my-namespace")
+            raise ConfigError(f"{text!r} is no Service", "write ollama-op-webhook.my-namespace")
         return cls(*match.groups())
 
     @property

@@ -12,10 +12,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from ollama_op.base.parsing import LAST_PORT, BadSetting
+from ollama_op.base.parsing import LAST_PORT, ConfigError
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-KINDS: Final = ("http", "https")  # of proxies; socks would need a library more
+PROXY_KINDS: Final = ("http", "https")  # of proxies; socks would need a library more
 # The API server, as a pod is told of it. It is beside the pod, never behind a proxy.
 API_SERVER_HOST, API_SERVER_PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 API_SERVER_NAMES: Final = frozenset(
@@ -60,14 +60,14 @@ def check_proxies(environ: Environ | None = None) -> list[str]:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         proxy = _variable(environ, name)
         if proxy and not _is_usable(_with_scheme(proxy)):
-            raise BadSetting(
+            raise ConfigError(
                 f"the proxy in {name.upper()} cannot be used: it is no http:// or https:// address",
                 "unset it, or give an http:// proxy; NO_PROXY names hosts to reach without it",
             )
     return [entry for entry in _entries(environ) if not _is_understood(entry)]
 
 
-def shown(proxy: str) -> str:
+def shown_proxy(proxy: str) -> str:
     """Return a proxy's address without credentials."""
     parts = urlsplit(proxy)
     return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], "", "", "").geturl()
@@ -85,7 +85,7 @@ def _with_scheme(proxy: str) -> str:
 def _is_usable(proxy: str) -> bool:
     try:
         parts = urlsplit(proxy)
-        return parts.scheme in KINDS and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in PROXY_KINDS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 

@@ -31,7 +31,7 @@ ENGINE = (
 RELEASE = Right("patch", PLURAL, GROUP, namespaced=False)
 REST_API = (Right("create", PLURAL, GROUP), Right("delete", PLURAL, GROUP))
 LEASE_VERBS = ("get", "create", "update")
-REVIEWS = (  # of who sends a bearer token, and of what that one may do
+REVIEW_API = (  # of who sends a bearer token, and of what that one may do
     Right("create", "tokenreviews", "authentication.k8s.io", namespaced=False),
     Right("create", "subjectaccessreviews", "authorization.k8s.io", namespaced=False),
 )
@@ -39,7 +39,7 @@ REVIEWS = (  # of who sends a bearer token, and of what that one may do
 # may create Secrets can have tokens of other accounts written into them. config/webhook has it.
 WEBHOOK_SECRET: Final = "ollama-op-webhook-certs"  # noqa: S105 - the name of one
 WEBHOOK_CONFIGURATION: Final = "ollama-op-webhook"
-WEBHOOK = (
+WEBHOOK_USE = (
     Right("get", "secrets", name=WEBHOOK_SECRET),
     Right("patch", "secrets", name=WEBHOOK_SECRET),
     *(
@@ -67,10 +67,11 @@ def rights(
     if rest_api:
         needed += REST_API
     if reviews:
-        needed += REVIEWS
+        needed += REVIEW_API
     if webhook is not None:
         needed += tuple(
-            replace(right, namespace=webhook) if right.namespaced else right for right in WEBHOOK
+            replace(right, namespace=webhook) if right.namespaced else right
+            for right in WEBHOOK_USE
         )
     if lease_in is not None:
         group = "coordination.k8s.io"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ollama_op.base.parsing import Address, BadSetting, Service, parse_url
+from ollama_op.base.parsing import Address, ConfigError, Service, parse_url
 
 ENV_PREFIX = "OLLAMA_OP_"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -38,7 +38,7 @@ def wants_tracing(environ: Mapping[str, str]) -> bool:
         "otlp" if any(environ.get(name) for name in endpoints) else "none"
     )
     if exporter not in ("otlp", "none"):
-        raise BadSetting(
+        raise ConfigError(
             f"OTEL_TRACES_EXPORTER={exporter} is not known here", "set OTEL_TRACES_EXPORTER=otlp"
         )
     protocol = (
@@ -47,7 +47,7 @@ def wants_tracing(environ: Mapping[str, str]) -> bool:
         or OTLP
     )
     if exporter == "otlp" and protocol != OTLP:
-        raise BadSetting(
+        raise ConfigError(
             f"traces cannot be sent by {protocol}",
             f"set OTEL_EXPORTER_OTLP_PROTOCOL={OTLP}; collectors take it on port 4318",
         )
@@ -66,14 +66,14 @@ def _check_endpoint(name: str, text: str | None) -> None:
         return
     try:
         parse_url(text if "://" in text else f"none://{text}")
-    except BadSetting:
-        raise BadSetting(
+    except ConfigError:
+        raise ConfigError(
             f"{name} is no plain http:// or https:// address",
             f"set it to http://collector:4318; a key belongs in {HEADERS}",
         ) from None
 
 
-class Misuse(BadSetting):
+class UsageError(ConfigError):
     """Values that cannot be meant together: a mistake on the command line."""
 
 
@@ -108,7 +108,7 @@ class RestSettings:
         """
         if self.address is None or self.locked or self.insecure or self.address.is_loopback():
             return
-        raise Misuse(
+        raise UsageError(
             f"the REST API at {self.address} could be used by everybody who can reach it",
             "give it a key with --api-server-key-file or --api-server-key, or listen on"
             " --api-server-bind-address=127.0.0.1:8082; --api-server-insecure goes without",
@@ -138,7 +138,7 @@ class WebhookSettings:
             return self.service
         if (namespace := pod_namespace()) is not None:
             return Service(WEBHOOK_SERVICE, namespace)
-        raise Misuse(
+        raise UsageError(
             "outside a pod, the namespace of the webhook's Service is not known",
             f"set --webhook-service={WEBHOOK_SERVICE}.my-namespace",
         )
@@ -151,7 +151,7 @@ class WebhookSettings:
         if self.makes_certificates:
             self.named_service()
         if self.allowed_registries and self.bind_address is None:
-            raise Misuse(
+            raise UsageError(
                 "--allowed-registries is kept by the webhook alone, and that is off",
                 "turn it on with --webhook-bind-address=:9443, or see config/policy",
             )

@@ -42,13 +42,13 @@ class Span:
 
     def begin(self, name: str, attributes: Attributes) -> "Span":  # noqa: ARG002 - others use them
         """Begin a part of it, beside whatever else it has; the part lasts until its `end`."""
-        return NOTHING
+        return NO_SPAN
 
     def end(self) -> None:
         """End a part that was begun."""
 
 
-NOTHING = Span()
+NO_SPAN = Span()
 
 
 class Backend(Protocol):
@@ -96,7 +96,7 @@ def span(
     trace, and `link` names another that it has to do with. What is raised inside, it failed with.
     """
     if _backend is None:
-        yield NOTHING
+        yield NO_SPAN
         return
     with _backend.span(name, kind, parent, root=root, link=link) as recorded:
         recorded.set(attributes)
@@ -105,7 +105,7 @@ def span(
 
 def current() -> Span:
     """Return the span that this is called in."""
-    return NOTHING if _backend is None else _backend.current()
+    return NO_SPAN if _backend is None else _backend.current()
 
 
 def is_valid(traceparent: object) -> bool:

@@ -9,34 +9,32 @@ from typing import Any, Literal
 
 import click
 
-from ollama_op.base.parsing import BadSetting
-from ollama_op.base.settings import LOG_FORMATS, LOG_LEVELS, Misuse
+from ollama_op.base.exits import EXIT_INTERRUPTED, EXIT_USAGE
+from ollama_op.base.parsing import ConfigError
+from ollama_op.base.settings import LOG_FORMATS, LOG_LEVELS, UsageError
 from ollama_op.cli.flags import (
     ADDRESS,
     ALLOWED_REGISTRIES,
-    DURATION,
     DURATION_OR_OFF,
+    DURATION_PARAM,
     ENABLE_API_SERVER,
-    EXIT_USAGE,
     KUBECONFIG,
     KUBERNETES_AUTH,
     LEADER_ELECT,
     LEADER_ELECT_NAMESPACE,
     METRICS_BIND_ADDRESS,
     METRICS_KUBERNETES_AUTH,
-    NAME,
-    NAMESPACE,
+    NAME_PARAM,
+    NAMESPACE_OPTION,
     Failure,
     flag,
     misspelt,
     ollama_flags,
-    read,
+    read_settings,
     rest_flags,
     switch,
     webhook_flags,
 )
-
-EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,18 +52,18 @@ def cli() -> None:
 @cli.command(short_help="Run the operator against a cluster.")
 @ollama_flags
 @KUBECONFIG
-@NAMESPACE
+@NAMESPACE_OPTION
 @flag(
     "--health-interval",
     "health_interval_s",
-    type=DURATION,
+    type=DURATION_PARAM,
     default="60s",
     help="Time between looks at Ollama.",
 )
 @flag(
     "--stall-timeout",
     "stall_timeout_s",
-    type=DURATION,
+    type=DURATION_PARAM,
     default="5m",
     help="Longest time that a pull may show no progress.",
 )
@@ -104,7 +102,7 @@ def cli() -> None:
 @ALLOWED_REGISTRIES
 @LEADER_ELECT
 @LEADER_ELECT_NAMESPACE
-@flag("--leader-elect-id", type=NAME, default="ollama-op", help="Name of the Lease.")
+@flag("--leader-elect-id", type=NAME_PARAM, default="ollama-op", help="Name of the Lease.")
 def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
 
@@ -121,17 +119,17 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     for variable, hint in misspelt(os.environ):
         service.log.warning("variable is not known, and sets nothing", variable=variable, hint=hint)
     try:
-        sys.exit(service.run(read(settings)))
-    except Misuse as error:
+        sys.exit(service.run_operator(read_settings(settings)))
+    except UsageError as error:
         raise Failure(str(error), error.hint, code=EXIT_USAGE) from error
-    except BadSetting as error:
+    except ConfigError as error:
         raise Failure(str(error), error.hint) from error
 
 
 @cli.command(short_help="Look for what keeps it from working.")
 @ollama_flags
 @KUBECONFIG
-@NAMESPACE
+@NAMESPACE_OPTION
 @ENABLE_API_SERVER
 @KUBERNETES_AUTH
 @METRICS_BIND_ADDRESS
@@ -157,8 +155,8 @@ def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
 
     logs.set_up_logging("error", "text")
     try:
-        sys.exit(practice.run(read(settings), output, misspelt(os.environ)))
-    except BadSetting as error:
+        sys.exit(practice.run_doctor(read_settings(settings), output, misspelt(os.environ)))
+    except ConfigError as error:
         raise Failure(str(error), error.hint) from error
 
 
@@ -178,8 +176,8 @@ def demo(*, keep: bool) -> None:
     from ollama_op.demo import command as show  # noqa: PLC0415 - likewise
 
     try:
-        sys.exit(show.run(keep=keep))
-    except BadSetting as error:
+        sys.exit(show.run_demo(keep=keep))
+    except ConfigError as error:
         raise Failure(str(error), error.hint) from error
 
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ollama_op.base.exits import EXIT_FAILED, EXIT_USAGE
 from ollama_op.base.parsing import (
     OFF,
     Address,
-    BadSetting,
+    ConfigError,
     Service,
     parse_duration,
     parse_duration_or_off,
@@ -35,7 +36,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 REST = "rest_"  # prefix of what belongs into RestSettings
 WEBHOOK = "webhook_"  # likewise, into WebhookSettings
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
 
 VARIABLES: set[str] = set()  # by which flags can be set; `flag` adds them
 # What Kubernetes sets in every pod for a Service whose name begins as ours do.
@@ -73,19 +73,19 @@ class _Parsed(click.ParamType[Any]):
             return value
         try:
             return self._parse(value)
-        except BadSetting as error:
+        except ConfigError as error:
             flag = f"{param.opts[0]}: " if param else ""
             raise Failure(f"{flag}{error}", error.hint, code=EXIT_USAGE) from error
 
 
-DURATION = _Parsed("duration", parse_duration)
+DURATION_PARAM = _Parsed("duration", parse_duration)
 DURATION_OR_OFF = _Parsed("duration", parse_duration_or_off)
 ADDRESS = _Parsed("address", Address.parse)
 URL = _Parsed("url", parse_url)
 SWITCH = _Parsed("true|false", parse_switch)
 ORIGINS = _Parsed("origins", parse_origins)
 TRACE_URL = _Parsed("url", parse_trace_url)
-NAME = _Parsed("name", parse_name)
+NAME_PARAM = _Parsed("name", parse_name)
 NAMESPACE_NAME = _Parsed("name", parse_namespace)
 KEY = _Parsed("key", parse_key)
 NETWORKS = _Parsed("networks", parse_networks)
@@ -125,7 +125,9 @@ KUBECONFIG = flag(
     type=click.Path(path_type=Path),
     help="Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
 )
-NAMESPACE = flag("--namespace", type=NAMESPACE_NAME, help="Watch only this one; default is all.")
+NAMESPACE_OPTION = flag(
+    "--namespace", type=NAMESPACE_NAME, help="Watch only this one; default is all."
+)
 ENABLE_API_SERVER = switch("--enable-api-server", "rest_enabled", help="Serve the REST API.")
 KUBERNETES_AUTH = switch(
     "--api-server-kubernetes-auth",
@@ -269,7 +271,7 @@ def rest_flags(command: F) -> F:
     return command
 
 
-def read(flags: dict[str, Any]) -> Settings:
+def read_settings(flags: dict[str, Any]) -> Settings:
     """Put the values of flags into settings."""
     rest, webhook = _taken(flags, REST), _taken(flags, WEBHOOK)
     return Settings(**flags, rest=RestSettings(**rest), webhook=WebhookSettings(**webhook))

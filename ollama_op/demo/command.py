@@ -21,23 +21,23 @@ from anyio.abc import TaskGroup
 
 from crd.names import ModelName
 from crd.v1alpha1 import REFRESH, decode
-from ollama_op.app.operator import Health, operate
+from ollama_op.app.operator import Readiness, operate
 from ollama_op.app.process import http_client, unwrapped
 from ollama_op.base.asgi import App
 from ollama_op.base.errors import OllamaError
 from ollama_op.base.logs import set_up_logging
-from ollama_op.base.parsing import BadSetting, parse_url
+from ollama_op.base.parsing import ConfigError, parse_url
 from ollama_op.base.serve import serve
 from ollama_op.base.settings import Settings
 from ollama_op.demo.recording import Recording
 from ollama_op.demo.screen import Screen
-from ollama_op.demo.story import PATH, BrokenPromise, Cast, Story, object_name
+from ollama_op.demo.story import MODELS_PATH, BrokenPromise, Cast, Story, object_name
 from ollama_op.demo.tree import drawn
 from ollama_op.kube.cluster import connect
 from ollama_op.kube.login import Login
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.sandbox.kube.server import KubeSandbox, kubeconfig
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from ollama_op.sandbox.ollama.server import OllamaSandbox
 
 MB = 1_000_000
@@ -65,14 +65,14 @@ TRACED = "How one of them went, as Jaeger shows it with OTEL_EXPORTER_OTLP_ENDPO
 NEXT = "Next: `just demo --keep` leaves it running, for you to try kubectl on."
 REGISTRY_DOWN = "EOF"
 SPEED = 400e6  # bytes a second: quick enough to watch, slow enough to see
-LOOK_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
+REDRAW_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
 SETTINGS = Settings(health_interval_s=1, progress_interval_s=0.5)
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFAULT_PORT, PAGE_PORT = 11434, 8082
 
 
-def run(*, keep: bool) -> int:
+def run_demo(*, keep: bool) -> int:
     """Play the demo; return 0 if every promise held.
 
     Raises: BadSetting when OLLAMA_HOST cannot be used.
@@ -85,7 +85,7 @@ def run(*, keep: bool) -> int:
     stop = recording.start()
     with tempfile.TemporaryDirectory(prefix="ollama-op-demo-") as folder:
         try:
-            with unwrapped(BadSetting), unwrapped(BrokenPipeError):
+            with unwrapped(ConfigError), unwrapped(BrokenPipeError):
                 return anyio.run(_run, keep, Path(folder), recording)
         except BrokenPipeError:  # `| head`: whoever watched has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,7 +123,7 @@ async def _end_by_signal(scope: anyio.CancelScope, ended: list[int]) -> None:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Stage:
     """A running cluster, an Ollama, and the operator between them."""
 
     kube: httpx.AsyncClient
@@ -147,7 +147,7 @@ class Scene:
 
 async def _set_scene(
     tasks: TaskGroup, stack: AsyncExitStack, folder: Path, page: socket.socket | None
-) -> Scene:
+) -> Stage:
     sandbox, url = None, os.environ.get("OLLAMA_HOST", "")
     if url:
         url = _ollama_url(url)
@@ -162,7 +162,7 @@ async def _set_scene(
     path.write_text(json.dumps(kubeconfig(kube_url)))
     http = await stack.enter_async_context(http_client(url))
     kube = await stack.enter_async_context(httpx.AsyncClient(base_url=kube_url))
-    scene = Scene(kube, kube_url, path, OllamaClient(http), sandbox)
+    scene = Stage(kube, kube_url, path, OllamaClient(http), sandbox)
     if sandbox is None:
         await _see_that_nothing_is_lost(scene)
     tasks.start_soon(_operate, path, http, page)
@@ -173,7 +173,7 @@ def publish(sandbox: OllamaSandbox) -> None:
     """Have the models of the story upstream, one of which cannot be had at first."""
     for name, sizes in SIZES.items():
         sandbox.publish(name, *sizes)
-    sandbox.trouble(SCRIPTED.troubled, Trouble(error=REGISTRY_DOWN, after_bytes=300 * MB))
+    sandbox.trouble(SCRIPTED.troubled, PullTrouble(error=REGISTRY_DOWN, after_bytes=300 * MB))
 
 
 async def _listen(tasks: TaskGroup, app: App) -> str:
@@ -200,14 +200,14 @@ async def _operate(path: Path, http: httpx.AsyncClient, page: socket.socket | No
         tasks.start_soon(login.run)
         cluster = await connect(login, rest=page is not None)
         if page is None:
-            await operate(SETTINGS, cluster, http, health=Health())
+            await operate(SETTINGS, cluster, http, health=Readiness())
             return
         from api.access import Keys  # noqa: PLC0415 - half a second of import
-        from ollama_op.rest.serving import Rest  # noqa: PLC0415 - likewise
+        from ollama_op.rest.serving import RestServer  # noqa: PLC0415 - likewise
 
-        rest = Rest(SETTINGS, Keys(), page)
+        rest = RestServer(SETTINGS, Keys(), page)
         tasks.start_soon(rest.listen)
-        await operate(SETTINGS, cluster, http, health=Health(), serve=rest.open)
+        await operate(SETTINGS, cluster, http, health=Readiness(), serve=rest.open)
 
 
 def _ollama_url(host: str) -> str:
@@ -220,15 +220,15 @@ def _ollama_url(host: str) -> str:
     return str(url).rstrip("/")
 
 
-async def _see_that_nothing_is_lost(scene: Scene) -> None:
+async def _see_that_nothing_is_lost(scene: Stage) -> None:
     """Refuse to play with models that were there before: the story deletes its own."""
     try:
         there = await scene.ollama.tags()
     except OllamaError as error:
-        raise BadSetting(str(error), "start Ollama, or unset OLLAMA_HOST") from error
+        raise ConfigError(str(error), "start Ollama, or unset OLLAMA_HOST") from error
     for model in (REAL.first, REAL.second, f"all-minilm:{REAL.mend_tag}"):
         if ModelName.parse(model) in there:
-            raise BadSetting(
+            raise ConfigError(
                 f"{model} is on {scene.ollama.where} already, and the demo would delete it",
                 f"ollama rm {model}, or unset OLLAMA_HOST",
             )
@@ -237,7 +237,7 @@ async def _see_that_nothing_is_lost(scene: Scene) -> None:
 # --- playing
 
 
-async def play(scene: Scene, screen: Screen, *, keep: bool) -> int:
+async def play(scene: Stage, screen: Screen, *, keep: bool) -> int:
     """Play the story; return 0 if every promise held."""
     story = Story(
         kube=scene.kube,
@@ -260,7 +260,7 @@ async def play(scene: Scene, screen: Screen, *, keep: bool) -> int:
 class _Fate:
     """What befalls the models, in the sandbox or in a real Ollama."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Stage) -> None:
         self._scene = scene
 
     async def lose(self, name: str) -> None:
@@ -276,16 +276,16 @@ class _Fate:
 async def keep_showing(kube: httpx.AsyncClient, screen: Screen) -> None:
     """Show how the models are, for ever."""
     while True:
-        items = msgspec.json.decode((await kube.get(PATH)).content, type=_List).items
+        items = msgspec.json.decode((await kube.get(MODELS_PATH)).content, type=_List).items
         screen.show([decode(raw) for raw in items])
-        await anyio.sleep(LOOK_EVERY_S)
+        await anyio.sleep(REDRAW_EVERY_S)
 
 
 class _List(msgspec.Struct):
     items: list[msgspec.Raw]
 
 
-def _what_to_try(scene: Scene, page: str) -> str:
+def _what_to_try(scene: Stage, page: str) -> str:
     first, second = object_name(SCRIPTED.first), object_name(SCRIPTED.second)
     if scene.sandbox is None:
         first, second = object_name(REAL.first), object_name(REAL.second)
@@ -301,5 +301,5 @@ The CRD is installed already. In another terminal:
   kubectl delete om {second}
   curl -s {page}/api/v1/models
   curl -s {scene.ollama.where}/api/tags
-  curl -s {scene.kube_url}{PATH}/{first}/status
+  curl -s {scene.kube_url}{MODELS_PATH}/{first}/status
 """

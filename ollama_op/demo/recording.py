@@ -10,10 +10,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 
 from ollama_op.app import otel
 from ollama_op.base.settings import wants_tracing
-from ollama_op.demo.tree import Span, finished
+from ollama_op.demo.tree import TreeSpan, finished
 
 KEPT: Final = 5000  # spans; a demo that is left running must not grow
-OBJECT: Final = "ollama_op.object"
+RECORDED_OBJECT: Final = "ollama_op.object"
 
 
 class Recording(SpanExporter):
@@ -28,18 +28,18 @@ class Recording(SpanExporter):
         Raises: BadSetting if the environment wants them sent in a way that is not here.
         """
         senders = [otel.sender()] if wants_tracing(os.environ) else []
-        return otel.start(SimpleSpanProcessor(self), *senders)
+        return otel.start_recording(SimpleSpanProcessor(self), *senders)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take in what has ended."""
         self._spans.extend(spans)
         return SpanExportResult.SUCCESS
 
-    def life_of(self, name: str) -> list[Span]:
+    def life_of(self, name: str) -> list[TreeSpan]:
         """Return the trace in which the object of this name began; empty if none did."""
         for first in self._spans:
             attributes = first.attributes or {}
-            if first.parent is None and attributes.get(OBJECT) == name and first.context:
+            if first.parent is None and attributes.get(RECORDED_OBJECT) == name and first.context:
                 trace_id = first.context.trace_id
                 return finished(
                     s for s in self._spans if s.context and s.context.trace_id == trace_id

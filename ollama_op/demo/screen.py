@@ -17,7 +17,7 @@ from crd.v1alpha1 import OllamaModel, State
 from ollama_op.base.sizes import formatted_part
 
 BAR_CELLS = 12
-COLOURS = {State.READY: "green", State.FAILED: "red", State.PULLING: "yellow"}
+STATE_COLOURS = {State.READY: "green", State.FAILED: "red", State.PULLING: "yellow"}
 MARKS = {"✔": "green", "✗": "red", "!": "yellow", "→": "cyan", "$": "bold"}
 
 
@@ -30,10 +30,10 @@ class Line:
     text: str
 
     def __str__(self) -> str:
-        return f"{clock(self.at_s)} {self.mark} {self.text}"
+        return f"{clock_time(self.at_s)} {self.mark} {self.text}"
 
 
-def clock(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """Write seconds as mm:ss."""
     return f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"
 
@@ -100,7 +100,7 @@ class Screen:
             text = _plain(model)
             if self._said.get(model.metadata.uid) != text:
                 self._said[model.metadata.uid] = text
-                self._print(f"{clock(self.elapsed_s)}   {text}")
+                self._print(f"{clock_time(self.elapsed_s)}   {text}")
 
     def print(self, *parts: RenderableType) -> None:
         """Show something below all that, once it is over."""
@@ -112,7 +112,7 @@ class Screen:
         head = Table.grid(expand=True)
         head.add_column()
         head.add_column(justify="right")
-        head.add_row(Text(f" {self._title}", style="bold"), Text(f"{clock(self.elapsed_s)} "))
+        head.add_row(Text(f" {self._title}", style="bold"), Text(f"{clock_time(self.elapsed_s)} "))
         body = Table(box=None, padding=(0, 1), expand=True, header_style="dim")
         for name, width in (("NAME", 14), ("STATE", 7), ("PROGRESS", 32), ("REASON", 19)):
             body.add_column(name, min_width=width, no_wrap=True, overflow="ellipsis")
@@ -133,7 +133,7 @@ def _row(model: OllamaModel) -> tuple[Any, ...]:
     state = status.state or State.PENDING
     return (
         model.metadata.name,
-        Text(state, style=COLOURS.get(state, "dim")),
+        Text(state, style=STATE_COLOURS.get(state, "dim")),
         _progress(model),
         _reason(model),
     )
@@ -170,6 +170,6 @@ def _plain(model: OllamaModel) -> str:
 
 def _coloured(line: Line) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f" {clock(line.at_s)} ", style="dim")
+    text.append(f" {clock_time(line.at_s)} ", style="dim")
     text.append(f"{line.mark} ", style=MARKS.get(line.mark, ""))
     return text.append(line.text)

@@ -16,7 +16,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL, REFRESH, OllamaModel, State, decode
 from ollama_op.ollama.client import OllamaClient
 
-PATH = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"
+MODELS_PATH = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"
 LOOK_EVERY_S = 0.1
 
 
@@ -152,46 +152,46 @@ class Story:
 
     # --- promises
 
-    async def _promise(self, text: str, holds: "Check") -> None:
+    async def _promise(self, text: str, holds: "StoryCheck") -> None:
         await self._until(holds, text)
         self.kept += 1
         self._tell.say("✔", text)
 
-    async def _until(self, holds: "Check", otherwise: str) -> None:
+    async def _until(self, holds: "StoryCheck", otherwise: str) -> None:
         with anyio.move_on_after(self._patience_s):
             while not await holds():  # noqa: ASYNC110 - the other side of an API has no event
                 await anyio.sleep(LOOK_EVERY_S)
             return
         raise BrokenPromise(otherwise)
 
-    def _is(self, name: str, state: State) -> "Check":
+    def _is(self, name: str, state: State) -> "StoryCheck":
         async def check() -> bool:
             found = await self._get(name)
             return found is not None and found.status.state == state
 
         return check
 
-    def _is_gone(self, name: str) -> "Check":
+    def _is_gone(self, name: str) -> "StoryCheck":
         async def check() -> bool:
             return await self._get(name) is None
 
         return check
 
-    def _has(self, model: str) -> "Check":
+    def _has(self, model: str) -> "StoryCheck":
         async def check() -> bool:
             return ModelName.parse(model) in await self._ollama.tags()
 
         return check
 
     @staticmethod
-    def _not(check: "Check") -> "Check":
+    def _not(check: "StoryCheck") -> "StoryCheck":
         async def inverted() -> bool:
             return not await check()
 
         return inverted
 
     @staticmethod
-    def _all(*checks: "Check") -> "Check":
+    def _all(*checks: "StoryCheck") -> "StoryCheck":
         async def every() -> bool:
             return all([await check() for check in checks])
 
@@ -207,19 +207,19 @@ class Story:
             "metadata": {"name": name},
             "spec": {"name": repo, "tag": tag},
         }
-        (await self._kube.post(PATH, json=body)).raise_for_status()
+        (await self._kube.post(MODELS_PATH, json=body)).raise_for_status()
 
     async def _patch(self, name: str, body: dict[str, Any]) -> None:
         headers = {"content-type": "application/merge-patch+json"}
         content = msgspec.json.encode(body)
-        answer = await self._kube.patch(f"{PATH}/{name}", content=content, headers=headers)
+        answer = await self._kube.patch(f"{MODELS_PATH}/{name}", content=content, headers=headers)
         answer.raise_for_status()
 
     async def _delete(self, name: str) -> None:
-        (await self._kube.delete(f"{PATH}/{name}")).raise_for_status()
+        (await self._kube.delete(f"{MODELS_PATH}/{name}")).raise_for_status()
 
     async def _get(self, name: str) -> OllamaModel | None:
-        answer = await self._kube.get(f"{PATH}/{name}")
+        answer = await self._kube.get(f"{MODELS_PATH}/{name}")
         return decode(answer.content) if answer.is_success else None
 
     async def _model(self, name: str) -> str:
@@ -231,7 +231,7 @@ class Story:
         return (found.status.digest or "") if found else ""
 
 
-Check = Callable[[], Awaitable[bool]]
+StoryCheck = Callable[[], Awaitable[bool]]
 
 
 def object_name(model: str) -> str:

@@ -22,10 +22,10 @@ from rich.tree import Tree
 from ollama_op.base.sizes import formatted_size
 
 DIGEST = "sha256:"  # of which twelve digits are enough for people
-NOTHING = "no spans"
+NO_SPANS = "no spans"
 FOLD_ABOVE = 3  # so many of a kind in a row are still shown one by one
 TIMES = "\N{MULTIPLICATION SIGN}"
-BAR_CELLS = 12
+TREE_BAR_CELLS = 12
 DURATION_CELLS = 7
 NS = 1e-9  # seconds
 # What the name of a span of an HTTP call says already, and a stack trace, which is no single line.
@@ -38,12 +38,12 @@ LEFT_OUT = (
 TROUBLE = ("stall", "fail", "error", "exception", "retry")  # in an event's name
 
 
-Said = frozenset[object]
+SpanEvent = frozenset[object]
 """Values of attributes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class TreeSpan:
     """One span. Times are in seconds since any moment that all spans of a trace share.
 
     Events are (time, name). A failed span's `error` attribute may say why it failed.
@@ -64,24 +64,24 @@ class Span:
         return max(self.end_s - self.start_s, 0)
 
 
-def finished(spans: Iterable[ReadableSpan]) -> list[Span]:
+def finished(spans: Iterable[ReadableSpan]) -> list[TreeSpan]:
     """Take what OpenTelemetry's SDK hands an exporter."""
     return [_finished(span) for span in spans]
 
 
-def told(event: str, attributes: Mapping[str, object]) -> str:
+def told_of(event: str, attributes: Mapping[str, object]) -> str:
     """Say in one line what an event and its attributes are, as a span's `events` have it."""
     details = ", ".join(_details(attributes, besides=event))
     return f"{event}: {details}" if details else event
 
 
-def drawn(spans: Iterable[Span]) -> RenderableType:
+def drawn(spans: Iterable[TreeSpan]) -> RenderableType:
     """Draw the spans of a trace; a span whose parent is not among them is at the top."""
     spans = list(spans)
     if not spans:
-        return Text(NOTHING, style="dim")
+        return Text(NO_SPANS, style="dim")
     known = {span.span_id for span in spans}
-    children: dict[str | None, list[Span]] = defaultdict(list)
+    children: dict[str | None, list[TreeSpan]] = defaultdict(list)
     for span in sorted(spans, key=attrgetter("start_s")):
         children[span.parent_id if span.parent_id in known else None].append(span)
     begin_s = min(span.start_s for span in spans)
@@ -91,7 +91,7 @@ def drawn(spans: Iterable[Span]) -> RenderableType:
     return tree
 
 
-def lines(spans: Iterable[Span], width: int) -> list[str]:
+def lines(spans: Iterable[TreeSpan], width: int) -> list[str]:
     """Draw the spans as plain text that is `width` columns wide at most."""
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
     with console.capture() as captured:
@@ -117,18 +117,18 @@ def duration(seconds: float) -> str:
 class _Drawing:
     """Children by their parent's id, each in order of start; and the scale of the bars."""
 
-    children: Mapping[str | None, Sequence[Span]]
+    children: Mapping[str | None, Sequence[TreeSpan]]
     begin_s: float
     total_s: float
 
-    def grow(self, branch: Tree, parent: Span | None, said: Said = frozenset()) -> None:
+    def grow(self, branch: Tree, parent: TreeSpan | None, said: SpanEvent = frozenset()) -> None:
         """Draw what happened in a span: events and spans in order of time.
 
         What stands in `said`, further up, is not said again.
         """
         said |= set(parent.attributes.values()) if parent else set()
         inside = self.children.get(parent.span_id if parent else None, ())
-        rows: list[tuple[float, RenderableType, Span | None]] = [
+        rows: list[tuple[float, RenderableType, TreeSpan | None]] = [
             (run[0].start_s, self._row(run, said), run[0]) for run in self._runs(inside)
         ]
         if parent:
@@ -140,10 +140,10 @@ class _Drawing:
             if span:
                 self.grow(twig, span, said)
 
-    def _runs(self, siblings: Sequence[Span]) -> Iterator[list[Span]]:
+    def _runs(self, siblings: Sequence[TreeSpan]) -> Iterator[list[TreeSpan]]:
         """Join those in a row that differ in nothing one has to see."""
 
-        def kind(span: Span) -> tuple[str, str | None]:
+        def kind(span: TreeSpan) -> tuple[str, str | None]:
             is_plain = span.ok and not span.events and not self.children.get(span.span_id)
             return span.name, None if is_plain else span.span_id
 
@@ -154,24 +154,24 @@ class _Drawing:
             else:
                 yield from ([span] for span in run)
 
-    def _row(self, run: Sequence[Span], said: Said) -> Table:
+    def _row(self, run: Sequence[TreeSpan], said: SpanEvent) -> Table:
         start_s, end_s = run[0].start_s, max(span.end_s for span in run)
         row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False, expand=True)
         row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         row.add_column(width=DURATION_CELLS, justify="right", no_wrap=True)
-        row.add_column(width=BAR_CELLS, no_wrap=True)
+        row.add_column(width=TREE_BAR_CELLS, no_wrap=True)
         label = _label(run[0], said) if len(run) == 1 else _folded(run)
         row.add_row(label, duration(max(end_s - start_s, 0)), self._bar(start_s, end_s, run[0].ok))
         return row
 
     def _bar(self, start_s: float, end_s: float, ok: bool) -> Bar:  # noqa: FBT001 - one call
-        total_s, least = self.total_s or 1, 1 / BAR_CELLS  # even a moment is seen
+        total_s, least = self.total_s or 1, 1 / TREE_BAR_CELLS  # even a moment is seen
         begin = min((start_s - self.begin_s) / total_s, 1 - least)
         end = max((end_s - self.begin_s) / total_s, begin + least)
-        return Bar(1, begin, end, width=BAR_CELLS, color="cyan" if ok else "red")
+        return Bar(1, begin, end, width=TREE_BAR_CELLS, color="cyan" if ok else "red")
 
 
-def _label(span: Span, said: Said) -> Text:
+def _label(span: TreeSpan, said: SpanEvent) -> Text:
     text = Text()
     if not span.ok:  # first, so that no long name can push it out
         text.append("✗ failed  ", style="red")
@@ -182,7 +182,7 @@ def _label(span: Span, said: Said) -> Text:
     return text
 
 
-def _folded(run: Sequence[Span]) -> Text:
+def _folded(run: Sequence[TreeSpan]) -> Text:
     longest = duration(max(span.duration_s for span in run))
     text = Text(f"{_one_line(run[0].name)} {TIMES} {len(run)}")
     return text.append(f"  each up to {longest}", style="dim")
@@ -223,12 +223,12 @@ def _one_line(text: str) -> str:
     )
 
 
-def _finished(span: ReadableSpan) -> Span:
+def _finished(span: ReadableSpan) -> TreeSpan:
     start_ns = span.start_time or 0
     attributes: dict[str, object] = dict(span.attributes or {})
     if span.status.description:
         attributes["error"] = span.status.description
-    return Span(
+    return TreeSpan(
         name=span.name,
         span_id=format_span_id(span.context.span_id) if span.context else "",
         parent_id=format_span_id(span.parent.span_id) if span.parent else None,
@@ -237,7 +237,7 @@ def _finished(span: ReadableSpan) -> Span:
         ok=span.status.status_code is not StatusCode.ERROR,
         attributes=attributes,
         events=[
-            (event.timestamp * NS, told(event.name, event.attributes or {}))
+            (event.timestamp * NS, told_of(event.name, event.attributes or {}))
             for event in span.events
         ],
     )

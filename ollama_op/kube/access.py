@@ -13,9 +13,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_op.base.errors import sanitise
-from ollama_op.base.parsing import BadSetting
-from ollama_op.base.proxies import KINDS, proxy_for
-from ollama_op.kube.kubeconfig import Cluster, Exec, Kubeconfig, User, merged
+from ollama_op.base.parsing import ConfigError
+from ollama_op.base.proxies import PROXY_KINDS, proxy_for
+from ollama_op.kube.kubeconfig import ClusterEntry, Exec, Kubeconfig, UserEntry, merged_files
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 EXEC_GROUP: Final = "client.authentication.k8s.io"
@@ -30,8 +30,8 @@ class Access:
     where: str
     context: str
     who: str
-    cluster: Cluster
-    user: User
+    cluster: ClusterEntry
+    user: UserEntry
 
     @property
     def server(self) -> str:
@@ -68,11 +68,11 @@ def find_access(path: Path | None, context: str = "") -> Access:
     named = os.environ.get("KUBECONFIG")
     source = "--kubeconfig" if path else "KUBECONFIG" if named else "the default"
     texts = [str(path)] if path else (named or "~/.kube/config").split(os.pathsep)
-    config = merged(Path(text).expanduser() for text in dict.fromkeys(texts) if text)
+    config = merged_files(Path(text).expanduser() for text in dict.fromkeys(texts) if text)
     if path is None and (config is None or config.is_empty) and (ACCOUNT / "token").exists():
         return _of_pod()
     if config is None:
-        raise BadSetting(
+        raise ConfigError(
             f"no kubeconfig at {os.pathsep.join(texts)} (from {source})",
             "name one file with --kubeconfig, and several in KUBECONFIG"
             if path and os.pathsep in str(path)
@@ -80,7 +80,7 @@ def find_access(path: Path | None, context: str = "") -> Access:
         )
     access = _current(config, context or config.current_context)
     for problem, hint in _problems(access):
-        raise BadSetting(f"{access.where} {problem}", hint)
+        raise ConfigError(f"{access.where} {problem}", hint)
     return access
 
 
@@ -91,11 +91,11 @@ def _of_pod() -> Access:
         where="the pod",
         context="",
         who="the pod's own account",
-        cluster=Cluster(
+        cluster=ClusterEntry(
             server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
             certificate_authority=str(ACCOUNT / "ca.crt"),
         ),
-        user=User(token_file=str(ACCOUNT / "token")),
+        user=UserEntry(token_file=str(ACCOUNT / "token")),
     )
 
 
@@ -106,33 +106,33 @@ def _current(config: Kubeconfig, name: str) -> Access:
     """
     if not name:
         hint = "kubectl config use-context NAME"
-        raise BadSetting(f"{config.where} has no current context", hint)
+        raise ConfigError(f"{config.where} has no current context", hint)
     context = config.contexts.get(name)
     if context is None:
-        raise BadSetting(f"{config.where} has no context {name!r}", VIEW)
+        raise ConfigError(f"{config.where} has no context {name!r}", VIEW)
     if not context.cluster:
-        raise BadSetting(f"{config.where} has the context {name!r} without a cluster", VIEW)
+        raise ConfigError(f"{config.where} has the context {name!r} without a cluster", VIEW)
     cluster, user = config.clusters.get(context.cluster), config.users.get(context.user)
     if cluster is None:
-        raise BadSetting(f"{config.where} has no cluster {context.cluster!r}", VIEW)
+        raise ConfigError(f"{config.where} has no cluster {context.cluster!r}", VIEW)
     if user is None and context.user:
-        raise BadSetting(f"{config.where} has no user {context.user!r}", VIEW)
+        raise ConfigError(f"{config.where} has no user {context.user!r}", VIEW)
     for problem, hint in _with_server(context.cluster, cluster.server):
-        raise BadSetting(f"{config.where} {problem}", hint)
+        raise ConfigError(f"{config.where} {problem}", hint)
     return Access(
         where=config.where,
         context=name,
         who=f"user {context.user!r} of {config.where}" if context.user else "nobody (no user)",
         cluster=cluster,
-        user=user or User(),
+        user=user or UserEntry(),
     )
 
 
-Problem = tuple[str, str]
+ConfigProblem = tuple[str, str]
 """What is wrong, to be read after the name of the kubeconfig; and what to do."""
 
 
-def _problems(access: Access) -> Iterator[Problem]:
+def _problems(access: Access) -> Iterator[ConfigProblem]:
     yield from _with_cluster(access.cluster)
     yield from _with_user(access.user)
     if access.plugin is not None:
@@ -145,7 +145,7 @@ def _problems(access: Access) -> Iterator[Problem]:
         )
 
 
-def _with_server(name: str, server: str) -> Iterator[Problem]:
+def _with_server(name: str, server: str) -> Iterator[ConfigProblem]:
     if not server:
         yield f"has the cluster {name!r} without a server", f"write one; see it with {VIEW}"
     elif not _is_address(server, ("http", "https")):
@@ -154,8 +154,8 @@ def _with_server(name: str, server: str) -> Iterator[Problem]:
         yield f"has the cluster {name!r} with {what}", hint
 
 
-def _with_cluster(cluster: Cluster) -> Iterator[Problem]:
-    if cluster.proxy_url and not _is_address(cluster.proxy_url, KINDS):
+def _with_cluster(cluster: ClusterEntry) -> Iterator[ConfigProblem]:
+    if cluster.proxy_url and not _is_address(cluster.proxy_url, PROXY_KINDS):
         kind = cluster.proxy_url.partition("://")[0] if "://" in cluster.proxy_url else ""
         what = f"of the kind {sanitise(kind)}://" if kind else "without http://"
         yield f"has a proxy-url {what}, which is not supported", "use an http:// or https:// proxy"
@@ -168,7 +168,7 @@ def _with_cluster(cluster: Cluster) -> Iterator[Problem]:
     yield from _missing(certificate_authority=cluster.certificate_authority)
 
 
-def _with_user(user: User) -> Iterator[Problem]:
+def _with_user(user: UserEntry) -> Iterator[ConfigProblem]:
     if user.username or user.password:
         yield "has a username and password, which Kubernetes no longer takes", "use a token"
     certificate = user.client_certificate or user.client_certificate_data
@@ -187,7 +187,7 @@ def _with_user(user: User) -> Iterator[Problem]:
     yield from _with_provider(user)
 
 
-def _with_provider(user: User) -> Iterator[Problem]:
+def _with_provider(user: UserEntry) -> Iterator[ConfigProblem]:
     provider = user.auth_provider
     if provider is None:
         return
@@ -200,7 +200,7 @@ def _with_provider(user: User) -> Iterator[Problem]:
         )
 
 
-def _with_plugin(plugin: Exec) -> Iterator[Problem]:
+def _with_plugin(plugin: Exec) -> Iterator[ConfigProblem]:
     """Find what keeps a plugin from being run, by the rules of kubectl."""
     if not plugin.command:
         yield "has a plugin (exec) without a command", VIEW
@@ -221,7 +221,7 @@ def _with_plugin(plugin: Exec) -> Iterator[Problem]:
         yield f"asks for the plugin {name}, which is not there", hint
 
 
-def _missing(**files: str) -> Iterator[Problem]:
+def _missing(**files: str) -> Iterator[ConfigProblem]:
     for key, path in files.items():
         if path and not Path(path).exists():
             yield f"has no file {path}, which is its {key.replace('_', '-')}", VIEW

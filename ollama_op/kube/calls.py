@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import anyio
 import msgspec
 
-from api.ports import Changed, Forbidden, Missing, Refused, Taken, Unavailable, WriteError
+from api.ports import Changed, Forbidden, Missing, Taken, Unavailable, WriteError, WriteRefused
 from crd.v1alpha1 import API_VERSION, UNREADABLE
 from ollama_op.base.errors import (
     Conflict,
@@ -28,8 +28,8 @@ from ollama_op.kube.writes import WRITE_LIMIT_S, WRITES_AT_ONCE
 
 T = TypeVar("T")
 
-WAITING: Final = 64  # calls that may stand in a line; who comes after them is sent away
-JSON: Final = {"content-type": "application/json"}
+CALLS_WAITING: Final = 64  # calls that may stand in a line; who comes after them is sent away
+JSON_TYPE: Final = {"content-type": "application/json"}
 
 
 class _Cause(msgspec.Struct):
@@ -62,13 +62,13 @@ class KubeCalls:
         namespace: str | None = None,
         version: str = API_VERSION,
         dry_run: bool = False,
-        headers: Mapping[str, str] = JSON,
+        headers: Mapping[str, str] = JSON_TYPE,
     ) -> bytes:
         """Send `body` as JSON; return what is answered. Once begun, it is seen through.
 
         Raises: WriteError.
         """
-        if self._slots.statistics().tasks_waiting >= WAITING:
+        if self._slots.statistics().tasks_waiting >= CALLS_WAITING:
             raise Unavailable("too many requests are waiting for Kubernetes", retry_after_s=1)
         call: dict[str, Any] = {
             "version": version,
@@ -105,7 +105,7 @@ def _to_its_end() -> AbstractContextManager[object]:
     return anyio.fail_after(WRITE_LIMIT_S, shield=True)
 
 
-def read(kind: type[T], answer: bytes) -> T:
+def read_object(kind: type[T], answer: bytes) -> T:
     """Decode an answer.
 
     Raises: Unavailable if it is not of that kind.
@@ -118,7 +118,12 @@ def read(kind: type[T], answer: bytes) -> T:
 
 # How the API server says 403 about an object, not about our account: a webhook, a policy, a quota,
 # a namespace that is being deleted.
-ADMISSION: Final = ("denied the request", "denied request: ", "exceeded quota", "being terminated")
+ADMISSION_PATH: Final = (
+    "denied the request",
+    "denied request: ",
+    "exceeded quota",
+    "being terminated",
+)
 # A policy has no field to name the field in; those of config/policy begin their words with it.
 BY_POLICY: Final = re.compile(r" denied request: (spec\.[\w.]+): (.+)")
 
@@ -131,7 +136,7 @@ def _as_write_error(error: KubeError) -> WriteError:
             return Unavailable(text, retry_after_s=error.retry_after_s)
         case KubeUnreachable():
             return Unavailable(text, retry_after_s=error.retry_after_s)
-        case NotPermitted() if not any(words in refusal.message for words in ADMISSION):
+        case NotPermitted() if not any(words in refusal.message for words in ADMISSION_PATH):
             return Forbidden(text)
         case NotFound():
             return Missing(text)
@@ -140,7 +145,7 @@ def _as_write_error(error: KubeError) -> WriteError:
         case Conflict():
             return Changed(text)
         case _:
-            return Refused(text, _fields(refusal))
+            return WriteRefused(text, _fields(refusal))
 
 
 def _fields(refusal: _Refusal) -> list[tuple[str, str]]:

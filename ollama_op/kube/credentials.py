@@ -14,14 +14,14 @@ import httpx
 from ollama_op.base.errors import LoginFailed
 from ollama_op.base.pem import load_pair
 from ollama_op.kube.access import Access
-from ollama_op.kube.kubeconfig import Cluster, User
+from ollama_op.kube.kubeconfig import ClusterEntry, UserEntry
 from ollama_op.kube.plugin import Given, ask
 
-NOTHING: Final = Given("", "", "", None)
+NO_CREDENTIALS: Final = Given("", "", "", None)
 # What the name of a header may have; the rest, and %, is written as %xx.
 _IN_HEADER_NAMES: Final = "!#$&'*+-.^_`|~"
 
-Headers = tuple[tuple[bytes, bytes], ...]
+HeaderMap = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Identity:
 class Credentials:
     """What one login gave. Compared by identity: each login gives others."""
 
-    headers: Headers
+    headers: HeaderMap
     identity: Identity
     tls: ssl.SSLContext
     expires_at: datetime | None = None
@@ -58,7 +58,7 @@ async def log_in(access: Access, before: Credentials | None) -> Credentials:
     Raises: LoginFailed.
     """
     try:
-        given = await ask(access, access.plugin) if access.plugin else NOTHING
+        given = await ask(access, access.plugin) if access.plugin else NO_CREDENTIALS
         identity = _identity(access.cluster, access.user, given)
         same = before is not None and before.identity == identity
         return Credentials(
@@ -79,14 +79,14 @@ class _Unusable(Exception):
     """Something in the credentials is not what it should be; the message does not repeat it."""
 
 
-def _reads_files(user: User) -> bool:
+def _reads_files(user: UserEntry) -> bool:
     return bool(user.token_file or user.client_certificate or user.client_key)
 
 
 # --- headers
 
 
-def _headers(access: Access, given: Given) -> Headers:
+def _headers(access: Access, given: Given) -> HeaderMap:
     user = access.user
     token = (given.token or _token(user)).strip() if access.is_encrypted else ""
     headers = [("Authorization", f"Bearer {token}")] if token else []
@@ -107,7 +107,7 @@ def _printable(name: str, value: str) -> bytes:
     return value.encode()
 
 
-def _token(user: User) -> str:
+def _token(user: UserEntry) -> str:
     """Read the token; a file that can be read is newer than what stands in the kubeconfig."""
     if user.token_file:
         try:
@@ -123,7 +123,7 @@ def _token(user: User) -> str:
 # --- TLS
 
 
-def _identity(cluster: Cluster, user: User, given: Given) -> Identity:
+def _identity(cluster: ClusterEntry, user: UserEntry, given: Given) -> Identity:
     def pem(what: str, file: str, data: str) -> bytes:
         return Path(file).read_bytes() if file else _decoded(what, data)
 

@@ -27,9 +27,9 @@ from ollama_op.kube.writes import MERGE_PATCH, WRITE_LIMIT_S
 
 log = structlog.get_logger(__name__)
 
-WAITING = 1000  # beyond that, events are dropped
-REMEMBERED = 1000  # events that can be counted on, the newest ones
-PATIENCE_S, PAUSE_S = 2.0, 0.1  # how long, and how, an event gives way to writes
+EVENTS_WAITING = 1000  # beyond that, events are dropped
+EVENTS_REMEMBERED = 1000  # events that can be counted on, the newest ones
+PATIENCE_S, EVENT_PAUSE_S = 2.0, 0.1  # how long, and how, an event gives way to writes
 COMPONENT = "ollama-op"
 
 
@@ -42,7 +42,7 @@ class _Moment(NamedTuple):
     message: str
 
 
-class Events:
+class EventRecorder:
     """Sends events. `run()` must be running for any of them to leave.
 
     The connection is its own: what is sent beside must not hold up what matters.
@@ -59,7 +59,7 @@ class Events:
         self._api, self._is_busy, self._fence, self._now = api, is_busy, fence, now
         self._in, self._out = anyio.create_memory_object_stream[
             tuple[OllamaModel, _Moment, str | None]
-        ](WAITING)
+        ](EVENTS_WAITING)
         self._sent: dict[_Moment, tuple[str, int]] = {}  # name of the event, and its count
 
     def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
@@ -76,7 +76,7 @@ class Events:
             async for model, moment, traceparent in self._out:
                 with anyio.move_on_after(PATIENCE_S):
                     while self._is_busy():  # noqa: ASYNC110 - there is no event for it
-                        await anyio.sleep(PAUSE_S)
+                        await anyio.sleep(EVENT_PAUSE_S)
                 try:
                     with tracing.span(
                         "event", {"ollama_op.reason": moment.reason}, parent=traceparent
@@ -105,7 +105,7 @@ class Events:
     def _remember(self, moment: _Moment, name: str, count: int) -> None:
         self._sent.pop(moment, None)  # the newest come last
         self._sent[moment] = (name, count)
-        if len(self._sent) > REMEMBERED:
+        if len(self._sent) > EVENTS_REMEMBERED:
             del self._sent[next(iter(self._sent))]
 
     async def _count(self, model: OllamaModel, name: str, count: int) -> bool:

@@ -8,7 +8,7 @@ import httpx
 import kr8s
 
 from ollama_op.base.errors import KubeUnreachable
-from ollama_op.base.proxies import shown
+from ollama_op.base.proxies import shown_proxy
 from ollama_op.base.trouble import OF_THE_WAY, Trouble, explain, explain_tls
 
 _NETWORK: Final = "see routes, firewalls and a VPN between here and the API server"
@@ -40,7 +40,7 @@ def as_kube_error(error: Exception, proxy: str | None = None) -> KubeUnreachable
     if trouble in HINTS:
         who, what = f"the Kubernetes API{_at(error)}", trouble.what.format(detail)
         if proxy and trouble in OF_THE_WAY:
-            what = f"is not reached: the proxy {shown(proxy)} {what}"
+            what = f"is not reached: the proxy {shown_proxy(proxy)} {what}"
             return KubeUnreachable(f"{who} {what}", hint=_PROXY)
         return KubeUnreachable(f"{who}{_by(proxy)} {what}", hint=HINTS[trouble])
     if isinstance(error, httpx.HTTPError | OSError | RuntimeError):
@@ -62,7 +62,7 @@ def _explain(error: Exception) -> tuple[Trouble, str]:
 
 
 def _by(proxy: str | None) -> str:
-    return f" through the proxy {shown(proxy)}" if proxy else ""
+    return f" through the proxy {shown_proxy(proxy)}" if proxy else ""
 
 
 def _at(error: Exception) -> str:

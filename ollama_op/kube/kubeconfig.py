@@ -17,15 +17,20 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 
-T = TypeVar("T", bound="Named")
+T = TypeVar("T", bound="NamedEntry")
 
 # How msgspec names a kind of value, and how a person does.
-KINDS: Final = {"str": "text", "bool": "true or false", "object": "a mapping", "array": "a list"}
+CONFIG_KINDS: Final = {
+    "str": "text",
+    "bool": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+}
 
 
-class Cluster(msgspec.Struct, frozen=True, rename="kebab"):
+class ClusterEntry(msgspec.Struct, frozen=True, rename="kebab"):
     """Where a cluster is, and how it is known to be itself."""
 
     server: str = ""
@@ -73,7 +78,7 @@ class AuthProvider(msgspec.Struct, frozen=True):
         return f"AuthProvider({self.name!r})"
 
 
-class User(msgspec.Struct, frozen=True, rename="kebab"):
+class UserEntry(msgspec.Struct, frozen=True, rename="kebab"):
     """Who calls, and as whom."""
 
     client_certificate: str = ""
@@ -102,31 +107,31 @@ class Context(msgspec.Struct, frozen=True):
     user: str = ""
 
 
-class Named(msgspec.Struct, frozen=True):
+class NamedEntry(msgspec.Struct, frozen=True):
     """An entry of a list in which names are unique."""
 
     name: str = ""
 
 
-class NamedCluster(Named, frozen=True):
+class NamedCluster(NamedEntry, frozen=True):
     """A cluster and its name."""
 
-    cluster: Cluster = Cluster()
+    cluster: ClusterEntry = ClusterEntry()
 
 
-class NamedUser(Named, frozen=True):
+class NamedUser(NamedEntry, frozen=True):
     """A user and its name."""
 
-    user: User = User()
+    user: UserEntry = UserEntry()
 
 
-class NamedContext(Named, frozen=True):
+class NamedContext(NamedEntry, frozen=True):
     """A context and its name."""
 
     context: Context = Context()
 
 
-class NamedExtension(Named, frozen=True):
+class NamedExtension(NamedEntry, frozen=True):
     """What somebody else's program reads."""
 
     extension: Any = None
@@ -145,8 +150,8 @@ class Kubeconfig:
 
     where: str
     current_context: str
-    clusters: dict[str, Cluster]
-    users: dict[str, User]
+    clusters: dict[str, ClusterEntry]
+    users: dict[str, UserEntry]
     contexts: dict[str, Context]
 
     @property
@@ -155,7 +160,7 @@ class Kubeconfig:
         return not (self.current_context or self.clusters or self.users or self.contexts)
 
 
-def merged(paths: Iterable[Path]) -> Kubeconfig | None:
+def merged_files(paths: Iterable[Path]) -> Kubeconfig | None:
     """Read and merge those of the files that exist; None if none does.
 
     Raises: BadSetting if one cannot be read, for kubectl refuses that too.
@@ -173,12 +178,12 @@ def merged(paths: Iterable[Path]) -> Kubeconfig | None:
     )
 
 
-Value = TypeVar("Value")
+YamlValue = TypeVar("YamlValue")
 
 
-def _first(maps: Iterable[dict[str, Value]]) -> dict[str, Value]:
+def _first(maps: Iterable[dict[str, YamlValue]]) -> dict[str, YamlValue]:
     """Merge; the first map with a key wins."""
-    result: dict[str, Value] = {}
+    result: dict[str, YamlValue] = {}
     for each in maps:
         result = each | result
     return result
@@ -212,9 +217,9 @@ def _read(path: Path) -> _File | None:
     )
 
 
-def _unreadable(path: Path, why: str) -> BadSetting:
+def _unreadable(path: Path, why: str) -> ConfigError:
     hint = "name one with --kubeconfig; without a cluster: ollama-op demo"
-    return BadSetting(f"the kubeconfig {path} cannot be read: {why}", hint)
+    return ConfigError(f"the kubeconfig {path} cannot be read: {why}", hint)
 
 
 def _why(error: OSError | UnicodeError | yaml.YAMLError) -> str:
@@ -231,7 +236,7 @@ def _why(error: OSError | UnicodeError | yaml.YAMLError) -> str:
 def _in_words(error: msgspec.ValidationError) -> str:
     """Say where a value is of the wrong kind, without repeating it: it may be a secret."""
     problem, _, place = str(error).partition(" - at `")
-    kinds = [words for kind, words in KINDS.items() if f"Expected `{kind}" in problem]
+    kinds = [words for kind, words in CONFIG_KINDS.items() if f"Expected `{kind}" in problem]
     return f"{place.strip('`').removeprefix('$.') or 'it'} is not {kinds[0] if kinds else 'valid'}"
 
 

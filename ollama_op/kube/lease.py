@@ -32,11 +32,11 @@ from ollama_op.base.errors import (
     NotFound,
     NotLeading,
 )
+from ollama_op.base.json import Object
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.lease_record import (
-    API_VERSION,
     DURATION_S,
-    Object,
+    LEASE_VERSION,
     claimed,
     holder_of,
     released,
@@ -48,17 +48,17 @@ from ollama_op.kube.requests import request
 log = structlog.get_logger(__name__)
 
 RENEW_S: Final = 10.0  # without a renewal, after which the leader stops
-RETRY_S: Final = 2.0  # between two attempts to get or to renew the lease
+LEASE_RETRY_S: Final = 2.0  # between two attempts to get or to renew the lease
 CALL_LIMIT_S: Final = 4.0  # of one attempt, so that there is time for a second one
 RELEASE_LIMIT_S: Final = 2.0  # nobody waits longer for a process to end
-JITTER: Final = 0.1  # of RETRY_S, up and down: replicas that start together drift apart
+LEASE_JITTER: Final = 0.1  # of RETRY_S, up and down: replicas that start together drift apart
 # Unlike Python's monotonic clock, it goes on while the machine sleeps.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _NOTHING_YET: Final[Object] = {"not": "read"}  # like no record
 
 
-def clock() -> float:
+def boot_clock() -> float:
     """Tell the seconds since some moment. The event loop's clock may be as old as its last turn."""
     return time.clock_gettime(_CLOCK)
 
@@ -81,7 +81,7 @@ class Leadership:
         namespace: str,
         name: str,
         identity: str,
-        clock: Callable[[], float] = clock,
+        clock: Callable[[], float] = boot_clock,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -157,7 +157,7 @@ class Leadership:
         await anyio.sleep(max(due - self._clock(), 0))
 
     def _pause_s(self) -> float:
-        return RETRY_S * (1 + JITTER * (2 * self._chance() - 1))
+        return LEASE_RETRY_S * (1 + LEASE_JITTER * (2 * self._chance() - 1))
 
     async def _attempt(self) -> float:
         """Try once to get or to renew the lease; return when that was begun."""
@@ -255,7 +255,7 @@ class Leadership:
 
     async def _write(self, lease: Object | None, spec: Object) -> Object:
         """Replace the lease, provided nobody else has since it was read; or create it."""
-        body: Object = {"apiVersion": API_VERSION, "kind": "Lease", "spec": spec}
+        body: Object = {"apiVersion": LEASE_VERSION, "kind": "Lease", "spec": spec}
         if lease is None:
             body["metadata"] = {"name": self._name, "namespace": self._namespace}
             return await self._call("POST", "leases", body)
@@ -267,7 +267,7 @@ class Leadership:
         answer = await request(
             self._api,
             method,
-            version=API_VERSION,
+            version=LEASE_VERSION,
             url=url,
             namespace=self._namespace,
             timeout=CALL_LIMIT_S,

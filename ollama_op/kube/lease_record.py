@@ -1,12 +1,12 @@
 """What is written into a Lease of Kubernetes: records like those of client-go."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-API_VERSION: Final = "coordination.k8s.io/v1"
+from ollama_op.base.json import Object
+
+LEASE_VERSION: Final = "coordination.k8s.io/v1"
 DURATION_S: Final = 15  # of silence, after which another replica takes over
-
-Object = dict[str, Any]
 
 
 def spec_of(lease: Object | None) -> Object:

@@ -15,16 +15,16 @@ import anyio
 import structlog
 
 from ollama_op.base.errors import LoginFailed
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.kube.access import Access, find_access
 from ollama_op.kube.credentials import Credentials, log_in
 
 log = structlog.get_logger(__name__)
 
 AHEAD_S: Final = 60.0  # before the end of its credentials, or half of their time, comes a new login
-LOOK_S: Final = 60.0  # between looks at files, which kubelet and others renew
-PAUSE_S: Final = 10.0  # after a login: what it gave is taken as good, even if it has expired
-RETRY_FIRST_S, RETRY_LONGEST_S = 1.0, 30.0
+LOGIN_CHECK_S: Final = 60.0  # between looks at files, which kubelet and others renew
+LOGIN_PAUSE_S: Final = 10.0  # after a login: what it gave is taken as good, even if it has expired
+LOGIN_RETRY_FIRST_S, LOGIN_RETRY_LONGEST_S = 1.0, 30.0
 
 Look = Callable[[], Access]
 """Reads the kubeconfig anew. Raises: BadSetting."""
@@ -141,7 +141,7 @@ class Login:
         if current is None:
             return math.inf
         if current.expires_at is None:
-            return LOOK_S if current.from_files else math.inf
+            return LOGIN_CHECK_S if current.from_files else math.inf
         left_s = (current.expires_at - self._now()).total_seconds()
         ahead_s = min(max(AHEAD_S, 2 * self._took_s), left_s / 2)
         return math.inf if self._came_expired else max(left_s - ahead_s, pause_s)
@@ -153,7 +153,7 @@ class Login:
             self._credentials = await self._log_in(self.access, self._credentials)
         except LoginFailed as error:
             self._failed(error)
-        except BadSetting as error:
+        except ConfigError as error:
             self._failed(LoginFailed(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the operator goes on
             self._failed(LoginFailed(f"{self.access.who}: cannot log in: {error}"))
@@ -169,7 +169,7 @@ class Login:
         """
         access = self._look()
         if access.server != self.access.server:
-            raise BadSetting(
+            raise ConfigError(
                 f"{access.where} now leads to {access.server}, and this operator works on"
                 f" {self.access.server}: restart it to change over"
             )
@@ -178,7 +178,7 @@ class Login:
     def _failed(self, error: LoginFailed) -> None:
         if self._error is None:
             log.warning("not logged in to kubernetes, will retry", problem=str(error))
-        pause_s = min(RETRY_FIRST_S * 2**self._failures, RETRY_LONGEST_S)
+        pause_s = min(LOGIN_RETRY_FIRST_S * 2**self._failures, LOGIN_RETRY_LONGEST_S)
         self._error, self._failures = error, min(self._failures + 1, 10)
         self._not_before = anyio.current_time() + pause_s
 
@@ -186,7 +186,7 @@ class Login:
         say = log.info if self._error else log.debug
         say("logged in to kubernetes", by=self.access.who, took_s=round(took_s, 1))
         self._error, self._failures, self._took_s = None, 0, took_s
-        self._not_before = anyio.current_time() + PAUSE_S
+        self._not_before = anyio.current_time() + LOGIN_PAUSE_S
         self._came_expired = self._has_expired(credentials)
 
     @staticmethod

@@ -34,12 +34,12 @@ from ollama_op.kube.requests import request, status_error, stream
 
 log = structlog.get_logger(__name__)
 
-PAGE = 500  # objects in one answer to a list
+LIST_PAGE = 500  # objects in one answer to a list
 LIST_TIMEOUT_S = 30.0
 SILENCE_S = 90.0  # bookmarks come about once a minute: no word for longer is a dead connection
 WATCH_S = (240, 300)  # how long a watch is asked to last; spread, so that replicas do not meet
-LINE_LIMIT = 8 << 20  # bytes; etcd refuses objects of more than about 1.5 MiB
-RETRY_FIRST_S, RETRY_LONGEST_S = 0.5, 30.0
+WATCH_LINE_LIMIT = 8 << 20  # bytes; etcd refuses objects of more than about 1.5 MiB
+WATCH_RETRY_FIRST_S, WATCH_RETRY_LONGEST_S = 0.5, 30.0
 AT_LEAST_S = 0.05
 HEALTHY_S = 5.0  # a watch that lasted this long had worked: the next end counts as the first
 
@@ -142,7 +142,7 @@ class Reflector:
         uids, token, version = set[str](), "", ""
         self._sink.listing()
         while True:
-            params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            params = {"limit": str(LIST_PAGE)} | ({"continue": token} if token else {})
             body = await request(
                 self._api, "GET", params=params, timeout=LIST_TIMEOUT_S, **self._where
             )
@@ -172,7 +172,9 @@ class Reflector:
         ) as answer:
             self._heard()
             try:
-                async with aclosing(split_lines(answer.aiter_bytes(), limit=LINE_LIMIT)) as lines:
+                async with aclosing(
+                    split_lines(answer.aiter_bytes(), limit=WATCH_LINE_LIMIT)
+                ) as lines:
                     async for line in lines:
                         self._take(_decode(_event, line))
             except (httpx.HTTPError, OSError) as error:
@@ -227,7 +229,7 @@ def _hint(error: KubeError) -> dict[str, str]:
 
 
 def _backoff(failures: int) -> float:
-    longest_s = min(RETRY_FIRST_S * 2.0 ** min(failures, 10), RETRY_LONGEST_S)
+    longest_s = min(WATCH_RETRY_FIRST_S * 2.0 ** min(failures, 10), WATCH_RETRY_LONGEST_S)
     return longest_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 

@@ -34,7 +34,7 @@ class Follower(Protocol):
         """Take in that an object is gone."""
 
 
-class Listener(Follower, Protocol):
+class StoreListener(Follower, Protocol):
     """Who acts on the objects: the supervisor."""
 
     def poke(self, key: str) -> None:
@@ -58,7 +58,7 @@ class Store:
     """All OllamaModels by uid. Silent until the first list is complete, then always current."""
 
     def __init__(self) -> None:
-        self._listener: Listener | None = None
+        self._listener: StoreListener | None = None
         self._followers: list[Follower] = []
         self._models: dict[str, OllamaModel] = {}
         self._wanting: defaultdict[ModelName, set[str]] = defaultdict(set)  # uids of live objects
@@ -74,7 +74,7 @@ class Store:
         """Go through the objects as they are now, whatever becomes of them meanwhile."""
         return iter(tuple(self._models.values()))
 
-    def attach(self, listener: Listener | None) -> None:
+    def attach(self, listener: StoreListener | None) -> None:
         """Tell `listener` of all objects from now on; None for nobody."""
         self._listener = listener
         self._tell_all()

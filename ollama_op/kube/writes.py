@@ -35,7 +35,7 @@ MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
 
 
-class Kube:
+class StatusWriter:
     """Writes OllamaModels, as far as `fence` lets it: each call may also raise NotLeading."""
 
     def __init__(

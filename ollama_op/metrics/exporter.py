@@ -11,11 +11,11 @@ from api.ports import Unavailable, User, WriteError
 from api.tokens import Tokens
 from ollama_op.base.asgi import Answer, Receive, Scope, Send
 from ollama_op.metrics.recorder import Metrics
-from ollama_op.reconcile.engine import Engine, Reviewer
+from ollama_op.reconcile.engine import Engine, VisitReviewer
 
 log = structlog.get_logger(__name__)
 
-PATH: Final = "/metrics"
+METRICS_PATH: Final = "/metrics"
 
 
 class Exporter:
@@ -34,8 +34,8 @@ class Exporter:
         await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope) -> Answer:
-        if scope["type"] != "http" or scope["path"] != PATH:
-            return _told(404, f"only {PATH} is here")
+        if scope["type"] != "http" or scope["path"] != METRICS_PATH:
+            return _told(404, f"only {METRICS_PATH} is here")
         if scope["method"] not in ("GET", "HEAD"):
             return _told(405, "metrics are read with GET", ("allow", "GET, HEAD"))
         if self._door is not None:
@@ -63,7 +63,7 @@ class _Door:
                 challenge = ("www-authenticate", 'Bearer realm="ollama-op"')
                 return _told(401, "a bearer token that Kubernetes knows is needed", challenge)
             if not await found.may("get", None):
-                return _told(403, f"Kubernetes does not let you get {PATH}")
+                return _told(403, f"Kubernetes does not let you get {METRICS_PATH}")
         except WriteError as error:
             log.warning("cannot ask kubernetes who wants metrics", problem=str(error))
             return _told(503, "Kubernetes cannot be asked who you are", ("retry-after", "5"))
@@ -77,9 +77,9 @@ class _Door:
 
     async def may(self, user: User, _verb: str, _namespace: str | None) -> bool:
         """Tell whether somebody may read the metrics."""
-        return await self._ask().may_visit(user, PATH)
+        return await self._ask().may_visit(user, METRICS_PATH)
 
-    def _ask(self) -> Reviewer:
+    def _ask(self) -> VisitReviewer:
         if (engine := self._engine()) is None:
             raise Unavailable("the operator has not reached the cluster yet")
         return engine.reviewer

@@ -21,13 +21,13 @@ from ollama_op.server.snapshot import PS, TAGS, Snapshot
 
 SERVER: Final = "default"  # there is one; the label keeps queries valid once there are more
 OWNER: Final = ("model_namespace", "model")  # `namespace` is the scraper's own label
-SUSPENDED, QUEUED = "Suspended", "Queued"
+SUSPENDED_STATE, QUEUED = "Suspended", "Queued"
 DELETING, BLOCKED = "Deleting", "DeletionBlocked"
-STATES: Final = (*(state.value for state in State), QUEUED, SUSPENDED, DELETING, BLOCKED)
+STATES: Final = (*(state.value for state in State), QUEUED, SUSPENDED_STATE, DELETING, BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class GaugeInputs:
     """What is true at one moment; no part of it changes any more."""
 
     models: tuple[OllamaModel, ...]
@@ -55,16 +55,16 @@ class Scene:
         return is_said_ready(model) and not self.is_stuck(model)
 
 
-def look(engine: Engine, now: datetime) -> Scene:
+def look(engine: Engine, now: datetime) -> GaugeInputs:
     """Take in how things are. To be called on the engine's event loop."""
-    survey = engine.survey
+    monitor = engine.monitor
     looked_at = None
-    if survey.looked_at is not None:
-        age_s = anyio.current_time() - survey.looked_at
+    if monitor.looked_at is not None:
+        age_s = anyio.current_time() - monitor.looked_at
         looked_at = datetime.fromtimestamp(now.timestamp() - age_s, UTC)
-    return Scene(
+    return GaugeInputs(
         models=tuple(engine.store),
-        server=survey.now,
+        server=monitor.now,
         looked_at=looked_at,
         watch_up=engine.reflector.is_in_sync(),
         tasks=len(engine.tasks),
@@ -73,7 +73,7 @@ def look(engine: Engine, now: datetime) -> Scene:
     )
 
 
-def families(scene: Scene, *, per_model: bool) -> Iterator[Metric]:
+def families(scene: GaugeInputs, *, per_model: bool) -> Iterator[Metric]:
     """Write a scene down, with or without the series that each model has of its own."""
     yield from _of_server(scene)
     yield _gauge("watch_up", "1 if news of OllamaModels arrives.", scene.watch_up)
@@ -100,13 +100,13 @@ def _state_of(model: OllamaModel) -> str:
     if model.metadata.deletion_timestamp is not None:
         return BLOCKED if reason == Reason.DELETION_BLOCKED else DELETING
     if is_suspended(model):
-        return SUSPENDED
+        return SUSPENDED_STATE
     if reason == Reason.QUEUED:
         return QUEUED
     return (model.status.state or State.PENDING).value
 
 
-def _of_server(scene: Scene) -> Iterator[Metric]:
+def _of_server(scene: GaugeInputs) -> Iterator[Metric]:
     server = scene.server
     up = scene.looked_at is not None and server.outage is None
     yield _gauge("server_up", "1 if Ollama answered the last look.", up, server=True)
@@ -127,7 +127,7 @@ def _of_server(scene: Scene) -> Iterator[Metric]:
     yield info
 
 
-def _of_models(scene: Scene) -> Iterator[Metric]:
+def _of_models(scene: GaugeInputs) -> Iterator[Metric]:
     ready = ("1 if the model can be used.", scene.is_ready)
     for name, (text, value_of) in {"ready": ready, **_PER_MODEL}.items():
         family = _family(f"model_{name}", text, OWNER)

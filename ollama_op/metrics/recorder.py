@@ -28,7 +28,7 @@ ENDPOINTS: Final = frozenset(
     f"/api/{name}"
     for name in ("tags", "ps", "version", "show", "pull", "delete", "generate", "embed")
 )
-RESTING: Final = "Rest"  # the one action that waits for as long as all is well
+RESTING: Final = "Wait"  # the one action that waits for as long as all is well
 
 
 class Metrics(Observer):

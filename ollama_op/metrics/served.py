@@ -17,7 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from ollama_op.admission.review import ALLOWED, REFUSED, REWRITTEN
+from ollama_op.admission.review import ALLOWED, DENIED, REWRITTEN
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"  # a client can make up any method
@@ -26,9 +26,9 @@ BOUNDS: Final = (*map(str, BUCKETS_S), "+Inf")
 
 WEBHOOKS: Final = {"/validate": "validate", "/mutate": "mutate"}
 OPERATIONS: Final = ("CREATE", "UPDATE")  # that it is asked about
-RESULTS: Final = {"validate": (ALLOWED, REFUSED), "mutate": (ALLOWED, REWRITTEN)}
+RESULTS: Final = {"validate": (ALLOWED, DENIED), "mutate": (ALLOWED, REWRITTEN)}
 
-Key = tuple[str | int, ...]
+LabelValues = tuple[str | int, ...]
 
 
 class Timed:
@@ -36,15 +36,15 @@ class Timed:
 
     def __init__(self, name: str, what: str, labels: tuple[str, ...]) -> None:
         self._name, self._what, self._labels = name, what, labels
-        self._counts: dict[Key, list[int]] = {}  # one more than buckets
-        self._sums_s: dict[Key, float] = {}
+        self._counts: dict[LabelValues, list[int]] = {}  # one more than buckets
+        self._sums_s: dict[LabelValues, float] = {}
 
-    def begin_at_zero(self, key: Key) -> None:
+    def begin_at_zero(self, key: LabelValues) -> None:
         """Have a number before the first request: else no alert would see that one."""
         self._counts.setdefault(key, [0] * len(BOUNDS))
         self._sums_s.setdefault(key, 0)
 
-    def add(self, key: Key, duration_s: float) -> None:
+    def add(self, key: LabelValues, duration_s: float) -> None:
         """Take in one request."""
         if key not in self._counts:
             self.begin_at_zero(key)
@@ -75,7 +75,7 @@ class Served(Timed):
         super().__init__("ollama_api", "the REST API", ("method", "route", "code"))
 
     def note(self, route: str, method: str, code: int, duration_s: float) -> None:
-        """Take in one request. It is an `api.front.Observe`, and quick."""
+        """Take in one request. It is an `api.front.ObserveRequest`, and quick."""
         key = (method, route, code)
         if key not in self._counts and method not in METHODS:
             key = (OTHER, route, code)
@@ -94,7 +94,7 @@ class Admitted(Timed):
                     self.begin_at_zero((webhook, operation, result))
 
     def note(self, path: str, operation: str, result: str, duration_s: float) -> None:
-        """Take in one request. It is an `asked.Observe`."""
+        """Take in one request. It is an `asked.ObserveReview`."""
         webhook = WEBHOOKS.get(path, OTHER)
         self.add((webhook, operation if operation in OPERATIONS else OTHER, result), duration_s)
 

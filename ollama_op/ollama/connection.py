@@ -16,20 +16,20 @@ import anyio
 import httpx
 import structlog
 
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.base.pool import Pool
-from ollama_op.base.proxies import proxy_for, shown
-from ollama_op.base.settings import Misuse
+from ollama_op.base.proxies import proxy_for, shown_proxy
+from ollama_op.base.settings import UsageError
 from ollama_op.base.trouble import CA_FILE, DNS_SILENT
 from ollama_op.ollama.failures import TRUSTING, VIA
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Headers = tuple[tuple[bytes, bytes], ...]
+FileHeaders = tuple[tuple[bytes, bytes], ...]
 
 HEADER_FILE: Final = "--ollama-header-file"
-MAX_BYTES: Final = 1 << 20  # of either file
+MAX_FILE_BYTES: Final = 1 << 20  # of either file
 LOOKUP_S: Final = 1.0  # for a second lookup of a name, once no connection came in time
 # What HTTP itself and this operator say in headers.
 OURS: Final = frozenset(
@@ -49,7 +49,7 @@ class OllamaTransport(httpx.AsyncBaseTransport):
     ) -> None:
         is_plain = urlsplit(url).scheme == "http"
         if ca_file and is_plain:
-            raise Misuse(
+            raise UsageError(
                 f"{CA_FILE} is given, but --ollama-api-url is without TLS",
                 "write https:// in --ollama-api-url",
             )
@@ -68,7 +68,7 @@ class OllamaTransport(httpx.AsyncBaseTransport):
         if self._ca_file:
             request.extensions = {**request.extensions, TRUSTING: str(self._ca_file)}
         if self._proxy:
-            request.extensions = {**request.extensions, VIA: shown(self._proxy)}
+            request.extensions = {**request.extensions, VIA: shown_proxy(self._proxy)}
         # A copy: whoever shows a request, or an error with one, shows none of these headers.
         sent = httpx.Request(
             request.method,
@@ -123,7 +123,7 @@ class _Followed(Generic[T]):
         self._mark = mark
         try:
             self._value = self._read()
-        except BadSetting as error:
+        except ConfigError as error:
             log.error("file cannot be used, keeping what it said", problem=str(error))  # noqa: TRY400 - the problem is said, no stack
         else:
             log.info("file read again", flag=self._flag, path=str(self._path))
@@ -144,24 +144,24 @@ class _Followed(Generic[T]):
         hint = f"see what is mounted there, or go without {self._flag}"
         try:
             with self._path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
+                content = file.read(MAX_FILE_BYTES + 1)
+            if len(content) > MAX_FILE_BYTES:
                 raise ValueError("it has more than 1 MiB")  # noqa: TRY301 - told as the others are
             return self._parse(content)
         except OSError as error:
             problem = error.strerror or "it cannot be read"
         except ValueError as error:  # of `parse`: without what the file says
             problem = str(error)
-        raise BadSetting(f"{self._flag} {self._path} cannot be used: {problem}", hint)
+        raise ConfigError(f"{self._flag} {self._path} cannot be used: {problem}", hint)
 
 
-def _with(ours: Headers, usual: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _with(ours: FileHeaders, usual: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Put headers of the file in place of those of the same name: `Host` may be there only once."""
     names = {name.lower() for name, _ in ours}
     return [*(each for each in usual if each[0].lower() not in names), *ours]
 
 
-def parse_headers(content: bytes) -> Headers:
+def parse_headers(content: bytes) -> FileHeaders:
     """Read lines `Name: value`.
 
     Raises: ValueError, which repeats none of it.
@@ -210,7 +210,7 @@ def _usual_trust() -> ssl.SSLContext:
     try:
         return httpx.create_ssl_context()
     except OSError as error:  # ssl.SSLError is one
-        raise BadSetting(
+        raise ConfigError(
             f"the CAs in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror}",
             "see where they lead, or unset them",
         ) from None

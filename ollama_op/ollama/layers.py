@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from ollama_op.base.tracing import NOTHING, Attributes, Span
+from ollama_op.base.tracing import NO_SPAN, Attributes, Span
 from ollama_op.ollama.wire import Step
 
 BYTES = "ollama_op.bytes"
@@ -12,7 +12,7 @@ BYTES = "ollama_op.bytes"
 @contextmanager
 def layers(pull: Span) -> Generator[Callable[[Step], None]]:
     """Hand out what takes in the steps of a pull, whose span this is."""
-    if pull is NOTHING:
+    if pull is NO_SPAN:
         yield _take_nothing
         return
     told = _Layers(pull)

@@ -54,7 +54,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class AddFinalizer:
     """Put our finalizer on the object, before Ollama is touched for it."""
 
 
@@ -101,7 +101,7 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
-class Discard:
+class PruneFormer:
     """Let go of models that the object stood for before its spec changed."""
 
     names: tuple[ModelName, ...]
@@ -109,7 +109,7 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Finalize:
     """Remove these models, see them gone, then drop the finalizer."""
 
     names: tuple[ModelName, ...]
@@ -117,7 +117,7 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class Wait:
     """Do nothing until something changes, or it is `until`."""
 
     verdict: Verdict | None = None  # None leaves the status as it is
@@ -125,10 +125,10 @@ class Rest:
     memory: Loaded | None = None  # what the status is to say of the model in memory
 
 
-Action = Claim | Pull | Verify | Load | Unload | Discard | Leave | Rest
+Action = AddFinalizer | Pull | Verify | Load | Unload | PruneFormer | Finalize | Wait
 
 AVAILABLE = Verdict(Reason.AVAILABLE, "Model is present and answers.")
-SUSPENDED = Verdict(Reason.SUSPENDED, Occasion.SUSPENDED.message)
+SUSPENDED_VERDICT = Verdict(Reason.SUSPENDED, Occasion.SUSPENDED.message)
 
 
 def present(runs_on: str | None) -> Verdict:
@@ -145,21 +145,21 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
         return _part(model, seen, now)
     name, care = wanted(model), wishes(model)
     if isinstance(name, Verdict):
-        return Rest(name)
+        return Wait(name)
     if FINALIZER not in model.metadata.finalizers:
         return (
-            Claim()
+            AddFinalizer()
         )  # others leave the model to whoever names it, so that one has to answer for it
     if isinstance(care, Verdict):
-        return Rest(care)
+        return Wait(care)
     if care.suspend:
-        return Rest(SUSPENDED)
+        return Wait(SUSPENDED_VERDICT)
     if seen.outage is not None:
-        return Rest(None if is_stalled(model) else _unreachable(seen))
+        return Wait(None if is_stalled(model) else _unreachable(seen))
     if seen.doubt is not None:
-        return Rest(None if is_stalled(model) else _unread(seen.doubt))
+        return Wait(None if is_stalled(model) else _unread(seen.doubt))
     if care.keep_alive_s is not None and seen.runs_on is not None:
-        return Rest(_never_in_memory(seen.runs_on))
+        return Wait(_never_in_memory(seen.runs_on))
     return _bring(model, name, care, seen, now) or _keep(model, name, care, seen, now)
 
 
@@ -202,7 +202,7 @@ def _keep(
     """Tidy up around a model that is well, and keep it in memory if that is wished."""
     if former := tuple(n for n in owned(model) if n != name):
         due = retry_due(model, now)
-        return Rest(until=due) if due else Discard(former, retained=retains(model))
+        return Wait(until=due) if due else PruneFormer(former, retained=retains(model))
     if care.keep_alive_s is None:
         if model.status.loaded:
             return _next_try(model, seen, now, Unload(name))
@@ -210,11 +210,11 @@ def _keep(
         return _next_try(model, seen, now, Load(name, care.keep_alive_s))
     due = refresh_due(model, now, digest=seen.digest, last_pull=model.status.last_pull_time)
     if care.keep_alive_s is None or seen.memory is None:
-        return Rest(present(seen.runs_on), until=due)
+        return Wait(present(seen.runs_on), until=due)
     if not seen.memory.is_for_ever(now):
         again = seen.memory.expires_at - load_ahead(care.keep_alive_s)
         due = min(due, again) if due else again
-    return Rest(AVAILABLE, until=due, memory=seen.memory)
+    return Wait(AVAILABLE, until=due, memory=seen.memory)
 
 
 def load_ahead(keep_alive_s: float) -> timedelta:
@@ -268,9 +268,9 @@ def blocked(model: OllamaModel, problem: str) -> str:
 def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action) -> Action:
     """Return `action`, unless the last failure says to wait with it."""
     if is_stalled(model) and not (_has_new_version(model, seen) or _has_new_digest(model, seen)):
-        return Rest()
+        return Wait()
     due = retry_due(model, now)
-    return Rest(until=due) if due else action
+    return Wait(until=due) if due else action
 
 
 def _has_new_version(model: OllamaModel, seen: Observed) -> bool:
@@ -322,15 +322,15 @@ def _unread(doubt: str) -> Verdict:
 
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     if FINALIZER not in model.metadata.finalizers:
-        return Rest()  # somebody else's finalizer keeps the object
+        return Wait()  # somebody else's finalizer keeps the object
     stay = retains(model)
     names = tuple(name for name in with_wanted(model) if name not in seen.shared and not stay)
     if model.metadata.annotations.forces_deletion:
-        return Leave(names if seen.outage is None else (), FORCED)
+        return Finalize(names if seen.outage is None else (), FORCED)
     if stay:
-        return Leave((), RETAINED)
+        return Finalize((), RETAINED)
     if names and seen.outage is not None:
-        return Rest(Verdict(Reason.DELETION_BLOCKED, blocked(model, seen.outage)))
+        return Wait(Verdict(Reason.DELETION_BLOCKED, blocked(model, seen.outage)))
     if ready_reason(model) == Reason.DELETION_BLOCKED and (due := retry_due(model, now)):
-        return Rest(until=due)
-    return Leave(names)
+        return Wait(until=due)
+    return Finalize(names)

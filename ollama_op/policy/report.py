@@ -38,7 +38,7 @@ from ollama_op.policy.decide import blocked, load_ahead, present
 
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 300.0
-JITTER = 0.2  # part of a delay that chance may add, so that failures do not come back in step
+RETRY_JITTER = 0.2  # part of a delay that chance may add, so that failures do not come back in step
 
 _BY_TRUTH: dict[Truth, State] = {
     "True": State.READY,
@@ -298,7 +298,7 @@ def _is_final(model: OllamaModel, error: OllamaError, problem: str, attempts: in
 def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:
     """Double the delay with each failed attempt, up to a longest; never below `patience_s`."""
     delay_s = min(RETRY_FIRST_S * 2 ** min(attempts - 1, 16), RETRY_LONGEST_S)
-    seconds = max(delay_s, patience_s) * (1 + JITTER * chance)
+    seconds = max(delay_s, patience_s) * (1 + RETRY_JITTER * chance)
     # Status times have whole seconds; rounding up never makes a retry come early.
     return timedelta(seconds=int(seconds) + 1)
 

@@ -9,10 +9,10 @@ from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.refusals import Refusals
 from ollama_op.kube.store import Store
 from ollama_op.server.instance import Instance
-from ollama_op.server.monitor import Survey
+from ollama_op.server.monitor import ServerMonitor
 
 
-class Reviewer(Protocol):
+class VisitReviewer(Protocol):
     """Asks Kubernetes about people. Raises WriteErrors."""
 
     async def who(self, token: str) -> User | None:
@@ -28,9 +28,9 @@ class Engine:
 
     store: Store
     reflector: Reflector
-    survey: Survey
+    monitor: ServerMonitor
     instance: Instance
     tasks: Sized  # one for each object, while this replica leads
-    reviewer: Reviewer
+    reviewer: VisitReviewer
     refusals: Refusals
     is_leading: Callable[[], bool]

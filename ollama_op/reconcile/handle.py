@@ -24,7 +24,7 @@ from ollama_op.reconcile.lifetrace import LifeTrace
 log = structlog.get_logger("ollama_op.reconcile.lifecycle")
 
 
-class Writer(Protocol):
+class ObjectWriter(Protocol):
     """What can be written to Kubernetes. Each call returns the object as it is then."""
 
     async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
@@ -47,7 +47,7 @@ class Writer(Protocol):
         """Set an annotation, provided the object has not changed."""
 
 
-class Teller(Protocol):
+class Recorder(Protocol):
     """Who tells of moments."""
 
     def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
@@ -67,15 +67,15 @@ class Objects(Protocol):
         """Return True if a live object other than `uid` wants this model kept in memory."""
 
 
-class Subject:
+class Handle:
     """The affairs of the object in `box`. Writing raises KubeError."""
 
     def __init__(
         self,
         box: Latest[OllamaModel],
         *,
-        kube: Writer,
-        events: Teller,
+        kube: ObjectWriter,
+        events: Recorder,
         objects: Objects,
         clock: Callable[[], datetime],
     ) -> None:

@@ -49,22 +49,22 @@ from ollama_op.base.observer import NOBODY, Observer
 from ollama_op.policy import report
 from ollama_op.policy.decide import (
     Action,
-    Claim,
-    Discard,
-    Leave,
+    AddFinalizer,
+    Finalize,
     Load,
     Observed,
+    PruneFormer,
     Pull,
-    Rest,
     Unload,
     Verify,
+    Wait,
     concerns,
     decide,
 )
 from ollama_op.policy.repair import judged, noted
-from ollama_op.reconcile.finalize import Releaser
-from ollama_op.reconcile.handle import Subject
-from ollama_op.reconcile.pull import Bringer, settle, unless_moot
+from ollama_op.reconcile.finalize import Finalizer
+from ollama_op.reconcile.handle import Handle
+from ollama_op.reconcile.pull import Puller, settle, unless_moot
 from ollama_op.server.instance import Instance
 from ollama_op.server.monitor import Interest
 
@@ -115,178 +115,178 @@ class Lifecycle:
         self,
         *,
         instance: Instance,
-        subject: Callable[[Latest[OllamaModel]], Subject],
+        handle: Callable[[Latest[OllamaModel]], Handle],
         progress_interval_s: float,
         chance: Callable[[], float] = random.random,
         observer: Observer = NOBODY,
     ) -> None:
-        self._instance, self._subject, self._observer = instance, subject, observer
-        self._bringer = Bringer(instance, progress_interval_s=progress_interval_s)
-        self._releaser = Releaser(instance)
+        self._instance, self._subject, self._observer = instance, handle, observer
+        self._puller = Puller(instance, progress_interval_s=progress_interval_s)
+        self._finalizer = Finalizer(instance)
         self._chance = chance
 
     async def run(self, box: Latest[OllamaModel]) -> None:
         """Keep one model as its object wishes, until the object is gone."""
-        survey = self._instance.survey
-        await survey.looked.wait()
-        subject = self._subject(box)
+        monitor = self._instance.monitor
+        await monitor.looked.wait()
+        handle = self._subject(box)
         troubles = 0
         while True:
             # For whoever logs in this task and knows of no model: its supervisor, after a crash.
-            bind_contextvars(**about(subject.model))
+            bind_contextvars(**about(handle.model))
             try:
-                with survey.follow(box, _interest(subject.model)):
-                    await self._step(subject)
+                with monitor.subscribe(box, _interest(handle.model)):
+                    await self._step(handle)
                 troubles = 0
             except Conflict:
-                await subject.news(within_s=1)  # the newer version is on its way
+                await handle.news(within_s=1)  # the newer version is on its way
             except KubeError as error:
-                await self._wait_for_kubernetes(subject, error, troubles)
+                await self._wait_for_kubernetes(handle, error, troubles)
                 troubles += 1
             except NotLeading as error:
                 # Either the lease is renewed in the next seconds, or this task ends with it.
-                subject.log.debug("not begun", problem=str(error))
+                handle.log.debug("not begun", problem=str(error))
                 await anyio.sleep(UNSURE_S)
 
-    async def _step(self, subject: Subject) -> None:
-        action = self._decide(subject)
-        if isinstance(action, Verify | Pull) and ready_reason(subject.model) == Reason.SUSPENDED:
-            subject.event(Occasion.RESUMED)
-        with subject.trace.chapter(subject.model, action) as span:
+    async def _step(self, handle: Handle) -> None:
+        action = self._decide(handle)
+        if isinstance(action, Verify | Pull) and ready_reason(handle.model) == Reason.SUSPENDED:
+            handle.event(Occasion.RESUMED)
+        with handle.trace.chapter(handle.model, action) as span:
             try:
                 with self._observer.acting(type(action).__name__):
-                    await self._perform(subject, action)
+                    await self._perform(handle, action)
             except OllamaError as error:
                 span.fail(error.reason, str(error))
-                await self._fail(subject, action, error)
-        if isinstance(action, Leave):
+                await self._fail(handle, action, error)
+        if isinstance(action, Finalize):
             await anyio.lowlevel.checkpoint()  # the object may be gone, and this task to end
 
-    def _decide(self, subject: Subject) -> Action:
-        return decide(subject.model, self._observe(subject), subject.now)
+    def _decide(self, handle: Handle) -> Action:
+        return decide(handle.model, self._observe(handle), handle.now)
 
-    def _observe(self, subject: Subject) -> Observed:
-        name, seen = wanted(subject.model), self._instance.survey.now
+    def _observe(self, handle: Handle) -> Observed:
+        name, seen = wanted(handle.model), self._instance.monitor.now
         entry = memory = doubt = None
         if isinstance(name, ModelName):
-            doubt = self._instance.survey.doubt(name)
+            doubt = self._instance.monitor.doubt(name)
             entry, memory = seen.models.get(name), (seen.memory or {}).get(name)
         return Observed(
             outage=seen.outage,
             is_foreign=seen.is_foreign,
             doubt=doubt,
             digest=entry.digest if entry else None,
-            shared=[each for each in with_wanted(subject.model) if subject.is_shared(each)],
+            shared=[each for each in with_wanted(handle.model) if handle.is_shared(each)],
             memory=memory,
             runs_on=entry.runs_on if entry else None,
             memory_known=seen.memory is not None,
             version=seen.version,
         )
 
-    async def _perform(self, subject: Subject, action: Action) -> None:
+    async def _perform(self, handle: Handle, action: Action) -> None:
         match action:
-            case Claim():
-                await subject.claim()
+            case AddFinalizer():
+                await handle.claim()
             case Pull():
-                await self._bringer.pull(subject, action)
+                await self._puller.pull(handle, action)
             case Verify(name):
                 entry = await self._instance.verify(name, again=action.again)
-                if concerns(subject.model, action):
-                    await settle(subject, name, entry)
+                if concerns(handle.model, action):
+                    await settle(handle, name, entry)
             case Load():
-                await self._load(subject, action)
+                await self._load(handle, action)
             case Unload():
-                await self._unload(subject, action)
-            case Discard():
-                await self._releaser.discard(subject, action)
-            case Leave():
-                await self._releaser.leave(
-                    subject, action, is_moot=lambda: self._decide(subject) != action
+                await self._unload(handle, action)
+            case PruneFormer():
+                await self._finalizer.discard(handle, action)
+            case Finalize():
+                await self._finalizer.leave(
+                    handle, action, is_moot=lambda: self._decide(handle) != action
                 )
-            case Rest():
-                await self._rest(subject, action)
+            case Wait():
+                await self._rest(handle, action)
 
-    async def _rest(self, subject: Subject, action: Rest) -> None:
-        model, verdict = subject.model, action.verdict
-        is_lost = self._instance.survey.has_lost_memory
+    async def _rest(self, handle: Handle, action: Wait) -> None:
+        model, verdict = handle.model, action.verdict
+        is_lost = self._instance.monitor.has_lost_memory
         if verdict is None:
             gone = {"loaded": None, "expires_at": None} if is_lost else {}
-            await subject.say(replace(model.status, **gone))
+            await handle.say(replace(model.status, **gone))
         else:
-            memory = report.in_memory(model, action.memory, subject.now, is_lost=is_lost)
-            await subject.say(report.report(model, verdict, subject.now, **memory))
+            memory = report.in_memory(model, action.memory, handle.now, is_lost=is_lost)
+            await handle.say(report.report(model, verdict, handle.now, **memory))
             if ready_reason(model) != verdict.reason and (told := _TOLD.get(verdict.reason)):
-                subject.event(told, problem=verdict.message)
-        await subject.news(until=action.until)
+                handle.event(told, problem=verdict.message)
+        await handle.news(until=action.until)
 
-    async def _unload(self, subject: Subject, unload: Unload) -> None:
-        if not subject.is_kept(unload.name):
+    async def _unload(self, handle: Handle, unload: Unload) -> None:
+        if not handle.is_kept(unload.name):
             await self._instance.unload(unload.name)
-        await subject.say(replace(subject.model.status, loaded=None, expires_at=None))
+        await handle.say(replace(handle.model.status, loaded=None, expires_at=None))
 
-    async def _load(self, subject: Subject, load: Load) -> None:
-        survey = self._instance.survey
-        if load.name not in (survey.now.memory or {}) and subject.model.status.loaded is not False:
-            await subject.say(
-                report.report(subject.model, LOADING, subject.now, loaded=False, expires_at=None)
+    async def _load(self, handle: Handle, load: Load) -> None:
+        monitor = self._instance.monitor
+        if load.name not in (monitor.now.memory or {}) and handle.model.status.loaded is not False:
+            await handle.say(
+                report.report(handle.model, LOADING, handle.now, loaded=False, expires_at=None)
             )
         _, error = await unless_moot(
-            subject,
+            handle,
             lambda: self._instance.load(load.name, load.keep_alive_s),
-            is_moot=lambda: self._decide(subject) != load,  # also when it is there, unannounced
+            is_moot=lambda: self._decide(handle) != load,  # also when it is there, unannounced
         )
         if error is not None:
             raise error
-        if self._decide(subject) == load:
+        if self._decide(handle) == load:
             # It would be loaded again and again, without a pause.
             raise LoadFailed(f"Ollama does not keep {load.name} in memory")
-        if load.name in (survey.now.memory or {}):
-            subject.log.info("model loaded", model=str(load.name))
+        if load.name in (monitor.now.memory or {}):
+            handle.log.info("model loaded", model=str(load.name))
 
-    async def _fail(self, subject: Subject, action: Action, error: OllamaError) -> None:
-        if isinstance(error, ModelAbsent) or not concerns(subject.model, action):
-            if subject.model.status.fault and concerns(subject.model, action):
-                await subject.say(replace(subject.model.status, fault=None))
+    async def _fail(self, handle: Handle, action: Action, error: OllamaError) -> None:
+        if isinstance(error, ModelAbsent) or not concerns(handle.model, action):
+            if handle.model.status.fault and concerns(handle.model, action):
+                await handle.say(replace(handle.model.status, fault=None))
             return  # the list, or the object, has moved on: decide anew
-        error, fault = self._judge(subject, action, error)
+        error, fault = self._judge(handle, action, error)
         self._observer.failed(error.reason)
         if isinstance(error, OllamaUnreachable | NotOllama):
-            self._instance.survey.suspect()
-        reason = _reason(action, error, is_in_use=is_said_ready(subject.model))
+            self._instance.monitor.invalidate()
+        reason = _reason(action, error, is_in_use=is_said_ready(handle.model))
         status = report.failed(
-            subject.model, error, subject.now, reason=reason, chance=self._chance(), fault=fault
+            handle.model, error, handle.now, reason=reason, chance=self._chance(), fault=fault
         )
         if reason in NEEDS_ANOTHER_VERSION:
-            version = await self._instance.survey.ask_version()
+            version = await self._instance.monitor.ask_version()
             status = replace(status, server_version=version)
         if status.next_retry_time:
             due = status.next_retry_time.isoformat()
             attempt = status.attempts or 0
             tracing.current().event("will retry", {"attempt": attempt, "next": due})
-        await subject.say(status, failed=True)
-        subject.event(_occasion(action, reason), problem=error)
+        await handle.say(status, failed=True)
+        handle.event(_occasion(action, reason), problem=error)
 
     def _judge(
-        self, subject: Subject, action: Action, error: OllamaError
+        self, handle: Handle, action: Action, error: OllamaError
     ) -> tuple[OllamaError, Fault | None]:
         """Place an error in what is known of the model that is there, and say what to remember."""
-        name = wanted(subject.model)
+        name = wanted(handle.model)
         if not isinstance(action, Verify | Pull | Load) or isinstance(name, Verdict):
-            return error, subject.model.status.fault
-        entry = self._instance.survey.find(name)
-        fault = fault_of(subject.model, name, entry.digest if entry else None)
+            return error, handle.model.status.fault
+        entry = self._instance.monitor.find(name)
+        fault = fault_of(handle.model, name, entry.digest if entry else None)
         if isinstance(error, ModelBroken):
-            fault = noted(fault, error, name, entry.digest if entry else None, subject.now)
+            fault = noted(fault, error, name, entry.digest if entry else None, handle.now)
         return judged(fault, error, name), fault
 
-    async def _wait_for_kubernetes(self, subject: Subject, error: KubeError, troubles: int) -> None:
+    async def _wait_for_kubernetes(self, handle: Handle, error: KubeError, troubles: int) -> None:
         waits_s = REFUSED_RETRY_S.get(type(error), KUBE_RETRY_S)
         wait_s = waits_s[min(troubles, len(waits_s) - 1)] * (1 + self._chance())
         wait_s = max(wait_s, error.retry_after_s)
         # What is refused, or that nothing can be written at all, is told where it is written.
-        subject.log.debug("write failed, will retry", problem=str(error), retry_in_s=wait_s)
+        handle.log.debug("write failed, will retry", problem=str(error), retry_in_s=wait_s)
         if isinstance(error, REFUSED):
-            await subject.news(within_s=wait_s)  # a changed object may be taken
+            await handle.news(within_s=wait_s)  # a changed object may be taken
         else:
             await anyio.sleep(wait_s)
 
@@ -309,9 +309,9 @@ def _interest(model: OllamaModel) -> Interest:
 def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
     """Place an error in what was being done when it came; `is_in_use` is the old version."""
     match action:
-        case Leave():
+        case Finalize():
             return Reason.DELETION_BLOCKED
-        case Discard() | Unload():
+        case PruneFormer() | Unload():
             return Reason.AVAILABLE
         case Load() if isinstance(error, NotOllama | ProtocolError):
             return Reason.LOAD_FAILED  # it says nothing of the model, which was seen whole
@@ -327,7 +327,7 @@ def _occasion(action: Action, reason: Reason) -> Occasion:
     match action:
         case Pull() if reason not in _NO_PULL_FAILURES:
             return Occasion.PULL_FAILED
-        case Discard() | Unload():
+        case PruneFormer() | Unload():
             return Occasion.CLEANUP_FAILED
         case _:
             return _FAILURES.get(reason, Occasion.PULL_FAILED)

@@ -11,8 +11,18 @@ from contextlib import contextmanager
 
 from crd.v1alpha1 import TRACEPARENT, OllamaModel, Reason
 from ollama_op.base import tracing
-from ollama_op.base.tracing import MODEL, NOTHING, Attributes, Span, Value
-from ollama_op.policy.decide import Action, Claim, Discard, Leave, Load, Pull, Rest, Unload, Verify
+from ollama_op.base.tracing import MODEL, NO_SPAN, Attributes, Span, Value
+from ollama_op.policy.decide import (
+    Action,
+    AddFinalizer,
+    Finalize,
+    Load,
+    PruneFormer,
+    Pull,
+    Unload,
+    Verify,
+    Wait,
+)
 
 LIFE = "OllamaModel"  # the span with which the trace of a life begins
 
@@ -35,8 +45,8 @@ class LifeTrace:
     @contextmanager
     def chapter(self, model: OllamaModel, action: Action) -> Generator[Span]:
         """Record what is done for the object. To rest is to do nothing."""
-        if not tracing.is_on() or isinstance(action, Rest):
-            yield NOTHING
+        if not tracing.is_on() or isinstance(action, Wait):
+            yield NO_SPAN
             return
         apart = isinstance(action, Pull) and action.why in _ASIDE
         tell = self._tell_apart if apart else self._tell
@@ -88,7 +98,7 @@ def _name(action: Action) -> str:
     match action:
         case Pull(why=why):
             return _ASIDE.get(why, "pull")
-        case Claim():
+        case AddFinalizer():
             return "claim"
         case Verify():
             return "verify"
@@ -96,11 +106,11 @@ def _name(action: Action) -> str:
             return "load"
         case Unload():
             return "unload"
-        case Discard():
+        case PruneFormer():
             return "discard"
-        case Leave():
+        case Finalize():
             return "delete"
-        case Rest():
+        case Wait():
             return "report"
 
 
@@ -109,7 +119,7 @@ def _about(model: OllamaModel, action: Action) -> Attributes:
     match action:
         case Pull(name=name) | Verify(name=name) | Load(name=name) | Unload(name=name):
             about[MODEL] = str(name)
-        case Discard(names=names) | Leave(names=names):
+        case PruneFormer(names=names) | Finalize(names=names):
             about[MODEL] = ", ".join(map(str, names))
         case _:
             pass

@@ -15,46 +15,46 @@ from ollama_op.base.sizes import formatted_size
 from ollama_op.ollama.wire import Entry
 from ollama_op.policy import report
 from ollama_op.policy.decide import Pull, concerns
-from ollama_op.reconcile.handle import Subject
-from ollama_op.server.instance import Download, Instance, Wait
+from ollama_op.reconcile.handle import Handle
+from ollama_op.server.instance import Download, Instance, WaitsFor
 
 T = TypeVar("T")
 
 BRIEF_S = 0.5  # a phase shorter than this is not worth a write
 
 
-class Bringer:
+class Puller:
     """Brings models to one Ollama server."""
 
     def __init__(self, instance: Instance, *, progress_interval_s: float) -> None:
         self._instance = instance
         self._progress_interval_s = progress_interval_s
 
-    async def pull(self, subject: Subject, pull: Pull) -> None:
+    async def pull(self, handle: Handle, pull: Pull) -> None:
         """Pull a model and say how that goes, unless the object stops wanting it.
 
         Raises: OllamaError, KubeError.
         """
-        wish = subject.model.refresh_wish
-        subject.has_pulled = True
-        _tell_why(subject, pull)
+        wish = handle.model.refresh_wish
+        handle.has_pulled = True
+        _tell_why(handle, pull)
         with self._instance.enlist(pull.name) as download:
             # Said before Ollama is touched: should the operator die in the middle, its successor
             # knows from the status what may have to be removed one day.
-            await self._say_under_way(subject, pull, waits_for=download.waits_for)
-            entry = await self._download(subject, pull, download)
-        if entry is None or not concerns(subject.model, pull):
-            subject.log.info("pull cancelled: no longer wanted", model=str(pull.name))
+            await self._say_under_way(handle, pull, waits_for=download.waits_for)
+            entry = await self._download(handle, pull, download)
+        if entry is None or not concerns(handle.model, pull):
+            handle.log.info("pull cancelled: no longer wanted", model=str(pull.name))
             return
-        is_new = entry.digest != subject.model.status.digest
+        is_new = entry.digest != handle.model.status.digest
         if download.begun.is_set() and is_new:
-            _tell_pulled(subject, pull, entry, round(download.took_s, 1))
+            _tell_pulled(handle, pull, entry, round(download.took_s, 1))
         if wish is not None or pull.why is Reason.REFRESHING:
-            await _finish_refresh(subject, wish, entry)
+            await _finish_refresh(handle, wish, entry)
         if download.is_taken_over:
-            _tell_taken_over(subject, pull)
+            _tell_taken_over(handle, pull)
         await settle(
-            subject,
+            handle,
             pull.name,
             entry,
             pulled=download.begun.is_set(),
@@ -62,7 +62,7 @@ class Bringer:
             wish=wish,
         )
 
-    async def _download(self, subject: Subject, pull: Pull, download: Download) -> Entry | None:
+    async def _download(self, handle: Handle, pull: Pull, download: Download) -> Entry | None:
         """Pull with the object and the status in view; None if it was cancelled as moot."""
 
         async def fetch() -> Entry:
@@ -71,30 +71,30 @@ class Bringer:
                 download,
                 again=pull.again,
                 repair=pull.repair,
-                retried=bool(subject.model.status.attempts),
+                retried=bool(handle.model.status.attempts),
                 insecure=pull.insecure,
                 timeout_s=pull.timeout_s,
-                stays=lambda error: subject.stays_in_memory(pull.name, error),
+                stays=lambda error: handle.stays_in_memory(pull.name, error),
             )
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._show_progress, subject, pull, download)
+            tasks.start_soon(self._show_progress, handle, pull, download)
             entry, error = await unless_moot(
-                subject, fetch, is_moot=lambda: _is_moot(subject.model, pull, download)
+                handle, fetch, is_moot=lambda: _is_moot(handle.model, pull, download)
             )
             tasks.cancel_scope.cancel()
         if isinstance(error, PullFailed) and error.stalled:
-            self._require_expected(subject, pull.name, error)
+            self._require_expected(handle, pull.name, error)
         if error is not None:
             raise error
         return entry
 
-    def _require_expected(self, subject: Subject, name: ModelName, error: PullFailed) -> None:
+    def _require_expected(self, handle: Handle, name: ModelName, error: PullFailed) -> None:
         """Put first what is wrong with the model that is there: the registry was asked for that.
 
         Raises: UnexpectedDigest.
         """
-        there, expected = self._instance.survey.find(name), _expected_digest(subject)
+        there, expected = self._instance.monitor.find(name), _expected_digest(handle)
         if there is not None and expected not in (None, there.digest):
             raise UnexpectedDigest(
                 f"{name} is {there.digest}, and spec.expectedDigest is {expected}. The registry"
@@ -102,41 +102,39 @@ class Bringer:
                 f" {there.digest}."
             ) from error
 
-    async def _show_progress(self, subject: Subject, pull: Pull, download: Download) -> None:
+    async def _show_progress(self, handle: Handle, pull: Pull, download: Download) -> None:
         await download.begun.wait()
         await anyio.sleep(BRIEF_S)
-        if pull.why is Reason.PULLING and not subject.model.status.attempts:
-            subject.event(Occasion.PULLING, model=pull.name)
+        if pull.why is Reason.PULLING and not handle.model.status.attempts:
+            handle.event(Occasion.PULLING, model=pull.name)
         if download.waits_for is None:
             await anyio.sleep(self._progress_interval_s - BRIEF_S)
         while True:
             try:
                 await self._say_under_way(
-                    subject, pull, download.meter.progress(anyio.current_time())
+                    handle, pull, download.meter.progress(anyio.current_time())
                 )
             except (KubeError, NotLeading) as error:  # said beside the work, never in its way
-                subject.log.debug("progress not written", problem=str(error))
+                handle.log.debug("progress not written", problem=str(error))
             await anyio.sleep(self._progress_interval_s)
 
     async def _say_under_way(
         self,
-        subject: Subject,
+        handle: Handle,
         pull: Pull,
         progress: Progress | None = None,
         *,
-        waits_for: Wait | None = None,
+        waits_for: WaitsFor | None = None,
     ) -> None:
         why = pull.why
-        if why is Reason.REFRESHING and self._instance.survey.find(pull.name) is None:
+        if why is Reason.REFRESHING and self._instance.monitor.find(pull.name) is None:
             why = Reason.MODEL_LOST  # the old version, meant to stay in use, is not there any more
         verdict = Verdict(why, report.fetching(why, progress))
         if waits_for is not None and why is Reason.PULLING:
             limit = self._instance.max_concurrent_pulls
-            among = f" (limit {limit})" if waits_for is Wait.SLOT else ""
+            among = f" (limit {limit})" if waits_for is WaitsFor.SLOT else ""
             verdict = Verdict(Reason.QUEUED, f"Waiting for {waits_for.value}{among}.")
-        await subject.say(
-            report.under_way(subject.model, pull.name, verdict, progress, subject.now)
-        )
+        await handle.say(report.under_way(handle.model, pull.name, verdict, progress, handle.now))
 
 
 def _is_moot(model: OllamaModel, pull: Pull, download: Download) -> bool:
@@ -150,7 +148,7 @@ def _is_moot(model: OllamaModel, pull: Pull, download: Download) -> bool:
 
 
 async def settle(
-    subject: Subject,
+    handle: Handle,
     name: ModelName,
     entry: Entry,
     *,
@@ -164,29 +162,29 @@ async def settle(
 
     Raises: UnexpectedDigest if it is another one than the spec wants; KubeError.
     """
-    handled = subject.model.status.last_handled_refresh
+    handled = handle.model.status.last_handled_refresh
     if wish is not None and wish != ANY_REFRESH:
         handled = wish
-    expected = _expected_digest(subject)
+    expected = _expected_digest(handle)
     if expected not in (None, entry.digest):
-        await subject.say(replace(subject.model.status, last_handled_refresh=handled))
+        await handle.say(replace(handle.model.status, last_handled_refresh=handled))
         raise UnexpectedDigest(
             f"{name} is {entry.digest}, and spec.expectedDigest is {expected}. If only Ollama was"
             " upgraded, the model may be the same: newer versions show the digest of the"
             f" registry's own bytes. To accept it, set spec.expectedDigest to {entry.digest};"
             " otherwise request a refresh once the registry has the expected one."
         )
-    status = report.available(subject.model, name, entry, subject.now, pulled=pulled, found=found)
-    await subject.say(replace(status, last_handled_refresh=handled))
+    status = report.available(handle.model, name, entry, handle.now, pulled=pulled, found=found)
+    await handle.say(replace(status, last_handled_refresh=handled))
 
 
-def _expected_digest(subject: Subject) -> str | None:
-    care = wishes(subject.model)
+def _expected_digest(handle: Handle) -> str | None:
+    care = wishes(handle.model)
     return None if isinstance(care, Verdict) else care.expected_digest
 
 
 async def unless_moot(
-    subject: Subject, act: Callable[[], Awaitable[T]], *, is_moot: Callable[[], bool]
+    handle: Handle, act: Callable[[], Awaitable[T]], *, is_moot: Callable[[], bool]
 ) -> tuple[T | None, OllamaError | NotLeading | None]:
     """Act until that is moot; return what came of it, or what went wrong, or neither.
 
@@ -196,7 +194,7 @@ async def unless_moot(
     outcome: T | None = None
     failure: OllamaError | NotLeading | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_when_moot, subject, is_moot, tasks.cancel_scope)
+        tasks.start_soon(_cancel_when_moot, handle, is_moot, tasks.cancel_scope)
         try:
             outcome = await act()
         except (OllamaError, NotLeading) as error:
@@ -206,49 +204,49 @@ async def unless_moot(
 
 
 async def _cancel_when_moot(
-    subject: Subject, is_moot: Callable[[], bool], scope: anyio.CancelScope
+    handle: Handle, is_moot: Callable[[], bool], scope: anyio.CancelScope
 ) -> None:
-    await subject.news()  # what was known before has just been decided on
+    await handle.news()  # what was known before has just been decided on
     while not is_moot():
-        await subject.news()
+        await handle.news()
     scope.cancel()
 
 
-def _tell_why(subject: Subject, pull: Pull) -> None:
+def _tell_why(handle: Handle, pull: Pull) -> None:
     """Send the event with which a pull begins, unless it is one more try."""
-    if subject.model.status.attempts:
+    if handle.model.status.attempts:
         return
     match pull.why:
         case Reason.MODEL_LOST:
-            subject.event(Occasion.MODEL_LOST, model=pull.name)
+            handle.event(Occasion.MODEL_LOST, model=pull.name)
         case Reason.REFRESHING:
-            subject.event(Occasion.REFRESH_STARTED, model=pull.name)
+            handle.event(Occasion.REFRESH_STARTED, model=pull.name)
         case _:
             pass
 
 
-def _tell_pulled(subject: Subject, pull: Pull, entry: Entry, took_s: float) -> None:
+def _tell_pulled(handle: Handle, pull: Pull, entry: Entry, took_s: float) -> None:
     size = formatted_size(entry.size)
-    subject.log.info(
+    handle.log.info(
         "pull completed", model=str(pull.name), size_bytes=entry.size, duration_s=took_s
     )
-    subject.event(Occasion.PULLED, model=pull.name, size=size, seconds=took_s)
+    handle.event(Occasion.PULLED, model=pull.name, size=size, seconds=took_s)
     if pull.why in (Reason.MODEL_LOST, Reason.MODEL_BROKEN):
-        subject.event(Occasion.MODEL_RESTORED, model=pull.name)
+        handle.event(Occasion.MODEL_RESTORED, model=pull.name)
 
 
-def _tell_taken_over(subject: Subject, pull: Pull) -> None:
-    subject.log.info("kept model taken over", model=str(pull.name))
-    subject.event(Occasion.TAKEN_OVER, model=pull.name)
+def _tell_taken_over(handle: Handle, pull: Pull) -> None:
+    handle.log.info("kept model taken over", model=str(pull.name))
+    handle.event(Occasion.TAKEN_OVER, model=pull.name)
     if pull.why is Reason.MODEL_LOST:
-        subject.event(Occasion.MODEL_RESTORED, model=pull.name)
+        handle.event(Occasion.MODEL_RESTORED, model=pull.name)
 
 
-async def _finish_refresh(subject: Subject, wish: str | None, entry: Entry) -> None:
-    old, new = (subject.model.status.digest or "none")[:8], entry.digest[:8]
+async def _finish_refresh(handle: Handle, wish: str | None, entry: Entry) -> None:
+    old, new = (handle.model.status.digest or "none")[:8], entry.digest[:8]
     # A token that came meanwhile is another wish, and not written over.
-    if wish == ANY_REFRESH and subject.model.refresh_wish == wish:
-        await subject.annotate(REFRESH, f"{REFRESHED}{subject.now:%Y-%m-%dT%H:%M:%SZ}")
+    if wish == ANY_REFRESH and handle.model.refresh_wish == wish:
+        await handle.annotate(REFRESH, f"{REFRESHED}{handle.now:%Y-%m-%dT%H:%M:%SZ}")
     occasion = Occasion.REFRESHED if old != new else Occasion.NOTHING_NEWER
-    subject.event(occasion, old=old, new=new)
-    subject.log.info("refresh completed", digest_before=old, digest=new)
+    handle.event(occasion, old=old, new=new)
+    handle.log.info("refresh completed", digest_before=old, digest=new)

@@ -23,14 +23,14 @@ from crd.v1alpha1 import (
     decode,
 )
 from ollama_op.base import tracing
-from ollama_op.kube.calls import KubeCalls, read
+from ollama_op.kube.calls import KubeCalls, read_object
 from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.store import Store
 from ollama_op.kube.writes import MERGE_PATCH
 from ollama_op.ollama.wire import Entry
-from ollama_op.rest.reviewer import Reviewer
+from ollama_op.rest.reviewer import KubeReviewer
 
-LOOK_S: Final = 1.0  # between looks at whether the watch is up
+SERVER_LIST_S: Final = 1.0  # between looks at whether the watch is up
 
 
 class _Uid(msgspec.Struct):
@@ -53,7 +53,7 @@ class Gateway:
         *,
         store: Store,
         reflector: Reflector,
-        reviewer: Reviewer,
+        reviewer: KubeReviewer,
         on_server: Callable[[], Mapping[ModelName, Entry] | None],
     ) -> None:
         self._calls, self._store, self._reflector = calls, store, reflector
@@ -65,7 +65,7 @@ class Gateway:
         while True:
             if self._reflector.is_in_sync():
                 self._in_sync_at = anyio.current_time()
-            await anyio.sleep(LOOK_S)
+            await anyio.sleep(SERVER_LIST_S)
 
     # --- reader
 
@@ -136,7 +136,7 @@ class Gateway:
         )
         if dry_run:
             return
-        deletion = read(_Deletion, answer)
+        deletion = read_object(_Deletion, answer)
         if deletion.kind == KIND:
             self._known(answer)
         elif deletion.details is not None:

@@ -7,7 +7,7 @@ import msgspec
 
 from api.ports import User
 from crd.v1alpha1 import GROUP, PLURAL
-from ollama_op.kube.calls import KubeCalls, read
+from ollama_op.kube.calls import KubeCalls, read_object
 
 AUTHENTICATION: Final = "authentication.k8s.io/v1"
 AUTHORIZATION: Final = "authorization.k8s.io/v1"
@@ -30,7 +30,7 @@ class _Review(msgspec.Struct):
     status: _Verdict = msgspec.field(default_factory=_Verdict)
 
 
-class Reviewer:
+class KubeReviewer:
     """Asks through a line of its own: who sends tokens that nobody knows must hold back nobody."""
 
     def __init__(self, calls: KubeCalls) -> None:
@@ -73,4 +73,4 @@ class Reviewer:
     async def _review(self, version: str, kind: str, plural: str, spec: Any) -> _Verdict:
         body = {"apiVersion": version, "kind": kind, "spec": spec}
         answer = await self._calls.send("POST", plural, body, version=version)
-        return read(_Review, answer).status
+        return read_object(_Review, answer).status

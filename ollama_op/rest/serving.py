@@ -9,22 +9,22 @@ import anyio
 import structlog
 
 from api.access import Key, Keys
-from api.app import Options, create_api, ignore
-from api.front import Observe
+from api.app import ApiOptions, create_api, ignore
+from api.front import ObserveRequest
 from api.keyfile import InvalidKeyFileError, follow, load
 from api.lobby import lobby
 from ollama_op.base import tracing
 from ollama_op.base.asgi import App, Receive, Scope, Send
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.base.serve import serve
 from ollama_op.base.settings import RestSettings, Settings
 from ollama_op.rest.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
-READS: Final = ("GET", "HEAD")
+READS_AT_ONCE: Final = ("GET", "HEAD")
 READS_PER_S: Final = 10  # that are recorded, besides those of clients' traces
-DEFAULT_NAMESPACE = "default"  # as kubectl has it, and the Go operator
+OWN_NAMESPACE = "default"  # as kubectl has it, and the Go operator
 
 
 def load_keys(settings: RestSettings) -> Keys:
@@ -38,18 +38,23 @@ def load_keys(settings: RestSettings) -> Keys:
         try:
             keys.loaded = load(settings.key_file)
         except InvalidKeyFileError as error:
-            raise BadSetting(
+            raise ConfigError(
                 f"the key file {settings.key_file} cannot be used: {error}",
                 "write `keys:` and under it `- {name: ci, sha256: …}`; see docs/rest.md",
             ) from error
     return keys
 
 
-class Rest:
+class RestServer:
     """The REST API at its address. Until somebody opens it, it says that it is not ready."""
 
     def __init__(
-        self, settings: Settings, keys: Keys, sock: socket.socket, *, observe: Observe = ignore
+        self,
+        settings: Settings,
+        keys: Keys,
+        sock: socket.socket,
+        *,
+        observe: ObserveRequest = ignore,
     ) -> None:
         self._settings, self._keys, self._sock = settings, keys, sock
         self._observe = observe
@@ -66,13 +71,13 @@ class Rest:
     async def open(self, gateway: Gateway) -> None:
         """Answer with what `gateway` knows, and can, until cancelled."""
         wanted = self._settings.rest
-        options = Options(
+        options = ApiOptions(
             keys=self._keys,
             reviewer=gateway.reviewer if wanted.kubernetes_auth else None,
             locked=wanted.locked,
             local=not wanted.locked and not wanted.insecure,
             cors_origins=wanted.cors_origins,
-            namespace=self._settings.namespace or DEFAULT_NAMESPACE,
+            namespace=self._settings.namespace or OWN_NAMESPACE,
             only=self._settings.namespace,
             trace_url=wanted.trace_url_template,
         )
@@ -92,7 +97,7 @@ class Rest:
         await self._app(scope, receive, send)
 
 
-def _telling_spans(observe: Observe) -> Observe:
+def _telling_spans(observe: ObserveRequest) -> ObserveRequest:
     def tell(route: str, method: str, code: int, duration_s: float) -> None:
         tell_span(route, method, code, duration_s)
         observe(route, method, code, duration_s)
@@ -136,7 +141,7 @@ def traced(app: App) -> App:
             await app(scope, receive, send)
             return
         parent = tracing.sent(scope["headers"])
-        if parent is None and scope["method"] in READS and not reads.take():
+        if parent is None and scope["method"] in READS_AT_ONCE and not reads.take():
             await app(scope, receive, send)
             return
         about = {"http.request.method": scope["method"], "url.path": scope["path"]}

@@ -8,13 +8,14 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from ollama_op.base.asgi import Message, Receive, Send
-from ollama_op.sandbox.status import ApiError, Object, bad_request
+from ollama_op.base.json import Object
+from ollama_op.sandbox.status import ApiError, bad_request
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Request:
+class SandboxRequest:
     """One request, its body read."""
 
     method: str
@@ -67,7 +68,7 @@ class Request:
         return body
 
 
-async def read_request(scope: Message, receive: Receive) -> Request:
+async def read_request(scope: Message, receive: Receive) -> SandboxRequest:
     """Collect a request, and no more of it than the real server would.
 
     Raises: ApiError 413; ConnectionError if the client has gone.
@@ -83,7 +84,7 @@ async def read_request(scope: Message, receive: Receive) -> Request:
         if len(body) > MAX_BODY_BYTES:
             limit = f"limit is {MAX_BODY_BYTES}"
             raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {limit}")
-    return Request(
+    return SandboxRequest(
         method=scope["method"],
         path=scope["path"],
         query=dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True)),
@@ -92,7 +93,7 @@ async def read_request(scope: Message, receive: Receive) -> Request:
     )
 
 
-async def start(send: Send, code: int, headers: Mapping[str, str] | None = None) -> None:
+async def send_start(send: Send, code: int, headers: Mapping[str, str] | None = None) -> None:
     """Send the head of a JSON answer."""
     fields = {"content-type": "application/json", **(headers or {})}
     raw = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
@@ -104,7 +105,7 @@ async def answer(
 ) -> None:
     """Send a whole JSON answer; None is an empty one."""
     raw = b"" if body is None else msgspec.json.encode(body)
-    await start(send, code, {"content-length": str(len(raw)), **(headers or {})})
+    await send_start(send, code, {"content-length": str(len(raw)), **(headers or {})})
     await send({"type": "http.response.body", "body": raw, "more_body": False})
 
 

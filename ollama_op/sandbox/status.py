@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-Object = dict[str, Any]
+from ollama_op.base.json import Object
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
-class Subject:
+class StatusSubject:
     """The object a refusal speaks of."""
 
     group: str

@@ -20,7 +20,7 @@ from crd.markers import Marker
 from crd.names import ModelName
 from ollama_op.base.errors import ModelAbsent, NotLeading, OllamaError, OllamaUnreachable
 from ollama_op.ollama.client import OllamaClient
-from ollama_op.server.monitor import Survey
+from ollama_op.server.monitor import ServerMonitor
 
 log = structlog.get_logger(__name__)
 
@@ -44,13 +44,13 @@ class Grace:
     def __init__(
         self,
         client: OllamaClient,
-        survey: Survey,
+        monitor: ServerMonitor,
         server: Server,
         *,
         seconds: float,
         now: Callable[[], datetime],
     ) -> None:
-        self._client, self._survey, self._server = client, survey, server
+        self._client, self._monitor, self._server = client, monitor, server
         self._seconds, self._now = seconds, now
         self._is_told = False  # that models are removed without a grace, as Ollama does not copy
         self._seen: tuple[object, Mapping[str, tuple[Marker, ...]]] = (None, {})
@@ -68,7 +68,7 @@ class Grace:
 
         Raises: OllamaUnreachable.
         """
-        entry = self._survey.find(name)
+        entry = self._monitor.find(name)
         if not self._seconds or entry is None or entry.remote_host:
             return
         async with self._server.alone(markers.turn(markers.key(name))):
@@ -114,14 +114,14 @@ class Grace:
 
     async def sweep(self) -> None:
         """Delete what is kept for longer than its deadline, for ever."""
-        await self._survey.looked.wait()
+        await self._monitor.looked.wait()
         while True:
             for marker in self._due():
                 async with self._server.alone(markers.turn(marker.key)):
-                    if self._survey.has(marker.name) and await self._drop(marker):
+                    if self._monitor.has(marker.name) and await self._drop(marker):
                         log.info("kept model deleted", model=str(marker.name))
             with anyio.move_on_after(self._next_s()):
-                await self._survey.listed.wait()
+                await self._monitor.listed.wait()
 
     async def _copy_back(self, marker: Marker, name: ModelName) -> bool:
         try:
@@ -146,7 +146,7 @@ class Grace:
         return False
 
     def _due(self) -> list[Marker]:
-        if self._survey.outage is not None:
+        if self._monitor.outage is not None:
             return []
         return [m for m in self._all() if m.deadline <= self._now().timestamp()]
 
@@ -158,7 +158,7 @@ class Grace:
     def _is_kept(self, name: ModelName, digest: str) -> bool:
         """Return True if this version is kept, and its time is not over."""
         now = self._now().timestamp()
-        entries = ((m, self._survey.find(m.name)) for m in self._of(name))
+        entries = ((m, self._monitor.find(m.name)) for m in self._of(name))
         return any(e is not None and e.digest == digest and m.deadline > now for m, e in entries)
 
     def _of(self, name: ModelName) -> tuple[Marker, ...]:
@@ -170,7 +170,7 @@ class Grace:
 
     def _markers(self) -> Mapping[str, tuple[Marker, ...]]:
         """Return the markers in the newest list, which is looked through once."""
-        models = self._survey.now.models
+        models = self._monitor.now.models
         if self._seen[0] is not models:
             self._seen = models, markers.find(models)
         return self._seen[1]

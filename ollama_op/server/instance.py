@@ -35,14 +35,14 @@ from ollama_op.ollama.progress import Meter
 from ollama_op.ollama.wire import Entry
 from ollama_op.server.grace import Grace
 from ollama_op.server.memory import Memory, Stays
-from ollama_op.server.monitor import Survey
+from ollama_op.server.monitor import ServerMonitor
 
 VERIFYING = "verifying sha256 digest"  # from here on Ollama writes the model, whoever listens
 REMOVING = "removing unused layers"  # how a pull says that it drops those of an older version
 PULLS_AT_MOST = 3  # in a row for one model, when deletions keep getting in the way
 
 
-class Wait(Enum):
+class WaitsFor(Enum):
     """What a pull has to wait for before it begins."""
 
     SLOT = "a download slot"
@@ -52,7 +52,7 @@ class Wait(Enum):
 class Download:
     """A pull as its waiters see it."""
 
-    def __init__(self, waits_for: Wait | None = None) -> None:
+    def __init__(self, waits_for: WaitsFor | None = None) -> None:
         self.waits_for = waits_for
         self.begun = anyio.Event()  # set when its turn has come
         self.is_ending = False  # all bytes are there; to cut it off would not keep the model away
@@ -62,12 +62,12 @@ class Download:
 
 
 class Instance:
-    """Changes what is on the server that `survey` looks at, which must be running."""
+    """Changes what is on the server that `monitor` looks at, which must be running."""
 
     def __init__(
         self,
         client: OllamaClient,
-        survey: Survey,
+        monitor: ServerMonitor,
         *,
         stall_timeout_s: float,
         max_concurrent_pulls: int,
@@ -75,7 +75,7 @@ class Instance:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         observer: Observer = NOBODY,
     ) -> None:
-        self._client, self.survey, self._observer = client, survey, observer
+        self._client, self.monitor, self._observer = client, monitor, observer
         self._stall_timeout_s = stall_timeout_s
         self.max_concurrent_pulls = max_concurrent_pulls
         self._slots = anyio.CapacityLimiter(max_concurrent_pulls)
@@ -84,8 +84,8 @@ class Instance:
         self._deletions: set[anyio.Event] = set()  # under way; each is set at its end
         self._deletions_begun = 0
         self._is_closing = False
-        self._memory = Memory(client, survey)
-        self.grace = Grace(client, survey, self, seconds=deletion_grace_s, now=now)
+        self._memory = Memory(client, monitor)
+        self.grace = Grace(client, monitor, self, seconds=deletion_grace_s, now=now)
         # What was downloaded afresh and still cannot be shown: its digest, and what is wrong.
         self._in_vain: dict[ModelName, tuple[str | None, str]] = {}
 
@@ -99,7 +99,9 @@ class Instance:
         """Announce a pull of `name`, before anything is awaited on its account."""
         full = len(self._downloads) >= self.max_concurrent_pulls
         # Whoever waits for the name may find the model there, and never needs a slot.
-        download = Download(Wait.NAME if name in self._locks else Wait.SLOT if full else None)
+        download = Download(
+            WaitsFor.NAME if name in self._locks else WaitsFor.SLOT if full else None
+        )
         self._downloads.add(download)
         try:
             yield download
@@ -179,7 +181,7 @@ class Instance:
             return None
         if not await self.grace.take_back(name):
             return None
-        await self.survey.look()
+        await self.monitor.refresh()
         entry = await self._see_whole(name)
         download.is_taken_over = True
         await self.grace.settle(name)
@@ -208,7 +210,7 @@ class Instance:
         stays: Stays,
     ) -> Entry:
         """Pull the model and see it whole; `is_fresh` tells of its digest if all of it is new."""
-        old, left = self.survey.find(name), list[OllamaError]()
+        old, left = self.monitor.find(name), list[OllamaError]()
         for attempt in count(1):
             undisturbed = await self._download(
                 name,
@@ -217,7 +219,7 @@ class Instance:
                 timeout_s=timeout_s,
                 make_way=partial(self._memory.make_way, old, name, left.append),
             )
-            await self.survey.look()
+            await self.monitor.refresh()
             try:
                 entry = await self._see_whole(name)
             except (ModelAbsent, ModelBroken) as error:
@@ -240,7 +242,7 @@ class Instance:
         return ModelBroken(problem, fresh=fresh, whole=whole)
 
     def _digest(self, name: ModelName) -> str | None:
-        entry = self.survey.find(name)
+        entry = self.monitor.find(name)
         return entry.digest if entry else None
 
     async def verify(self, name: ModelName, *, again: bool = False) -> Entry:
@@ -252,8 +254,8 @@ class Instance:
         """
         if again:
             await self._client.version()
-            await self.survey.look()
-        elif self.survey.find(name) is None:
+            await self.monitor.refresh()
+        elif self.monitor.find(name) is None:
             raise self._unlisted(name)
         return await self._see_whole(name)
 
@@ -262,27 +264,27 @@ class Instance:
         try:
             await self._client.show(name)
         except ModelAbsent:
-            await self.survey.look()  # the list may be older than the loss
-            if self.survey.find(name):
+            await self.monitor.refresh()  # the list may be older than the loss
+            if self.monitor.find(name):
                 self._expect_local(name, "not found")
                 raise ModelBroken(f"Ollama lists {name} but cannot show it") from None
             raise self._unlisted(name) from None
         except ModelBroken as error:
             self._expect_local(name, str(error))
             raise
-        if (entry := self.survey.find(name)) is None:
+        if (entry := self.monitor.find(name)) is None:
             raise self._unlisted(name)
         self._in_vain.pop(name, None)
         return entry
 
     def _unlisted(self, name: ModelName) -> OllamaError:
-        if problem := self.survey.doubt(name):
+        if problem := self.monitor.doubt(name):
             return ProtocolError(problem)
         return ModelAbsent(f"Ollama does not list {name}")
 
     def _expect_local(self, name: ModelName, problem: str) -> None:
         """Raise ProtocolError for a cloud model: its cloud's word tells nothing of the server."""
-        entry = self.survey.find(name)
+        entry = self.monitor.find(name)
         if entry is not None and (host := entry.runs_on) is not None:
             raise ProtocolError(
                 f"{name} runs on {host}, and Ollama cannot show it: {problem}",
@@ -404,16 +406,16 @@ class Instance:
         with self._deleting():
             # Once deleted, it could no longer be taken out of memory.
             problem = None if stays is None else await self._memory.drop(name)
-            if not self.survey.has(name):
-                await self.survey.look()  # probably deleted by an earlier attempt
-            is_listed = self.survey.has(name) or self.survey.doubt(name) is not None
+            if not self.monitor.has(name):
+                await self.monitor.refresh()  # probably deleted by an earlier attempt
+            is_listed = self.monitor.has(name) or self.monitor.doubt(name) is not None
             # A damaged download is in no list, and may be there all the same.
             if not is_listed and await self._is_absent(name):
                 return not unless()
             if not await self._client.delete(name, unless):
                 return False
-        await self.survey.look(hurry=True)
-        if self.survey.has(name):
+        await self.monitor.refresh(hurry=True)
+        if self.monitor.has(name):
             raise ProtocolError(f"Ollama still lists {name} after deleting it")
         self._memory.forget(name)
         self._in_vain.pop(name, None)

@@ -14,7 +14,7 @@ from crd.names import ModelName
 from ollama_op.base.errors import LoadFailed, ModelAbsent, ModelBroken, OllamaError, ProtocolError
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Entry, Listing, Loaded
-from ollama_op.server.monitor import Survey
+from ollama_op.server.monitor import ServerMonitor
 from ollama_op.server.turns import Turns
 
 UNLOADS_AT_MOST: Final = 2  # of a model that goes or is replaced; then that goes on without
@@ -27,8 +27,8 @@ Stays = Callable[[OllamaError], None]
 class Memory:
     """Loads and unloads. Whoever calls has the model for itself meanwhile."""
 
-    def __init__(self, client: OllamaClient, survey: Survey) -> None:
-        self._client, self._survey = client, survey
+    def __init__(self, client: OllamaClient, monitor: ServerMonitor) -> None:
+        self._client, self._monitor = client, monitor
         self._turns = Turns()
         self._asking, self._order = anyio.Lock(), count(1)
         self._asked = 0  # when the newest answer was asked for, in the order of those who want one
@@ -49,25 +49,25 @@ class Memory:
             await self._load(name, keep_alive_s)
             is_loaded = True
         finally:  # also if it is seen there before Ollama has said so, and this is cancelled
-            memory = self._survey.now.memory
+            memory = self._monitor.now.memory
             if memory is not None and (is_loaded or name in memory):
                 self._turns.came(name, keep_alive_s, memory, anyio.current_time())
         self._check(name)
 
     def _check(self, name: ModelName) -> None:
-        if (memory := self._survey.now.memory) is not None:
+        if (memory := self._monitor.now.memory) is not None:
             self._turns.check(name, memory, anyio.current_time())
 
     async def _load(self, name: ModelName, keep_alive_s: float) -> None:
         try:
             await self._client.load(name, keep_alive_s)
         except ModelAbsent:
-            await self._survey.look()  # the list may be older than the loss
-            if self._survey.find(name):
+            await self._monitor.refresh()  # the list may be older than the loss
+            if self._monitor.find(name):
                 await self._expect_shown(name)
                 raise LoadFailed(f"Ollama shows {name}, and says that it has none") from None
             raise
-        await self._survey.look_into_memory()
+        await self._monitor.refresh_memory()
 
     async def _expect_shown(self, name: ModelName) -> None:
         """Raise ModelBroken for a listed model that cannot be loaded, unless it can be shown."""
@@ -92,7 +92,7 @@ class Memory:
         self._turns.left(name)
         loaded = await self._running()
         if loaded is None:  # better unload once too often; but not without an Ollama
-            await self._survey.look()
+            await self._monitor.refresh()
         elif name not in loaded:
             return None
         for attempt in count(1):

@@ -38,7 +38,7 @@ SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second o
 LOOK_GAP_S = 0.2  # between the starts of two lists: what is asked for meanwhile shares one
 HURRIED_GAP_S = 0.08  # likewise, where something else waits for the answer
 INTERVALS_KEPT: Final = 2  # for so long what was in memory counts, while Ollama does not say
-EXAMPLES: Final = 3  # of entries that cannot be read, in a line of the log
+EXAMPLES_LOGGED: Final = 3  # of entries that cannot be read, in a line of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Interest:
     version: bool = False  # also another version of Ollama
 
 
-class Survey:
+class ServerMonitor:
     """Looks at an Ollama server. `run()` must be running for anything else to work."""
 
     def __init__(
@@ -112,34 +112,34 @@ class Survey:
             return f"Ollama may list {name}: an entry in /api/tags has no name"
         return None
 
-    async def look(self, *, hurry: bool = False) -> None:
+    async def refresh(self, *, hurry: bool = False) -> None:
         """Wait for a look that was begun after this call; in a `hurry`, share it with fewer.
 
         Raises: OllamaUnreachable, NotOllama.
         """
         look = self._next_look
         self._hurried |= hurry
-        self.suspect()
+        self.invalidate()
         await look.wait()
         if self.outage is not None:
             raise (NotOllama if self.now.is_foreign else OllamaUnreachable)(self.outage)
 
-    async def look_into_memory(self) -> None:
+    async def refresh_memory(self) -> None:
         """Wait for a look, and for what there is in memory then; that may stay unknown.
 
         Raises: OllamaUnreachable.
         """
         aside = self._next_aside
-        await self.look()
+        await self.refresh()
         await aside.wait()
 
-    def suspect(self) -> None:
+    def invalidate(self) -> None:
         """Have the server looked at soon: something is not as the snapshot says."""
         self._asked = True
         self._stirred.set()
 
     @contextmanager
-    def follow(self, box: Latest[Any], interest: Interest) -> Generator[None]:
+    def subscribe(self, box: Latest[Any], interest: Interest) -> Generator[None]:
         """Poke `box` when the server goes or comes back, or what it is interested in changes."""
         interval_s = interest.interval_s or self._interval_s
         curious = [what for what in ("memory", "version") if getattr(interest, what)]
@@ -285,7 +285,7 @@ class Survey:
                 server=self._client.where,
                 endpoint=endpoint,
                 entries=len(new),
-                problem="; ".join(new[:EXAMPLES]),
+                problem="; ".join(new[:EXAMPLES_LOGGED]),
             )
 
     def _renew(self, found: Snapshot) -> None:

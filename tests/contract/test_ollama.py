@@ -26,7 +26,7 @@ from ollama_op.base.errors import (
 )
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.wire import Step
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from ollama_op.sandbox.ollama.server import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.ollama import OllamaServer
@@ -149,7 +149,7 @@ class SandboxStage(Stage):
 
     def hold(self, repo) -> None:
         self.app.downloads.bytes_per_second = PART / self.app.downloads.tick_s
-        self.app.trouble(repo, Trouble(after_bytes=PART, until=self.go))
+        self.app.trouble(repo, PullTrouble(after_bytes=PART, until=self.go))
 
     def release(self) -> None:
         self.go.set()
@@ -164,7 +164,7 @@ class SandboxStage(Stage):
     def spoil(self, repo) -> None:
         self.publish(repo)
         self.app.trouble(
-            repo, Trouble(error="digest mismatch, file must be downloaded again", spoils=True)
+            repo, PullTrouble(error="digest mismatch, file must be downloaded again", spoils=True)
         )
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from crash.writes import Mishap, Point, Step, Write, is_event, is_watch, is_write
 from ollama_op.base.asgi import App, Message, Receive, Send
-from ollama_op.sandbox.http import Request, answer, chunk, read_request
+from ollama_op.sandbox.http import SandboxRequest, answer, chunk, read_request
 from ollama_op.sandbox.ollama.server import OllamaSandbox
 
 LATE_S = 1.0
@@ -247,7 +247,7 @@ class _Line:
         await anyio.sleep_forever()  # that is, until the cancellation reaches the server
 
 
-def _again(request: Request, receive: Receive) -> Receive:
+def _again(request: SandboxRequest, receive: Receive) -> Receive:
     """Give a request that was read already to somebody else."""
     body: bytes | None = request.body
 

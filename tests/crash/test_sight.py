@@ -13,12 +13,12 @@ from crash.sweep import strike, undisturbed
 from crash.writes import Mishap, Point, Step
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
 from ollama_op.kube import writes
-from ollama_op.kube.writes import JSON_PATCH, Kube
+from ollama_op.kube.writes import JSON_PATCH, StatusWriter
 from ollama_op.policy.decide import Action, decide
 from ollama_op.reconcile import lifecycle
-from ollama_op.reconcile.finalize import Releaser
-from ollama_op.reconcile.handle import Subject
-from ollama_op.reconcile.pull import Bringer
+from ollama_op.reconcile.finalize import Finalizer
+from ollama_op.reconcile.handle import Handle
+from ollama_op.reconcile.pull import Puller
 
 
 class Lab:
@@ -74,14 +74,16 @@ def test_a_model_left_behind_is_seen(lab: Lab) -> None:
 
 def test_a_finalizer_that_goes_too_early_is_seen(lab: Lab) -> None:
     """If the object is let go before its model is removed, the sweep says so at that write."""
-    told = lab.told("delete", Point(Mishap.DIE_AFTER, write=0), Releaser, "_remove", nothing)
+    told = lab.told("delete", Point(Mishap.DIE_AFTER, write=0), Finalizer, "_remove", nothing)
     assert "PATCH m: finalizers: the finalizer goes while m:1 is still there" in told
 
 
 # --- the uid
 
 
-async def say_to_any(self: Kube, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
+async def say_to_any(
+    self: StatusWriter, model: OllamaModel, status: OllamaModelStatus
+) -> OllamaModel:
     """Patch the status of whatever has the name, without the test of the uid."""
     step = {"op": "add", "path": "/status", "value": status}
     return await self._patch(model, [step], JSON_PATCH, subresource="/status")
@@ -90,7 +92,7 @@ async def say_to_any(self: Kube, model: OllamaModel, status: OllamaModelStatus) 
 def test_a_status_that_hits_another_object_is_seen(lab: Lab) -> None:
     """Without the test of the uid, words about a torn-away object end up at its successor."""
     point = Point(Mishap.NOTHING, write=1, meanwhile=Step.BEFORE)
-    told = lab.told("create, made anew", point, Kube, "patch_status", say_to_any)
+    told = lab.told("create, made anew", point, StatusWriter, "patch_status", say_to_any)
     assert "PATCH m: Pulling: meant for another object, it hit the one made anew" in told
 
 
@@ -107,15 +109,15 @@ def test_a_finalizer_that_hits_another_object_is_seen(lab: Lab) -> None:
 def test_a_pull_that_nobody_was_told_of_is_seen(lab: Lab) -> None:
     """If the status is not written before a pull, its model is forgotten when the tag changes."""
     point = Point(Mishap.DIE_AFTER, write=1, meanwhile=Step.AFTER)
-    told = lab.told("create, tag changed", point, Bringer, "_say_under_way", nothing)
+    told = lab.told("create, tag changed", point, Puller, "_say_under_way", nothing)
     assert "\n  model m:1 is " in told
 
 
 def test_a_restart_that_writes_is_seen(lab: Lab) -> None:
     """If a successor says again what is said already, the sweep counts it."""
 
-    async def say(self: Subject, status: OllamaModelStatus) -> None:
+    async def say(self: Handle, status: OllamaModelStatus) -> None:
         await self._kube.patch_status(self.model, status)
 
-    told = lab.told("adopt", Point(Mishap.DIE_AT_REST), Subject, "say", say)
+    told = lab.told("adopt", Point(Mishap.DIE_AT_REST), Handle, "say", say)
     assert "writes, where 2 are enough" in told

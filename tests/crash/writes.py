@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from crd.v1alpha1 import PLURAL
-from ollama_op.sandbox.http import Request
+from ollama_op.sandbox.http import SandboxRequest
 
 _READS = ("POST /api/show",)  # what reads although it is no GET
 
@@ -66,7 +66,7 @@ CALM = Point(Mishap.NOTHING)
 class Write:
     """One write of the operator; the witness adds what it saw."""
 
-    request: Request
+    request: SandboxRequest
     lines: int = 0  # that came of the answer to a pull
     uid: str = ""  # of the object that had the name when this was sent
     before: dict[str, Any] | None = None  # the object right before this was done
@@ -119,7 +119,7 @@ class Write:
         return f"{self.request.method} {self.key[1]}: {what}"
 
 
-def is_write(request: Request) -> bool:
+def is_write(request: SandboxRequest) -> bool:
     """Tell whether a request changes anything that counts.
 
     Events do not: the operator neither waits for one nor acts on it, so that to die at an event is
@@ -129,11 +129,11 @@ def is_write(request: Request) -> bool:
     return not reads and not is_event(request)
 
 
-def is_watch(request: Request) -> bool:
+def is_watch(request: SandboxRequest) -> bool:
     """Tell whether a request is for news of the objects."""
     return request.method == "GET" and request.flag("watch")
 
 
-def is_event(request: Request) -> bool:
+def is_event(request: SandboxRequest) -> bool:
     """Return True if a request sends a Kubernetes event, or counts one that is said again."""
     return request.method in ("POST", "PATCH") and "/events" in request.path

@@ -12,10 +12,10 @@ import click
 import pytest
 import yaml
 
-from ollama_op.base.rights import WEBHOOK
+from ollama_op.base.rights import WEBHOOK_USE
 from ollama_op.base.settings import Settings
 from ollama_op.cli.commands import cli
-from ollama_op.cli.flags import read as read_flags
+from ollama_op.cli.flags import read_settings as read_flags
 from support.controlplane import ControlPlane, KubectlError
 from support.manifests import CONFIG, NAMESPACE, Object, named, of_kind, rendered, text_of
 from support.ollama import OllamaServer
@@ -153,7 +153,7 @@ def test_the_overlay_of_the_manual_works(cluster: ControlPlane, tmp_path: Path) 
 def test_the_webhook_can_be_asked(folder, monkeypatch) -> None:
     """Its Service leads to a port that is open, and that the operator serves."""
     objects = rendered(folder)
-    wanted = read(manager(objects), settings_of(objects), monkeypatch).webhook
+    wanted = read_settings(manager(objects), settings_of(objects), monkeypatch).webhook
     service = named(objects, "Service", "ollama-op-webhook")["spec"]
     assert found(templates(objects), service["selector"], ["webhook"])
     assert service["ports"][0]["targetPort"] == "webhook"
@@ -182,7 +182,7 @@ def test_a_webhook_that_makes_its_certificates_may_keep_them() -> None:
         for resource in rule["resources"]
         for name in rule["resourceNames"]
     }
-    assert granted == {(right.verb, right.resource, right.name) for right in WEBHOOK}
+    assert granted == {(right.verb, right.resource, right.name) for right in WEBHOOK_USE}
     given = rendered("with-webhook-cert-manager")
     kinds = ("Secret", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
     assert [*of_kind(given, *kinds)] == [*of_kind(rendered("default"), *kinds)]
@@ -192,7 +192,7 @@ def test_a_certificate_of_cert_manager_is_where_it_is_looked_for(monkeypatch) ->
     """For the Service's names, in a Secret that is mounted, and trusted by who calls."""
     objects = rendered("with-webhook-cert-manager")
     certificate = named(objects, "Certificate", "ollama-op-webhook")["spec"]
-    cert_dir = read(manager(objects), settings_of(objects), monkeypatch).webhook.cert_dir
+    cert_dir = read_settings(manager(objects), settings_of(objects), monkeypatch).webhook.cert_dir
     (template,) = templates(objects)
     (volume,) = template["spec"]["volumes"]
     assert volume["secret"]["secretName"] == certificate["secretName"]
@@ -220,7 +220,7 @@ def test_ca_and_headers_for_ollama_are_where_they_are_looked_for(
     mounted = {each["mountPath"]: each["name"] for each in manager(objects)["volumeMounts"]}
     secrets = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"]}
     assert sorted(secrets.values()) == ["ollama-op-ollama-access", "ollama-op-webhook-tls"]
-    wanted = read(manager(objects), settings_of(objects), monkeypatch)
+    wanted = read_settings(manager(objects), settings_of(objects), monkeypatch)
     for path in (wanted.ollama_ca_file, wanted.ollama_header_file):
         assert path is not None
         assert secrets[mounted[str(path.parent)]] == "ollama-op-ollama-access"
@@ -251,7 +251,7 @@ def run_command() -> click.Command:
     return cli.commands["run"]
 
 
-def read(container: Object, settings: dict[str, str], monkeypatch) -> Settings:
+def read_settings(container: Object, settings: dict[str, str], monkeypatch) -> Settings:
     """Read the flags and settings as `ollama-op` would; what is wrong with one raises."""
     command, *flags = container["args"]
     assert command == "run"
@@ -278,7 +278,7 @@ def test_the_operator_can_be_run_as_it_is_set(folder, monkeypatch) -> None:
     own = {each["name"] for each in manager(objects)["env"]}
     assert own <= known
 
-    read_as = read(manager(objects), settings, monkeypatch)
+    read_as = read_settings(manager(objects), settings, monkeypatch)
     read_as.rest.check()
     assert read_as.rest.kubernetes_auth
     ports = {each["name"]: each["containerPort"] for each in manager(objects)["ports"]}
@@ -295,7 +295,9 @@ def test_the_operator_can_be_run_as_it_is_set(folder, monkeypatch) -> None:
 def test_with_ollama_is_set_to_the_ollama_that_comes_with_it(monkeypatch) -> None:
     """By the name and the port of its Service, which the network policies let pass."""
     objects = rendered("with-ollama")
-    url = urlsplit(read(manager(objects), settings_of(objects), monkeypatch).ollama_api_url)
+    url = urlsplit(
+        read_settings(manager(objects), settings_of(objects), monkeypatch).ollama_api_url
+    )
     service = named(objects, "Service", str(url.hostname))
     assert url.port in [each["port"] for each in service["spec"]["ports"]]
     policy = named(objects, "NetworkPolicy", "ollama-op")["spec"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.kube import login
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.login import Login
@@ -84,7 +84,7 @@ def same(bench: Bench, *paths: Path, name: str) -> Object:
 def refused(bench: Bench, path: Path, words: str, *, by_kubectl: bool) -> None:
     """See that the operator refuses it, in these words; and what kubectl does."""
     bench.monkeypatch.setenv("KUBECONFIG", str(path))
-    with pytest.raises(BadSetting, match=words):
+    with pytest.raises(ConfigError, match=words):
         Login.find(None)
     assert (bench.kubectl(path) == FAILED) is by_kubectl
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import yaml
 
-from ollama_op.base.rights import ENGINE, REST_API, REVIEWS, WEBHOOK, Right, rights
+from ollama_op.base.rights import ENGINE, REST_API, REVIEW_API, WEBHOOK_USE, Right, rights
 from support.audit import AuditLog, Permission, compared, granted_to, permissions_of
 from support.controlplane import ControlPlane, controlplane
 from support.door import hooks_at, put
@@ -219,10 +219,10 @@ def test_the_roles_are_the_parts_of_the_one_list() -> None:
     assert once == {
         "ollama-op": as_permissions(ENGINE),
         "ollama-op-rest-api": as_permissions(REST_API),
-        "ollama-op-token-reviews": as_permissions(REVIEWS),
+        "ollama-op-token-reviews": as_permissions(REVIEW_API),
         "ollama-op-leader-election": as_permissions(rights(lease_in=NAMESPACE)[len(ENGINE) :]),
     }
-    assert granted[HOOK_ROLE] == as_permissions(WEBHOOK)
+    assert granted[HOOK_ROLE] == as_permissions(WEBHOOK_USE)
     assert granted_to(ACCOUNT, rendered("default")) == once
 
 

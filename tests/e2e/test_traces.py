@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import TRACEPARENT
-from ollama_op.demo.tree import Span, lines
+from ollama_op.demo.tree import TreeSpan, lines
 from support.controlplane import ControlPlane
 from support.jaeger import Jaeger, records
 from support.ollama import OllamaServer
@@ -59,9 +59,9 @@ def models(cluster: ControlPlane, operator: Operator) -> Iterator[Models]:
     assert operator.bugs() == []
 
 
-def trace_of(jaeger: Jaeger, trace_id: str, *names: str) -> list[Span]:
+def trace_of(jaeger: Jaeger, trace_id: str, *names: str) -> list[TreeSpan]:
     """Wait until a trace has spans of these names, each so often; return all in order of start."""
-    found: list[Span] = []
+    found: list[TreeSpan] = []
 
     def look() -> bool:
         found[:] = sorted(records(jaeger.trace(trace_id)), key=lambda span: span.start_s)
@@ -71,7 +71,7 @@ def trace_of(jaeger: Jaeger, trace_id: str, *names: str) -> list[Span]:
     return found
 
 
-def one(spans: list[Span], name: str) -> Span:
+def one(spans: list[TreeSpan], name: str) -> TreeSpan:
     found = [each for each in spans if each.name == name]
     assert len(found) == 1, "\n".join([name, *lines(spans, 120)])
     return found[0]

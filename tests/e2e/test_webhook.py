@@ -14,8 +14,8 @@ import yaml
 from cryptography import x509
 
 from crd.v1alpha1 import FINALIZER
-from ollama_op.admission.certificates import AUTHORITY_LIFE, AUTHORITY_SPARE, Held, renewed
-from ollama_op.admission.trust import ADMISSION, KINDS
+from ollama_op.admission.certificates import AUTHORITY_LIFE, AUTHORITY_SPARE, CertBundle, renewed
+from ollama_op.admission.trust import ADMISSION_GROUP, WEBHOOK_KINDS
 from ollama_op.base.parsing import Service
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, Right, rights
 from support.certificate import write_certificate
@@ -63,7 +63,7 @@ class Hooked:
         data = self.cluster.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/{WEBHOOK_SECRET}")
         return {key: base64.b64decode(value) for key, value in data.get("data", {}).items()}
 
-    def hold(self, held: Held) -> None:
+    def hold(self, held: CertBundle) -> None:
         """Put certificates into the Secret."""
         data = {
             "ca.crt": held.authorities,
@@ -77,7 +77,9 @@ class Hooked:
 
     def bundles(self) -> list[bytes]:
         """Return what the API server trusts when it calls each webhook."""
-        paths = [f"/apis/{ADMISSION}/{plural}/{WEBHOOK_CONFIGURATION}" for plural in KINDS]
+        paths = [
+            f"/apis/{ADMISSION_GROUP}/{plural}/{WEBHOOK_CONFIGURATION}" for plural in WEBHOOK_KINDS
+        ]
         hooks = [hook for path in paths for hook in self.cluster.get(path)["webhooks"]]
         return [base64.b64decode(hook["clientConfig"].get("caBundle", "")) for hook in hooks]
 
@@ -318,7 +320,7 @@ def test_the_policies_refuse_the_same_without_a_webhook() -> None:
         models.delete("before")
         models.gone("before")
         for policy in ("ollama-op-models", "ollama-op-advice"):
-            path = f"/apis/{ADMISSION}/validatingadmissionpolicies/{policy}"
+            path = f"/apis/{ADMISSION_GROUP}/validatingadmissionpolicies/{policy}"
             assert "expressionWarnings" not in cluster.get(path).get("status", {}).get(
                 "typeChecking", {}
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_op.admission.trust import ADMISSION, KINDS
+from ollama_op.admission.trust import ADMISSION_GROUP, WEBHOOK_KINDS
 from support.certificate import write_certificate
 from support.controlplane import ControlPlane, controlplane
 from support.door import create, hooks_at, put
@@ -103,8 +103,8 @@ class Mounted:
     def _inject(self, pem: str) -> None:
         bundle = base64.b64encode(pem.encode()).decode()
         step = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}
-        for plural in KINDS:
-            what = f"{plural}.{ADMISSION.partition('/')[0]}/{NAME}"
+        for plural in WEBHOOK_KINDS:
+            what = f"{plural}.{ADMISSION_GROUP.partition('/')[0]}/{NAME}"
             self._cluster.kubectl("patch", what, "--type=json", "--patch", json.dumps([step]))
 
 

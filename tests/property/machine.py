@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 
 from crd.v1alpha1 import API_VERSION, FORCE_DELETE, KIND, REFRESH
-from ollama_op.sandbox.kube.server import Fault
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.kube.server import ApiFault
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from property.witness import OBJECTS, Witness
 from support.world import MB, Object, World, world
 
@@ -24,19 +24,19 @@ Step = tuple[str, int, int]  # what, to which object, in which way
 MODELS = ("m:1", "m:2", "n:1", "M:1")  # the first two share a layer; the last is the first again
 OLD = "412: requires a newer version of Ollama"
 TROUBLES = (
-    Trouble(error="max retries exceeded: EOF", after_bytes=MB),
-    Trouble(error="no space left on device"),
-    Trouble(error="digest mismatch, file must be downloaded again"),
-    Trouble(cut=True, after_bytes=2 * MB),
-    Trouble(stall_s=400, after_bytes=MB),
-    Trouble(error=OLD),
+    PullTrouble(error="max retries exceeded: EOF", after_bytes=MB),
+    PullTrouble(error="no space left on device"),
+    PullTrouble(error="digest mismatch, file must be downloaded again"),
+    PullTrouble(cut=True, after_bytes=2 * MB),
+    PullTrouble(stall_s=400, after_bytes=MB),
+    PullTrouble(error=OLD),
 )
 FAULTS = (
-    Fault(code=503),
-    Fault(code=409, reason="Conflict"),
-    Fault(code=0),
-    Fault(code=0, done=True),
-    Fault(code=503, done=True),
+    ApiFault(code=503),
+    ApiFault(code=409, reason="Conflict"),
+    ApiFault(code=0),
+    ApiFault(code=0, done=True),
+    ApiFault(code=503, done=True),
 )
 CARE: tuple[Object, ...] = (
     {},

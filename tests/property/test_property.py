@@ -41,8 +41,8 @@ def test_a_model_that_is_deleted_under_another_object_is_seen(
 ) -> None:
     """Without the question who else names a model, the witness raises its voice."""
     play(taken)
-    monkeypatch.setattr("ollama_op.reconcile.handle.Subject.is_needed", lambda _self, _name: False)
-    monkeypatch.setattr("ollama_op.reconcile.handle.Subject.is_shared", lambda _self, _name: False)
+    monkeypatch.setattr("ollama_op.reconcile.handle.Handle.is_needed", lambda _self, _name: False)
+    monkeypatch.setattr("ollama_op.reconcile.handle.Handle.is_shared", lambda _self, _name: False)
     with pytest.raises(Violation, match="though an object names it"):
         play(taken)
 
@@ -61,6 +61,6 @@ def test_a_finalizer_that_is_dropped_too_early_is_seen(monkeypatch: pytest.Monke
 def test_a_model_that_is_not_watched_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ready for a model that was lost long ago is a lie, and told as one."""
     monkeypatch.setattr(decide, "is_said_ready", lambda _model: False)
-    monkeypatch.setattr(decide, "_next_try", lambda *_: decide.Rest())
+    monkeypatch.setattr(decide, "_next_try", lambda *_: decide.Wait())
     with pytest.raises(Violation, match="without a model"):
         play([("by_hand", 0, 0), ("create", 0, 0), ("wait", 0, 3), ("lose", 0, 0), ("wait", 0, 4)])

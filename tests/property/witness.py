@@ -8,8 +8,8 @@ import anyio
 
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.server import ApiFault
 from support.world import Object, World, condition, reason
 
 OBJECTS = (("default", "a"), ("default", "b"), ("other", "c"), ("default", "d"))
@@ -26,7 +26,7 @@ class Witness:
     """Sees all writes of one world, and its objects."""
 
     w: World
-    faults: list[Fault] = field(default_factory=list)  # for the operator's next writes
+    faults: list[ApiFault] = field(default_factory=list)  # for the operator's next writes
     excused: set[str] = field(default_factory=set)  # models that may stay without an object
     violations: list[Violation] = field(default_factory=list)
     _named: dict[str, tuple[str, float]] = field(default_factory=dict)  # by uid: name, since when
@@ -49,7 +49,7 @@ class Witness:
 
     # --- at every write
 
-    def _on_kube(self, request: Request) -> Fault | None:
+    def _on_kube(self, request: SandboxRequest) -> ApiFault | None:
         self._look()
         if request.method != "PATCH" or f"/{PLURAL}/" not in request.path:
             return None
@@ -76,7 +76,7 @@ class Witness:
         if left:
             self._blame(f"{name} is let go of while {left} is on Ollama")
 
-    def _on_ollama(self, request: Request) -> None:
+    def _on_ollama(self, request: SandboxRequest) -> None:
         self._look()
         if request.method not in ("DELETE", "POST") or self.w.ollama.is_down:
             return

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from ollama_op.demo.tree import Span, told
+from ollama_op.demo.tree import TreeSpan, told_of
 from support.assets import assets
 from support.processes import Process, free_port
 
@@ -120,19 +120,19 @@ class Jaeger:
         return httpx.get(self._admin_url, trust_env=False).is_success
 
 
-def records(spans: Sequence[Json]) -> list[Span]:
+def records(spans: Sequence[Json]) -> list[TreeSpan]:
     """Read spans in Jaeger's JSON as those that can be drawn."""
     return [_record(span) for span in spans]
 
 
-def _record(span: Json) -> Span:
+def _record(span: Json) -> TreeSpan:
     tags = _fields(span["tags"])
     parents = [each["spanID"] for each in span["references"] if each["refType"] == "CHILD_OF"]
     start_s = span["startTime"] * _US
     attributes = {key: value for key, value in tags.items() if not key.startswith(_ADDED)}
     if attributes.pop("error", False) and "otel.status_description" in tags:
         attributes["error"] = tags["otel.status_description"]
-    return Span(
+    return TreeSpan(
         name=span["operationName"],
         span_id=span["spanID"],
         parent_id=parents[0] if parents else None,
@@ -145,7 +145,7 @@ def _record(span: Json) -> Span:
 
 
 def _event(fields: Json) -> str:
-    return told(fields.pop("event", "event"), fields)
+    return told_of(fields.pop("event", "event"), fields)
 
 
 def _fields(pairs: Sequence[Json]) -> Json:

@@ -19,7 +19,7 @@ from typing import Self
 
 import httpx
 
-from ollama_op.app.process import EXIT_INTERRUPTED
+from ollama_op.base.exits import EXIT_INTERRUPTED
 from support.assets import assets
 from support.controlplane import ControlPlane
 from support.operator import COMMAND, bare

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from ollama_op.app.operator import Health, operate
+from ollama_op.app.operator import Readiness, operate
 from ollama_op.base.asgi import App, Message, Receive, Send
 from ollama_op.kube.cluster import Cluster
 from ollama_op.metrics.recorder import Metrics
@@ -48,7 +48,7 @@ class Replica:
     """One of several operators."""
 
     line: Line
-    health: Health = field(default_factory=Health)
+    health: Readiness = field(default_factory=Readiness)
     metrics: Metrics = field(init=False)
     ended: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)

@@ -9,11 +9,11 @@ import anyio
 import httpx
 
 from api.access import Key, Keys
-from api.app import Api, Options, create_api
+from api.app import Api, ApiOptions, create_api
 from api.ports import Held, Listener
 from crd.names import ModelName
 from crd.v1alpha1 import OllamaModel, OllamaModelSpec
-from ollama_op.app.operator import Health, operate
+from ollama_op.app.operator import Readiness, operate
 from ollama_op.base.asgi import App
 from ollama_op.base.observer import NOBODY
 from ollama_op.rest.gateway import Gateway
@@ -115,7 +115,7 @@ async def rest_world(
         how = {"keys": Keys([key()]), "locked": True} | options
         if how.pop("kubernetes", False):
             how["reviewer"] = gateway.reviewer
-        built.append(create_api(gateway, gateway, Options(**how), observe=tell_span))
+        built.append(create_api(gateway, gateway, ApiOptions(**how), observe=tell_span))
         up.set()
         await anyio.sleep_forever()
 
@@ -126,7 +126,7 @@ async def rest_world(
                 w.settings,
                 w.cluster,
                 w.ollama_http,
-                health=Health(),
+                health=Readiness(),
                 serve=serve,
                 observer=observer,
                 now=w.now,

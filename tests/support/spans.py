@@ -14,7 +14,7 @@ from ollama_op.app import otel
 def recording() -> Generator["Spans"]:
     """Record, and hand out what was."""
     exporter = InMemorySpanExporter()
-    stop = otel.start(SimpleSpanProcessor(exporter))
+    stop = otel.start_recording(SimpleSpanProcessor(exporter))
     try:
         yield Spans(exporter)
     finally:

@@ -15,7 +15,7 @@ import httpx
 from anyio.abc import TaskGroup
 
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL
-from ollama_op.app.operator import Health, operate
+from ollama_op.app.operator import Readiness, operate
 from ollama_op.base.asgi import App
 from ollama_op.base.observer import NOBODY, Observer
 from ollama_op.base.settings import Settings
@@ -44,8 +44,9 @@ class World:
     tasks: TaskGroup
     gateway: Gateway  # before Ollama; lets everything through until it is told otherwise
     settings: Settings = field(default_factory=Settings)
-    health: Health = field(default_factory=Health)
+    health: Readiness = field(default_factory=Readiness)
     observer: Observer = NOBODY
+    crash: Exception | None = None  # what has ended the operator, and should not have
     _operator: anyio.CancelScope | None = None
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -74,16 +75,19 @@ class World:
         await anyio.sleep(0.01)
 
     async def _operate(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
-        with scope:
-            await operate(
-                self.settings,
-                self.cluster,
-                self.ollama_http,
-                health=self.health,
-                observer=self.observer,
-                now=self.now,
-                clock=anyio.current_time,
-            )
+        try:
+            with scope:
+                await operate(
+                    self.settings,
+                    self.cluster,
+                    self.ollama_http,
+                    health=self.health,
+                    observer=self.observer,
+                    now=self.now,
+                    clock=anyio.current_time,
+                )
+        except Exception as error:  # noqa: BLE001 - raised by the fixture, and by what waits
+            self.crash = error
         self._operator = None
         ended.set()
 
@@ -170,6 +174,8 @@ class World:
                     status = (await self.get(name, namespace=namespace)).get("status", {})
                 if accept(status):
                     return status
+                if self.crash:
+                    break
                 await anyio.sleep(every_s)
         raise AssertionError(f"{name} never came so far: {json.dumps(status, indent=1)}")
 
@@ -244,7 +250,7 @@ async def world(
         AppTransport(through(gateway.before(ollama))) as to_ollama,
         anyio.create_task_group() as tasks,
     ):
-        yield World(
+        it = World(
             kube=kube,
             ollama=ollama,
             http=httpx.AsyncClient(transport=users, base_url="http://sandbox"),
@@ -254,4 +260,7 @@ async def world(
             gateway=gateway,
             settings=Settings(**settings),
         )
+        yield it
         tasks.cancel_scope.cancel()
+    if it.crash:  # raised in a task, it would cancel pytest's own, which then waits for ever
+        raise AssertionError("the operator crashed") from it.crash

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from api.access import Failures, Keys
-from api.app import Options, create_api
+from api.app import ApiOptions, create_api
 from api.ports import Unavailable, User
 from api.tokens import ALLOWED_S, BAD_S, DENIED_S, GOOD_S, REMEMBERED, Tokens
 from support.models import manifest
@@ -102,7 +102,7 @@ async def client(known) -> AsyncGenerator[httpx.AsyncClient]:
             key("of-ai", name="of-ai", namespaces=frozenset({"ai"})),
         ]
     )
-    api = create_api(known, Written(), Options(keys=keys, locked=True))
+    api = create_api(known, Written(), ApiOptions(keys=keys, locked=True))
     known.put(manifest("a"), manifest("b", namespace="ai"), manifest("c", namespace="web"))
     async with client_of(api, None) as client:
         yield client
@@ -205,7 +205,7 @@ async def test_a_key_of_one_namespace_sees_no_other_one(client):
 
 async def test_the_key_of_an_api_without_keys_is_nobodys(known):
     """With --api-server-insecure everybody may do everything."""
-    api = create_api(known, Written(), Options())
+    api = create_api(known, Written(), ApiOptions())
     async with client_of(api, None) as client:
         assert (await client.get(MODELS)).status_code == 200
         assert (await client.delete(f"{MODELS}/a")).status_code == 204
@@ -217,7 +217,7 @@ async def test_the_key_of_an_api_without_keys_is_nobodys(known):
 )
 async def test_without_a_key_no_page_of_somebody_else_changes_anything(known, origin, code):
     """A form on any page could send it; reading is the browser's business to forbid."""
-    api = create_api(known, Written(), Options(cors_origins=["http://ok"]))
+    api = create_api(known, Written(), ApiOptions(cors_origins=["http://ok"]))
     headers = {} if origin is None else {"origin": origin}
     async with client_of(api, None) as client:
         assert (await client.delete(f"{MODELS}/a", headers=headers)).status_code == code
@@ -249,7 +249,7 @@ class Reviews:
 
 async def test_a_bearer_token_has_the_rights_that_kubernetes_grants(known):
     """TokenReview says who, SubjectAccessReview what; a key is still a key."""
-    options = Options(keys=Keys([key()]), reviewer=Reviews(), locked=True)
+    options = ApiOptions(keys=Keys([key()]), reviewer=Reviews(), locked=True)
     api = create_api(known, Written(), options)
     known.put(manifest("b", namespace="ai"))
 
@@ -359,7 +359,7 @@ async def test_kubernetes_away_is_503_for_a_token(known):
     """Nobody is taken for a stranger because their identity could not be checked."""
     reviews = Reviews()
     reviews.fails = True
-    api = create_api(known, Written(), Options(reviewer=reviews, locked=True))
+    api = create_api(known, Written(), ApiOptions(reviewer=reviews, locked=True))
     async with client_of(api, None) as client:
         answer = await client.get(MODELS, headers={"authorization": "Bearer good"})
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
@@ -368,7 +368,7 @@ async def test_kubernetes_away_is_503_for_a_token(known):
 async def test_kubernetes_away_is_503_also_when_only_a_right_is_to_be_asked(known):
     """Who somebody is may be remembered, and what they may do not."""
     reviews = Reviews()
-    api = create_api(known, Written(), Options(reviewer=reviews, locked=True))
+    api = create_api(known, Written(), ApiOptions(reviewer=reviews, locked=True))
     headers = {"authorization": "Bearer good"}
     async with client_of(api, None) as client:
         assert (await client.get(f"{MODELS}?namespace=ai", headers=headers)).status_code == 200
@@ -387,7 +387,7 @@ async def test_other_origins_are_let_in_only_where_that_is_set(known):
     asks = origin | {"access-control-request-method": "DELETE"}
     for allowed, expected in (((), None), (("https://models.example",), origin["origin"])):
         api = create_api(
-            known, Written(), Options(keys=Keys([key()]), locked=True, cors_origins=allowed)
+            known, Written(), ApiOptions(keys=Keys([key()]), locked=True, cors_origins=allowed)
         )
         async with client_of(api, None) as client:
             for answer in (
@@ -413,12 +413,12 @@ async def test_other_origins_are_let_in_only_where_that_is_set(known):
 )
 async def test_without_a_key_nobody_elses_name_leads_here(known, host, code):
     """A browser that was told that evil.example is 127.0.0.1 would take that page for ours."""
-    api = create_api(known, Written(), Options(local=True))
+    api = create_api(known, Written(), ApiOptions(local=True))
     async with client_of(api, None) as client:
         for path in (MODELS, "/", "/openapi.json"):
             answer = await client.get(path, headers={"host": host})
             assert answer.status_code == code
             assert (code == 200) or "--api-server-insecure" in answer.json()["detail"]
-    api = create_api(known, Written(), Options(keys=Keys([key()]), locked=True))
+    api = create_api(known, Written(), ApiOptions(keys=Keys([key()]), locked=True))
     async with client_of(api) as client:
         assert (await client.get(MODELS, headers={"host": host})).status_code == 200

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.access import Keys
-from api.app import Api, Options, create_api
+from api.app import Api, ApiOptions, create_api
 from api.feed import MEMORY, PING_S, QUEUE, STREAM_S
 from support.models import manifest
 from support.rest import Known, Written, client_of, key
@@ -24,7 +24,7 @@ def known() -> Known:
 
 @pytest.fixture
 def api(known) -> Api:
-    api = create_api(known, Written(), Options(keys=Keys([key()]), locked=True))
+    api = create_api(known, Written(), ApiOptions(keys=Keys([key()]), locked=True))
     known.put(manifest("a"), manifest("b", namespace="ai"))
     return api
 

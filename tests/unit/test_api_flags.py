@@ -9,14 +9,14 @@ import pytest
 
 from ollama_op.base.parsing import (
     Address,
-    BadSetting,
+    ConfigError,
     parse_key,
     parse_namespace,
     parse_networks,
     parse_origins,
     parse_switch,
 )
-from ollama_op.base.settings import Misuse, RestSettings
+from ollama_op.base.settings import RestSettings, UsageError
 from support.commandline import Run
 
 
@@ -52,7 +52,7 @@ def test_a_door_for_everybody_has_to_be_asked_for(how, fine):
     if fine:
         settings.check()
     else:
-        with pytest.raises(Misuse):
+        with pytest.raises(UsageError):
             settings.check()
 
 
@@ -118,7 +118,7 @@ def test_a_key_loses_the_line_feed_at_its_end(text):
 @pytest.mark.parametrize("text", ["\n", " \n", "hun\nter2", "hunter2\x00"])
 def test_a_key_that_no_header_can_have_is_refused(text):
     """Nobody could come in with it, or everybody; it is not repeated."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         parse_key(text)
     assert "hun" not in str(caught.value)
 
@@ -126,7 +126,7 @@ def test_a_key_that_no_header_can_have_is_refused(text):
 @pytest.mark.parametrize("text", ["a.b", "A", "-a", "a" * 64, "a\n", ""])
 def test_a_namespace_is_one_label(text):
     """Another one could never be, and the operator would wait for it in silence."""
-    with pytest.raises(BadSetting, match="cannot be a namespace"):
+    with pytest.raises(ConfigError, match="cannot be a namespace"):
         parse_namespace(text)
     assert parse_namespace("my-team") == "my-team"
 
@@ -140,7 +140,7 @@ def test_lists_and_switches_are_read():
     assert parse_networks("10.0.0.0/8,::1") == ("10.0.0.0/8", "::1")
     assert [parse_switch(text) for text in ("T", "1", "false", "")] == [True, True, False, False]
     assert [parse_switch(text) for text in ("Yes", " on\n", "NO")] == [True, True, False]
-    with pytest.raises(BadSetting):
+    with pytest.raises(ConfigError):
         parse_networks("10.0.0.1/8")
 
 

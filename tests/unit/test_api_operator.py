@@ -8,9 +8,9 @@ import pytest
 from api.lobby import lobby
 from crd.v1alpha1 import FINALIZER, PLURAL
 from ollama_op.base.asgi import App
-from ollama_op.kube.calls import WAITING
+from ollama_op.kube.calls import CALLS_WAITING
 from ollama_op.kube.writes import WRITE_LIMIT_S
-from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.transport import AppTransport
 from support.rest import KEY, rest_world
 
@@ -60,7 +60,7 @@ async def test_an_object_without_finalizers_is_gone_at_once():
     """Its deletion needs nobody; the API does not wait for the watch to say so."""
     async with rest_world() as (w, client):
         # The operator cannot put its finalizer on it.
-        w.kube.intercept = lambda r: Fault() if r.method == "PATCH" else None
+        w.kube.intercept = lambda r: ApiFault() if r.method == "PATCH" else None
         await client.post(MODELS, json=NEW | {"suspend": True, "resourceName": "a"})
         assert (await client.delete(f"{MODELS}/a")).status_code == 204
         assert (await client.get(f"{MODELS}/a")).status_code == 404
@@ -119,7 +119,7 @@ async def test_reads_go_on_while_kubernetes_is_away():
     """With their age; writes are 503 and say when to come back."""
     async with rest_world() as (w, client):
         await client.post(MODELS, json=NEW | {"suspend": True})
-        w.kube.intercept = lambda _request: Fault(code=503, retry_after_s=7)
+        w.kube.intercept = lambda _request: ApiFault(code=503, retry_after_s=7)
         w.kube.hang_up()
         await anyio.sleep(60)
         answer = await client.get(f"{MODELS}/llama3.2-1b")
@@ -160,12 +160,12 @@ async def test_what_the_api_server_refuses_is_told_by_field():
 @pytest.mark.parametrize(
     ("fault", "code", "title"),
     [
-        (Fault(code=403), 503, "Operator not permitted"),
-        (Fault(code=404), 404, "Namespace not found"),
-        (Fault(), 503, "Kubernetes unavailable"),
-        (Fault(code=0), 503, "Kubernetes unavailable"),
-        (Fault(delay_s=100), 503, "Kubernetes unavailable"),
-        (Fault(code=400), 422, "Not possible"),
+        (ApiFault(code=403), 503, "Operator not permitted"),
+        (ApiFault(code=404), 404, "Namespace not found"),
+        (ApiFault(), 503, "Kubernetes unavailable"),
+        (ApiFault(code=0), 503, "Kubernetes unavailable"),
+        (ApiFault(delay_s=100), 503, "Kubernetes unavailable"),
+        (ApiFault(code=400), 422, "Not possible"),
     ],
 )
 async def test_every_failure_of_kubernetes_is_a_problem(fault, code, title):
@@ -180,7 +180,7 @@ async def test_every_failure_of_kubernetes_is_a_problem(fault, code, title):
 async def test_a_flood_of_writes_is_turned_away():
     """What waits for Kubernetes is bounded; the operator has slots of its own."""
     async with rest_world() as (w, client):
-        w.kube.intercept = lambda r: Fault(delay_s=3) if r.method == "POST" else None
+        w.kube.intercept = lambda r: ApiFault(delay_s=3) if r.method == "POST" else None
         codes: list[int] = []
 
         async def post(n: int) -> None:
@@ -188,16 +188,16 @@ async def test_a_flood_of_writes_is_turned_away():
             codes.append(answer.status_code)
 
         async with anyio.create_task_group() as tasks:
-            for n in range(WAITING * 2):
+            for n in range(CALLS_WAITING * 2):
                 tasks.start_soon(post, n)
-        assert codes.count(503) >= WAITING - 4
+        assert codes.count(503) >= CALLS_WAITING - 4
 
 
 async def test_tokens_of_nobody_do_not_hold_back_who_writes():
     """However many are being asked about, a write with a key goes through."""
     async with rest_world(kubernetes=True) as (w, client):
         del client.headers["x-api-key"]
-        w.kube.intercept = lambda r: Fault(delay_s=3) if "tokenreviews" in r.path else None
+        w.kube.intercept = lambda r: ApiFault(delay_s=3) if "tokenreviews" in r.path else None
         codes: list[int] = []
 
         async def ask(n: int) -> None:
@@ -205,7 +205,7 @@ async def test_tokens_of_nobody_do_not_hold_back_who_writes():
             codes.append((await client.get(MODELS, headers=headers)).status_code)
 
         async with anyio.create_task_group() as tasks:
-            for n in range(WAITING):
+            for n in range(CALLS_WAITING):
                 tasks.start_soon(ask, n)
             await anyio.sleep(0.1)
             with anyio.fail_after(1):
@@ -293,7 +293,7 @@ async def test_a_namespace_that_nobody_looks_after_takes_no_model():
 async def test_who_is_refused_is_told_apart(message, code):
     """A quota is the client's to mind, a missing right the administrator's."""
     async with rest_world() as (w, client):
-        fault = Fault(code=403, reason="Forbidden", message=message)
+        fault = ApiFault(code=403, reason="Forbidden", message=message)
         w.kube.intercept = lambda request: fault if request.method == "POST" else None
         assert (await client.post(MODELS, json=NEW)).status_code == code
 
@@ -304,13 +304,15 @@ async def test_a_policy_says_which_field_it_is():
         words = "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: "
         message = f'ollamamodels "a" is invalid: : {words}spec.refreshWindow.duration: at least 1m'
         w.kube.intercept = lambda request: (
-            Fault(code=422, reason="Invalid", message=message) if request.method == "POST" else None
+            ApiFault(code=422, reason="Invalid", message=message)
+            if request.method == "POST"
+            else None
         )
         problem = (await client.post(MODELS, json=NEW)).json()
         assert problem["errors"] == [{"field": "refreshWindow.duration", "message": "at least 1m"}]
         message = f'ollamamodels "a" is forbidden: {words}not on a Friday'
         w.kube.intercept = lambda request: (
-            Fault(code=403, reason="Forbidden", message=message)
+            ApiFault(code=403, reason="Forbidden", message=message)
             if request.method == "POST"
             else None
         )

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.access import Keys
-from api.app import HANDLERS, Options, create_api
+from api.app import HANDLERS, ApiOptions, create_api
 from api.bodies import describe
 from api.front import Front
-from api.naming import LONGEST, resource_name
+from api.naming import LONGEST_OBJECT_NAME, resource_name
 from api.ports import (
     Changed,
     Forbidden,
     Held,
     Missing,
-    Refused,
     Taken,
     Unavailable,
     WriteError,
+    WriteRefused,
 )
 from api.problems import Kind
 from api.requests import is_legal_name
@@ -54,7 +54,7 @@ def written() -> Written:
 
 @pytest.fixture
 async def client(known, written) -> AsyncGenerator[httpx.AsyncClient]:
-    api = create_api(known, written, Options(keys=Keys([key()]), locked=True))
+    api = create_api(known, written, ApiOptions(keys=Keys([key()]), locked=True))
     known.put(
         manifest("b", model="qwen3:32b", version=3)
         | {
@@ -428,8 +428,8 @@ async def test_a_name_that_another_object_has_by_now_stays_with_it(client, known
         (Unavailable(SECRET), 503, Kind.KUBERNETES_UNAVAILABLE),
         (Forbidden(SECRET), 503, Kind.KUBERNETES_DENIES),
         (Changed(SECRET), 409, Kind.CONFLICT),
-        (Refused(SECRET), 422, Kind.INVALID),
-        (Refused(SECRET, [("tag", "is too old")]), 422, Kind.INVALID),
+        (WriteRefused(SECRET), 422, Kind.INVALID),
+        (WriteRefused(SECRET, [("tag", "is too old")]), 422, Kind.INVALID),
         (RuntimeError(SECRET), 500, Kind.INTERNAL),
     ],
 )
@@ -740,7 +740,7 @@ def test_every_name_of_a_model_gives_a_legal_name_of_an_object(name):
         return
     found = resource_name(OllamaModelSpec(name=name, tag="1b"))
     assert is_legal_name(found)
-    assert len(found) <= LONGEST
+    assert len(found) <= LONGEST_OBJECT_NAME
 
 
 # --- what is counted
@@ -754,7 +754,7 @@ async def test_each_request_is_told_by_its_route(known, written):
         assert duration_s >= 0
         seen.append((route, method, code))
 
-    options = Options(keys=Keys([key()]), locked=True)
+    options = ApiOptions(keys=Keys([key()]), locked=True)
     api = create_api(known, written, options, observe=observe)
     known.put(manifest("a"))
     async with client_of(api) as client:
@@ -840,4 +840,4 @@ async def test_no_secret_is_in_any_answer(client, known, written):
         told = answer.text + str(answer.headers)
         assert SECRET not in told
         assert KEY not in told
-    assert isinstance(create_api(Known(), written, Options()).app, Front)
+    assert isinstance(create_api(Known(), written, ApiOptions()).app, Front)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from api.access import Keys
-from api.app import Api, Options, create_api
+from api.app import Api, ApiOptions, create_api
 from api.feed import QUEUE
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
@@ -33,7 +33,7 @@ def known() -> Known:
 
 @pytest.fixture
 def api(known) -> Api:
-    api = create_api(known, Written(), Options(keys=Keys([key()]), locked=True))
+    api = create_api(known, Written(), ApiOptions(keys=Keys([key()]), locked=True))
     known.put(manifest("a"))
     return api
 

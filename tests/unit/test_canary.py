@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from api.access import Keys
 from ollama_op.app import otel
 from ollama_op.metrics.recorder import Metrics
-from ollama_op.sandbox.kube.server import Fault
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.kube.server import ApiFault
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.rest import key, rest_world
 from support.world import MB, reason
 
@@ -42,13 +42,13 @@ def lines() -> list[dict[str, Any]]:
 async def test_no_secret_is_said_anywhere(lines) -> None:
     """In no span, metric, line of the log, event, status or answer; with failures of all kinds."""
     exporter, metrics = InMemorySpanExporter(), Metrics()
-    stop = otel.start(SimpleSpanProcessor(exporter))
+    stop = otel.start_recording(SimpleSpanProcessor(exporter))
     answers: list[str] = []
     keys = {"keys": Keys([key(CANARY)]), "kubernetes": True, "observer": metrics}
     async with rest_world(**keys) as (w, client):
         client.headers["x-api-key"] = CANARY
         w.ollama.publish("m:1", MB)
-        w.ollama.trouble("m:1", Trouble(error=SAID))
+        w.ollama.trouble("m:1", PullTrouble(error=SAID))
         answers += [(await client.post(MODELS, json={"name": "m", "tag": "1"})).text]
         await w.until("m-1", lambda s: reason(s) == "RegistryUnavailable")
         status = (await w.get("m-1"))["status"]
@@ -57,7 +57,7 @@ async def test_no_secret_is_said_anywhere(lines) -> None:
         answers += [(await client.get(f"{MODELS}?q={CANARY}")).text]
         wrong = {"x-api-key": f"{CANARY}-wrong"}
         answers += [(await client.get(MODELS, headers=wrong)).text]
-        w.kube.intercept = lambda r: Fault() if r.method == "POST" else None
+        w.kube.intercept = lambda r: ApiFault() if r.method == "POST" else None
         del client.headers["x-api-key"]
         bearer = {"authorization": f"Bearer {CANARY}"}
         answers += [(await client.get(MODELS, headers=bearer)).text]

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.world import MB, START, Object, World, condition, reason
 
 
@@ -259,7 +259,7 @@ async def test_a_scheduled_refresh_waits_for_the_window(w: World) -> None:
 async def test_a_scheduled_refresh_that_fails_keeps_the_old_version(w: World) -> None:
     """It is tried again like any other, and stays due until it succeeds."""
     status = await brought(w, {"refreshInterval": "1h"})
-    w.ollama.trouble("m:1", Trouble(error="max retries exceeded: EOF"))
+    w.ollama.trouble("m:1", PullTrouble(error="max retries exceeded: EOF"))
     await anyio.sleep(at(status, "nextRefreshTime") - anyio.current_time())
     status = await w.until("m", lambda s: reason(s) == "RefreshFailed", within_s=10)
     assert condition(status, "Ready") == "True"
@@ -540,7 +540,7 @@ async def test_a_server_that_was_too_old_is_tried_again_when_it_is_another_one(w
     """Nobody has to say that the upgrade is done; until then the registry is left alone."""
     w.ollama.publish("m:1", MB)
     old = "pull model manifest: 412: requires a newer version of Ollama"
-    w.ollama.trouble("m:1", Trouble(error=old))
+    w.ollama.trouble("m:1", PullTrouble(error=old))
     await w.apply("m", "m:1")
     status = await w.until("m", lambda s: reason(s) == "ServerTooOld")
     assert (condition(status, "Stalled"), status["serverVersion"]) == ("True", "0.17.4")
@@ -585,7 +585,7 @@ async def test_a_model_that_this_ollama_refuses_waits_for_another_version(w: Wor
     """A model for MLX on a server without it: nothing is asked for again until it is another."""
     w.ollama.publish("m:1", MB)
     no_mlx = "this model requires MLX support, but the MLX runtime is not available"
-    w.ollama.trouble("m:1", Trouble(error=no_mlx))
+    w.ollama.trouble("m:1", PullTrouble(error=no_mlx))
     await w.apply("m", "m:1")
     status = await w.until("m", lambda s: reason(s) == "ModelUnsupported")
     assert (condition(status, "Stalled"), status["serverVersion"]) == ("True", "0.17.4")
@@ -655,7 +655,7 @@ async def test_force_is_told_by_an_event(w: World) -> None:
 async def test_failures_of_one_kind_are_one_event(w: World) -> None:
     """Five tries are one line of `kubectl describe`, with a count."""
     w.ollama.publish("m:1", MB)
-    w.ollama.trouble("m:1", *[Trouble(error="max retries exceeded: EOF")] * 5)
+    w.ollama.trouble("m:1", *[PullTrouble(error="max retries exceeded: EOF")] * 5)
     await w.apply("m", "m:1")
     await w.ready("m")
     await anyio.sleep(5)

@@ -12,7 +12,7 @@ from ollama_op.admission.certificates import (
     AUTHORITY_SPARE,
     LEAF_LIFE,
     LEAF_SPARE,
-    Held,
+    CertBundle,
     expires_at,
     is_broken,
     renewed,
@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-def is_trusted(held: Held, at: datetime, *, by: bytes = b"", host: str = HOSTS[0]) -> bool:
+def is_trusted(held: CertBundle, at: datetime, *, by: bytes = b"", host: str = HOSTS[0]) -> bool:
     """Tell whether a client that trusts `by`, or the set's own authorities, accepts the leaf."""
     roots = x509.load_pem_x509_certificates(by or held.authorities)
     verifier = verification.PolicyBuilder().store(verification.Store(roots)).time(at)
@@ -36,7 +36,9 @@ def is_trusted(held: Held, at: datetime, *, by: bytes = b"", host: str = HOSTS[0
     return True
 
 
-def life(held: Held, until: datetime, step: timedelta) -> Iterator[tuple[datetime, Held, Held]]:
+def life(
+    held: CertBundle, until: datetime, step: timedelta
+) -> Iterator[tuple[datetime, CertBundle, CertBundle]]:
     """Look every `step`, as the operator does; yield the time and the set before and after."""
     at = NOW
     while (at := at + step) < until:

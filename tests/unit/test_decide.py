@@ -8,14 +8,14 @@ from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH, OllamaModel, Reason
 from ollama_op.policy.decide import (
     AVAILABLE,
     Action,
-    Claim,
-    Discard,
-    Leave,
+    AddFinalizer,
+    Finalize,
     Observed,
+    PruneFormer,
     Pull,
-    Rest,
     Verdict,
     Verify,
+    Wait,
     concerns,
     decide,
     wanted,
@@ -70,22 +70,22 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A new object is claimed before Ollama is touched": (
         model(finalizers=[]),
         ABSENT,
-        Claim(),
+        AddFinalizer(),
     ),
     "A new object is claimed during an outage too": (
         model(finalizers=["example.com/theirs"]),
         OUTAGE,
-        Claim(),
+        AddFinalizer(),
     ),
     "A name that is none is said, and not even claimed": (
         made(manifest(model="a//b:c")),
         ABSENT,
-        Rest(wanted(made(manifest(model="a//b:c")))),
+        Wait(wanted(made(manifest(model="a//b:c")))),
     ),
     "A spec that cannot be read is said": (
         made(manifest() | {"spec": {"name": 5}}),
         ABSENT,
-        Rest(wanted(made(manifest() | {"spec": {"name": 5}}))),
+        Wait(wanted(made(manifest() | {"spec": {"name": 5}}))),
     ),
     "A model that is not there is pulled": (
         model(),
@@ -110,7 +110,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A verified model rests": (
         model(status=READY),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "A verified model that vanished is pulled again as lost": (
         model(status=READY),
@@ -125,23 +125,23 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "During an outage nothing is pulled": (
         model(),
         OUTAGE,
-        Rest(UNREACHABLE),
+        Wait(UNREACHABLE),
     ),
     "During an outage nothing counts as lost, and nothing as well": (
         model(status=READY),
         OUTAGE_BUT_LISTED,
-        Rest(UNREACHABLE),
+        Wait(UNREACHABLE),
     ),
     "A person's mistake stays said during an outage": (
         model(status=failed(Reason.MODEL_UNKNOWN)),
         OUTAGE,
-        Rest(),
+        Wait(),
     ),
     # --- failures
     "A failed pull waits until its next try is due": (
         model(status=failed(Reason.PULL_FAILED, LATER)),
         ABSENT,
-        Rest(until=LATER),
+        Wait(until=LATER),
     ),
     "A failed pull is tried again when it is due": (
         model(status=failed(Reason.PULL_FAILED, NOW)),
@@ -161,7 +161,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A stalled model is not tried again": (
         model(status=failed(Reason.MODEL_UNKNOWN)),
         ABSENT,
-        Rest(),
+        Wait(),
     ),
     "A stalled model is tried when its spec has changed": (
         model(generation=2, status=failed(Reason.MODEL_UNKNOWN)),
@@ -176,7 +176,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A model that could not be shown once is left alone for a while": (
         model(status=failed(Reason.VERIFICATION_FAILED, LATER, fault=fault())),
         THERE,
-        Rest(until=LATER),
+        Wait(until=LATER),
     ),
     "Then Ollama is asked once more": (
         model(status=failed(Reason.VERIFICATION_FAILED, NOW, fault=fault())),
@@ -186,7 +186,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A broken model waits for its turn": (
         model(status=failed(Reason.MODEL_BROKEN, LATER, fault=fault(confirmed=True))),
         THERE,
-        Rest(until=LATER),
+        Wait(until=LATER),
     ),
     "A broken model is repaired": (
         model(status=failed(Reason.MODEL_BROKEN, NOW, fault=fault(confirmed=True))),
@@ -208,7 +208,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
             status=failed(Reason.MODEL_UNSUPPORTED, fault=fault(confirmed=True, downloaded=True))
         ),
         THERE,
-        Rest(),
+        Wait(),
     ),
     "Not even for a changed spec": (
         model(
@@ -264,7 +264,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A refresh that was served is not served again": (
         wishing("2026-01-01", lastHandledRefresh="2026-01-01"),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "A new token asks for another refresh": (
         wishing("2026-01-02", lastHandledRefresh="2026-01-01"),
@@ -274,17 +274,17 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A completed refresh asks for nothing": (
         wishing("completed-2026-01-01T00:00:00Z"),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "An empty annotation asks for nothing": (
         wishing(""),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "A refresh that failed waits until its next try is due": (
         wishing("true", **failed(Reason.REFRESH_FAILED, LATER, observedRefresh="true")),
         THERE,
-        Rest(until=LATER),
+        Wait(until=LATER),
     ),
     "A new wish does not wait for what failed before it": (
         wishing("again", **failed(Reason.REFRESH_FAILED, LATER, observedRefresh="true")),
@@ -325,7 +325,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "The model before a changed spec goes when the new one is there": (
         model(status=READY | {"ownedModels": ["phi3:mini", "llama3.2:1b"]}),
         THERE,
-        Discard((PHI,)),
+        PruneFormer((PHI,)),
     ),
     "The model before a changed spec stays while the new one is not there": (
         model(generation=2, status={"ownedModels": ["phi3:mini"]}),
@@ -335,12 +335,12 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "The model before a changed spec is let go of even when another object names it": (
         model(status=READY | {"ownedModels": ["phi3:mini", "llama3.2:1b"]}),
         Observed(digest=DIGEST, shared=[PHI]),
-        Discard((PHI,)),
+        PruneFormer((PHI,)),
     ),
     "Another spelling of the model is not another model": (
         model(status=READY | {"ownedModels": ["LLAMA3.2:1B"]}),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "What could not be discarded is tried again later": (
         model(
@@ -348,7 +348,7 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
             | {"ownedModels": ["phi3:mini", "llama3.2:1b"], "nextRetryTime": LATER.isoformat()}
         ),
         THERE,
-        Rest(until=LATER),
+        Wait(until=LATER),
     ),
 }
 
@@ -358,37 +358,37 @@ DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A deleted object takes its model with it": (
         model(**GONE, status=READY),
         THERE,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "A deleted object without a status takes the model of its spec": (
         model(**GONE),
         THERE,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "A model that is not listed is removed all the same, for the list may be old": (
         model(**GONE, status=READY),
         ABSENT,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "A deleted object takes every model that it brought": (
         model(**GONE, status={"ownedModels": ["llama3.2:1b", "phi3:mini"]}),
         THERE,
-        Leave((LLAMA, PHI)),
+        Finalize((LLAMA, PHI)),
     ),
     "A model that another object names stays": (
         model(**GONE, status=READY),
         Observed(digest=DIGEST, shared=[LLAMA]),
-        Leave(()),
+        Finalize(()),
     ),
     "Of several models only those go that nobody names": (
         model(**GONE, status={"ownedModels": ["llama3.2:1b", "phi3:mini"]}),
         Observed(shared=[LLAMA]),
-        Leave((PHI,)),
+        Finalize((PHI,)),
     ),
     "During an outage the object waits and says why": (
         model(**GONE, status=READY),
         OUTAGE,
-        Rest(
+        Wait(
             Verdict(
                 Reason.DELETION_BLOCKED,
                 "Model not removed: http://ollama does not answer."
@@ -399,27 +399,27 @@ DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "During an outage an object whose model stays may go": (
         model(**GONE, status=READY),
         Observed(outage="away", shared=[LLAMA]),
-        Leave(()),
+        Finalize(()),
     ),
     "Forced, the object goes without its model, whatever else holds": (
         model(**GONE, status=READY, annotations={FORCE_DELETE: "true"}),
         OUTAGE,
-        Leave((), "ForcedDelete"),
+        Finalize((), "ForcedDelete"),
     ),
     "Force is taken in any spelling of yes": (
         model(**GONE, status=READY, annotations={FORCE_DELETE: "Yes"}),
         OUTAGE,
-        Leave((), "ForcedDelete"),
+        Finalize((), "ForcedDelete"),
     ),
     "Force that says no forces nothing": (
         model(**GONE, status=READY, annotations={FORCE_DELETE: "false"}),
         THERE,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "Force that says neither yes nor no is told": (
         model(**GONE, status=READY, annotations={FORCE_DELETE: "please"}),
         OUTAGE,
-        Rest(
+        Wait(
             Verdict(
                 Reason.DELETION_BLOCKED,
                 "Model not removed: http://ollama does not answer."
@@ -430,27 +430,27 @@ DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "Force alone deletes nothing": (
         model(status=READY, annotations={FORCE_DELETE: "true"}),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "A removal that failed waits until its next try is due": (
         model(**GONE, status=SEEN | failed(Reason.DELETION_BLOCKED, LATER)),
         THERE,
-        Rest(until=LATER),
+        Wait(until=LATER),
     ),
     "A removal that failed is tried again when it is due": (
         model(**GONE, status=SEEN | failed(Reason.DELETION_BLOCKED, NOW)),
         THERE,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "Deletion does not wait for the next try of a pull": (
         model(**GONE, status=SEEN | failed(Reason.PULL_FAILED, LATER)),
         THERE,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "An object that we hold no longer is left alone": (
         model(**GONE, finalizers=["example.com/theirs"], status=READY),
         THERE,
-        Rest(),
+        Wait(),
     ),
     "An object with a bad spec can be deleted, and takes what it brought before": (
         made(
@@ -458,12 +458,12 @@ DELETED: dict[str, tuple[OllamaModel, Observed, Action]] = {
             | {"spec": {}, "status": {"ownedModels": ["phi3:mini"]}}
         ),
         THERE,
-        Leave((PHI,)),
+        Finalize((PHI,)),
     ),
     "An object with a bad spec that brought nothing just goes": (
         made(manifest(finalizers=[FINALIZER], **GONE) | {"spec": {}}),
         OUTAGE,
-        Leave(()),
+        Finalize(()),
     ),
 }
 

@@ -11,17 +11,17 @@ from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, Reason
 from ollama_op.ollama.wire import Loaded
 from ollama_op.policy.decide import (
     AVAILABLE,
-    SUSPENDED,
+    SUSPENDED_VERDICT,
     Action,
-    Claim,
-    Discard,
-    Leave,
+    AddFinalizer,
+    Finalize,
     Load,
     Observed,
+    PruneFormer,
     Pull,
-    Rest,
     Unload,
     Verify,
+    Wait,
     concerns,
     decide,
 )
@@ -70,27 +70,27 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A suspended object is claimed, for others leave its model to it": (
         model({"suspend": True}, finalizers=[]),
         ABSENT,
-        Claim(),
+        AddFinalizer(),
     ),
     "So is one whose options cannot be meant": (
         model({"interval": "bad"}, finalizers=[]),
         ABSENT,
-        Claim(),
+        AddFinalizer(),
     ),
     "A suspended model that is lost is left lost": (
         model({"suspend": True}, status=READY),
         ABSENT,
-        Rest(SUSPENDED),
+        Wait(SUSPENDED_VERDICT),
     ),
     "A pause goes on during an outage": (
         model({"suspend": True}, status=READY),
         OUTAGE,
-        Rest(SUSPENDED),
+        Wait(SUSPENDED_VERDICT),
     ),
     "After a pause a new object is claimed": (
         model(finalizers=[], status=PAUSED),
         ABSENT,
-        Claim(),
+        AddFinalizer(),
     ),
     "After a pause a model is verified, for nobody was looking": (
         model(status=PAUSED),
@@ -100,12 +100,12 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A suspended object that is deleted takes its model with it": (
         model({"suspend": True}, **GONE, status=PAUSED),
         THERE,
-        Leave((LLAMA,)),
+        Finalize((LLAMA,)),
     ),
     "A retained model stays when its object goes, also during an outage": (
         model({"deletionPolicy": "Retain"}, **GONE, status=READY),
         OUTAGE,
-        Leave((), "Retained"),
+        Finalize((), "Retained"),
     ),
     "A retained model is not removed by force either": (
         model(
@@ -114,14 +114,14 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
             annotations={"ollama.smithforge.dev/force-delete": "true"},
         ),
         THERE,
-        Leave((), "ForcedDelete"),
+        Finalize((), "ForcedDelete"),
     ),
     "A retained model is let go of, and stays, when the spec moves on": (
         model(
             {"deletionPolicy": "Retain"}, model="phi3:mini", status=READY | {"model": "phi3:mini"}
         ),
         THERE,
-        Discard((LLAMA,), retained=True),
+        PruneFormer((LLAMA,), retained=True),
     ),
     "The terms of a pull are those of the spec": (
         model({"insecure": True, "timeout": "90s"}),
@@ -131,7 +131,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A scheduled refresh is not early": (
         model({"refreshInterval": "24h"}, status=pulled(23.9)),
         THERE,
-        Rest(AVAILABLE, until=NOW + timedelta(seconds=5330)),
+        Wait(AVAILABLE, until=NOW + timedelta(seconds=5330)),
     ),
     "A scheduled refresh comes when it is due": (
         model({"refreshInterval": "24h"}, status=pulled(27)),
@@ -141,7 +141,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A scheduled refresh waits for its window": (
         model({"refreshInterval": "24h", "refreshWindow": WINDOW}, status=pulled(27)),
         THERE,
-        Rest(AVAILABLE, until=NOW + timedelta(hours=15)),
+        Wait(AVAILABLE, until=NOW + timedelta(hours=15)),
     ),
     "A wish does not wait for the window": (
         model(
@@ -155,7 +155,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "The expected digest needs no scheduled refresh": (
         model({"refreshInterval": "24h", "expectedDigest": DIGEST}, status=pulled(99)),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "Another digest than the expected one sends for the right one": (
         model({"expectedDigest": OTHER}, status=READY, generation=2),
@@ -165,7 +165,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A digest that stays wrong waits for a person": (
         model({"expectedDigest": OTHER}, status=stalled(Reason.UNEXPECTED_DIGEST)),
         THERE,
-        Rest(),
+        Wait(),
     ),
     "The right digest, whoever brought it, ends that waiting": (
         model({"expectedDigest": DIGEST}, status=stalled(Reason.UNEXPECTED_DIGEST, digest=OTHER)),
@@ -175,7 +175,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A server that is too old is left alone": (
         model(status=stalled(Reason.SERVER_TOO_OLD, serverVersion="1")),
         Observed(version="1"),
-        Rest(),
+        Wait(),
     ),
     "Another version of the server is tried": (
         model(status=stalled(Reason.SERVER_TOO_OLD, serverVersion="1", digest=None)),
@@ -185,7 +185,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A version that is not known proves nothing": (
         model(status=stalled(Reason.SERVER_TOO_OLD, serverVersion="1")),
         Observed(),
-        Rest(),
+        Wait(),
     ),
     "A model that is to be kept loaded is loaded": (
         model({"keepAlive": "10m"}, status=READY),
@@ -195,12 +195,12 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "What is not known to be in memory is not loaded blindly": (
         model({"keepAlive": "10m"}, status=READY),
         THERE,
-        Rest(AVAILABLE),
+        Wait(AVAILABLE),
     ),
     "A loaded model rests until shortly before its time is over": (
         model({"keepAlive": "10m"}, status=LOADED),
         memory(600),
-        Rest(AVAILABLE, until=NOW + timedelta(seconds=540), memory=memory(600).memory),
+        Wait(AVAILABLE, until=NOW + timedelta(seconds=540), memory=memory(600).memory),
     ),
     "A model whose time is nearly over is loaded for longer": (
         model({"keepAlive": "10m"}, status=LOADED),
@@ -215,7 +215,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A model that is loaded for ever rests": (
         model({"keepAlive": "-1"}, status=LOADED),
         memory(math.inf),
-        Rest(AVAILABLE, memory=memory(math.inf).memory),
+        Wait(AVAILABLE, memory=memory(math.inf).memory),
     ),
     "A load that failed waits for its turn": (
         model(
@@ -223,7 +223,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
             status=READY | {"nextRetryTime": (NOW + timedelta(seconds=9)).isoformat()},
         ),
         EMPTY,
-        Rest(until=NOW + timedelta(seconds=9)),
+        Wait(until=NOW + timedelta(seconds=9)),
     ),
     "A model that nobody wants loaded any more is unloaded": (
         model(status=LOADED),
@@ -278,7 +278,7 @@ def test_two_objects_are_not_refreshed_at_the_same_moment():
     for uid in "abcdef":
         for _ in range(2):
             rest = decide(model(care, uid=uid, status=pulled(0)), THERE, NOW)
-            assert isinstance(rest, Rest)
+            assert isinstance(rest, Wait)
             assert rest.until is not None
             waits.add((rest.until - NOW).total_seconds())
     assert len(waits) == 6

@@ -8,19 +8,19 @@ from structlog.testing import capture_logs
 
 from crd.v1alpha1 import FORCE_DELETE
 from ollama_op.reconcile.finalize import AT_ONCE
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.server import Fault
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.server import ApiFault
 from support.measured import Measured, measured
 from support.world import MB, Object, World, condition, reason, world
 
-FORBIDDEN = Fault(
+FORBIDDEN = ApiFault(
     code=403,
     reason="Forbidden",
     message='ollamamodels.ollama.smithforge.dev "{name}" is forbidden: User "ollama-op" cannot'
     ' patch resource "ollamamodels" in API group "ollama.smithforge.dev" in the namespace "team":'
     " no RoleBinding, and so long a text that it is cut off where names are long, as 256 is all",
 )
-NO_NAMESPACE = Fault(code=404, reason="NotFound", message='namespaces "team" not found')
+NO_NAMESPACE = ApiFault(code=404, reason="NotFound", message='namespaces "team" not found')
 TWENTY = [f"m{n}" for n in range(20)]  # their names are of several lengths
 FEW = TWENTY[:3]
 REFUSED = "kubernetes refuses a write, will retry"
@@ -49,20 +49,24 @@ async def gone(w: World, *names: str, within_s: float) -> None:
             await w.gone(name, namespace="team", within_s=within_s)
 
 
-def refuse(w: World, fault: Fault, when: Callable[[Request], bool] = lambda _: True) -> None:
+def refuse(
+    w: World, fault: ApiFault, when: Callable[[SandboxRequest], bool] = lambda _: True
+) -> None:
     """Refuse the operator's writes in the namespace `team`, from now on."""
 
-    def intercept(request: Request) -> Fault | None:
+    def intercept(request: SandboxRequest) -> ApiFault | None:
         is_write = request.method == "PATCH" and "/namespaces/team/" in request.path
         if not is_write or not when(request):
             return None
         name = request.path.split("/")[7]
-        return Fault(code=fault.code, reason=fault.reason, message=fault.message.format(name=name))
+        return ApiFault(
+            code=fault.code, reason=fault.reason, message=fault.message.format(name=name)
+        )
 
     w.kube.intercept = intercept
 
 
-def is_release(request: Request) -> bool:
+def is_release(request: SandboxRequest) -> bool:
     """Return True for the write that lets an object go, and not for its rehearsal."""
     is_status = request.path.endswith("/status")
     return not is_status and "dryRun" not in request.query
@@ -147,7 +151,7 @@ async def test_rights_that_go_in_between_leave_few_models_removed(w: World) -> N
     await brought(w, *TWENTY)
     released: list[str] = []
 
-    def has_released(request: Request) -> bool:
+    def has_released(request: SandboxRequest) -> bool:
         if is_release(request):
             released.append(request.path)
         return bool(released)

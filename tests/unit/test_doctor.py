@@ -24,7 +24,7 @@ from ollama_op.cli.doctor.command import LIMIT_S, examine, show
 from ollama_op.kube.access import find_access
 from ollama_op.sandbox.http import answer, read_request
 from ollama_op.sandbox.kube.discovery import ACCESS_REVIEW_PATH
-from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.ollama.server import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.certificate import write_certificate
@@ -169,7 +169,7 @@ async def test_a_silent_cluster_keeps_nobody_waiting(practice, what, limit_s):
     if what == "log-in":
         practice.log_in = anyio.sleep_forever
     else:
-        practice.api.kube.intercept = lambda _request: Fault(delay_s=math.inf)
+        practice.api.kube.intercept = lambda _request: ApiFault(delay_s=math.inf)
     began = anyio.current_time()
     found = await practice.examine()
     assert anyio.current_time() - began == pytest.approx(limit_s, abs=0.1)
@@ -187,7 +187,7 @@ async def test_no_kubeconfig_is_told_as_run_tells_it(practice):
 
 async def test_credentials_that_kubernetes_does_not_take_are_told(practice):
     """A login helps, and no look at the cluster."""
-    practice.api.kube.intercept = lambda _request: Fault(
+    practice.api.kube.intercept = lambda _request: ApiFault(
         code=401, reason="Unauthorized", message="Unauthorized"
     )
     found = await practice.find("cluster")
@@ -212,7 +212,7 @@ async def test_what_nobody_thought_of_is_told_without_its_words(practice):
 
 async def test_a_missing_crd_is_told(practice):
     """With the command that brings it."""
-    practice.api.kube.intercept = lambda r: Fault(code=404) if r.path == CRD else None
+    practice.api.kube.intercept = lambda r: ApiFault(code=404) if r.path == CRD else None
     found = await practice.find("crd")
     assert found == Finding(
         "crd", "fail", "this cluster does not know OllamaModel", "kubectl apply -k config/crd"
@@ -223,11 +223,11 @@ async def test_a_missing_crd_is_told(practice):
 async def test_who_may_not_read_the_crd_asks_whether_it_is_served(practice, served, level):
     """The operator's own account may not, and needs no more."""
 
-    def intercept(request: Any) -> Fault | None:
+    def intercept(request: Any) -> ApiFault | None:
         if request.path == CRD:
-            return Fault(code=403, reason="Forbidden")
+            return ApiFault(code=403, reason="Forbidden")
         gone = not served and request.path.rstrip("/") == SERVED
-        return Fault(code=404, reason="NotFound") if gone else None
+        return ApiFault(code=404, reason="NotFound") if gone else None
 
     practice.api.kube.intercept = intercept
     assert (await practice.find("crd")).level == level

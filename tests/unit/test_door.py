@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from api.access import Keys
-from api.app import Options, create_api
+from api.app import ApiOptions, create_api
 from crd.door import mended, normal, problems
 from crd.model import Verdict, wanted, wishes
 from crd.names import ModelName
@@ -25,7 +25,7 @@ async def posted(body: object) -> tuple[int, dict]:
     """Send a body to the REST API; return what it answers. Each has one Kubernetes."""
     written = Written()
     written.answer = made(manifest("a", version=7))
-    api = create_api(Known(), written, Options(keys=Keys([key()]), locked=True))
+    api = create_api(Known(), written, ApiOptions(keys=Keys([key()]), locked=True))
     async with client_of(api) as client:
         answer = await client.post("/api/v1/models", json=body)
     if answer.status_code == 201:
@@ -157,7 +157,7 @@ async def test_a_body_of_another_form_is_told_in_words(body, field, says):
 
 async def test_a_query_of_another_form_is_told_in_words():
     """As a body is."""
-    api = create_api(Known(), Written(), Options(keys=Keys([key()]), locked=True))
+    api = create_api(Known(), Written(), ApiOptions(keys=Keys([key()]), locked=True))
     async with client_of(api) as client:
         for query in ("limit=x", "limit=0", "state=ready", "namespace=A.b", "names=a", "limit=1e9"):
             answer = await client.get(f"/api/v1/models?{query}")
@@ -190,7 +190,7 @@ async def test_a_new_tag_takes_the_one_in_the_name_away():
     """Else an object that kubectl made as `llama3.2:1b` could never get another tag over REST."""
     known, written = Known(), Written()
     written.answer = made(manifest("a", version=7))
-    api = create_api(known, written, Options(keys=Keys([key()]), locked=True))
+    api = create_api(known, written, ApiOptions(keys=Keys([key()]), locked=True))
     known.put(manifest("a") | {"spec": {"name": "llama3.2:1b", "tag": "1b", "keepAlive": -1}})
     async with client_of(api) as client:
         said = (await client.get("/api/v1/models/a")).json()

@@ -12,9 +12,9 @@ import pytest
 from crd.occasions import Occasion
 from crd.v1alpha1 import OllamaModel, decode
 from ollama_op.kube import events
-from ollama_op.kube.events import WAITING, Events
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.kube.events import EVENTS_WAITING, EventRecorder
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.models import manifest
 from support.unruly import Wire
@@ -29,7 +29,7 @@ class Bench:
     """Who tells, the API server that is told, and one object."""
 
     server: KubeSandbox
-    events: Events
+    events: EventRecorder
     wire: Wire
     user: httpx.AsyncClient
     model: OllamaModel
@@ -47,10 +47,10 @@ class Bench:
         items: list[dict[str, Any]] = (await self.user.get(PATH)).json()["items"]
         return items
 
-    def on(self, method: str, fault: Fault) -> None:
+    def on(self, method: str, fault: ApiFault) -> None:
         """Let requests of this method meet a fault."""
 
-        def intercept(request: Request) -> Fault | None:
+        def intercept(request: SandboxRequest) -> ApiFault | None:
             return fault if request.method == method else None
 
         self.server.intercept = intercept
@@ -72,7 +72,9 @@ async def bench() -> AsyncGenerator[Bench]:
         del body["metadata"]["uid"], body["metadata"]["resourceVersion"]
         model = decode((await user.post(MODELS, json=body)).raise_for_status().content)
         wire = Wire(transport, "events")
-        it = Bench(server, Events(wire, is_busy=lambda: it.busy, now=clock), wire, user, model)
+        it = Bench(
+            server, EventRecorder(wire, is_busy=lambda: it.busy, now=clock), wire, user, model
+        )
         tasks.start_soon(it.events.run)
         yield it
         tasks.cancel_scope.cancel()
@@ -111,7 +113,7 @@ async def test_what_happens_again_is_counted(b: Bench):
 async def test_an_event_whose_count_fails_is_counted_on(b: Bench, code: int):
     """It is there all the same: the next time it tells of all, and there is no second one."""
     await b.tell(Occasion.PULL_FAILED, "No space left.")
-    b.on("PATCH", Fault(code=code))
+    b.on("PATCH", ApiFault(code=code))
     await b.tell(Occasion.PULL_FAILED, "No space left.")
     b.server.intercept = lambda _request: None
     await b.tell(Occasion.PULL_FAILED, "No space left.")
@@ -134,7 +136,7 @@ async def test_a_forgotten_event_is_told_anew(b: Bench):
 
 async def test_what_is_remembered_is_bounded(b: Bench, monkeypatch: pytest.MonkeyPatch):
     """The oldest moment is forgotten first."""
-    monkeypatch.setattr(events, "REMEMBERED", 2)
+    monkeypatch.setattr(events, "EVENTS_REMEMBERED", 2)
     for message in "abc":
         await b.tell(message=message)
     assert [moment.message for moment in b.events._sent] == ["b", "c"]
@@ -151,18 +153,18 @@ async def test_events_give_way_to_writes(b: Bench):
 
 async def test_events_never_stand_in_the_way(b: Bench):
     """A server that does not take them delays nobody; what does not fit is dropped."""
-    b.on("POST", Fault(delay_s=math.inf))
+    b.on("POST", ApiFault(delay_s=math.inf))
     began = anyio.current_time()
-    for number in range(WAITING + 100):
+    for number in range(EVENTS_WAITING + 100):
         b.events.tell(b.model, Occasion.PULLED, f"Number {number}.")
     assert anyio.current_time() == began
 
 
 async def test_an_event_that_is_denied_is_dropped(b: Bench):
     """The next one is tried all the same."""
-    b.on("POST", Fault(code=403, reason="Forbidden"))
+    b.on("POST", ApiFault(code=403, reason="Forbidden"))
     await b.tell(Occasion.MODEL_LOST, "Nobody sees this.")
-    b.on("POST", Fault(code=0))
+    b.on("POST", ApiFault(code=0))
     await b.tell(Occasion.MODEL_LOST, "Nor this.")
     b.server.intercept = lambda _request: None
     await b.tell()

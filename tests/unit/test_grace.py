@@ -7,11 +7,11 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from crd.markers import NAMESPACE, Marker
+from crd.markers import MARKER_NAMESPACE, Marker
 from crd.names import ModelName
 from crd.v1alpha1 import FORCE_DELETE
 from ollama_op.app.operator import _listed
-from ollama_op.sandbox.http import Request
+from ollama_op.sandbox.http import SandboxRequest
 from support.gateway import FOREIGN
 from support.world import MB, World, condition, reason, world
 
@@ -43,19 +43,19 @@ async def removed(w: World) -> None:
 
 def kept(w: World) -> list[str]:
     """List the models that are kept under the name of a marker."""
-    return [name for name in w.ollama.models if name.startswith(NAMESPACE)]
+    return [name for name in w.ollama.models if name.startswith(MARKER_NAMESPACE)]
 
 
 def plainly(w: World) -> list[str]:
     """List the models that are there under their own name."""
-    return [name for name in w.ollama.models if not name.startswith(NAMESPACE)]
+    return [name for name in w.ollama.models if not name.startswith(MARKER_NAMESPACE)]
 
 
 def heard(w: World) -> list[str]:
     """Note each call of Ollama that changes something, from now on, with its model."""
     calls: list[str] = []
 
-    def overhear(request: Request) -> None:
+    def overhear(request: SandboxRequest) -> None:
         if request.method != "GET" and request.path != "/api/show":
             body = json.loads(request.body)
             calls.append(f"{request.path} {body.get('model') or body['source']}")
@@ -68,7 +68,7 @@ async def dies_at(w: World, path: str, *, after: bool) -> None:
     """Kill the operator at its next call of `path`, and start another one a second later."""
     died = anyio.Event()
 
-    def overhear(request: Request) -> None:
+    def overhear(request: SandboxRequest) -> None:
         if request.path == path and not died.is_set():
             died.set()
             if not after:
@@ -387,11 +387,13 @@ async def test_a_plan_shows_no_marker(g: World) -> None:
     await brought(g)
     await removed(g)
     assert g.health.engine is not None
-    assert len(g.health.engine.survey.now.models) == 1
-    assert _listed(g.health.engine.survey) == {}
+    assert len(g.health.engine.monitor.now.models) == 1
+    assert _listed(g.health.engine.monitor) == {}
 
 
-@pytest.mark.parametrize("text", [f"{NAMESPACE}/m:1", f"{NAMESPACE}/{'a' * 32}:latest", "m:1"])
+@pytest.mark.parametrize(
+    "text", [f"{MARKER_NAMESPACE}/m:1", f"{MARKER_NAMESPACE}/{'a' * 32}:latest", "m:1"]
+)
 def test_what_only_looks_like_a_marker_is_none(text: str) -> None:
     """A model that somebody else has put there is nobody's to delete."""
     assert Marker.read(ModelName.parse(text)) is None

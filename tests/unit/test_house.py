@@ -1,5 +1,6 @@
 """The order of the house, as it can be counted."""
 
+import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ollama_op", "api", "crd")
+CONVENTIONS = {"T", "log", "main"}  # a type variable, a module's logger, a script's start
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,45 @@ def test_each_folder_says_what_belongs_there() -> None:
     said = [each.read_text(encoding="utf-8") for each in packages()]
     assert all(text.startswith('"""') and text.count(" ") > 4 for text in said)
     assert len({*said}) == len(said)
+
+
+def test_a_public_name_is_defined_once() -> None:
+    """One name, one thing: of the classes, functions and constants of all modules."""
+    found: dict[str, list[str]] = {}
+    for path in modules():
+        for name in defined(ast.parse(path.read_text(encoding="utf-8"))):
+            found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: where for name, where in found.items() if len(where) > 1}
+    assert twice == {}
+
+
+def defined(module: ast.Module) -> Iterator[str]:
+    """Yield the public names that a module defines at its top."""
+    for node in module.body:
+        match node:
+            case (
+                ast.ClassDef(name=name)
+                | ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+            ):
+                names = [name]
+            case ast.Assign(targets=targets):
+                names = [
+                    each.id
+                    for target in targets
+                    for each in ast.walk(target)
+                    if isinstance(each, ast.Name)
+                ]
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case _:
+                names = []
+        yield from (name for name in names if not name.startswith("_") and name not in CONVENTIONS)
+
+
+def modules() -> Iterator[Path]:
+    for top in PACKAGES:
+        yield from (ROOT / top).rglob("*.py")
 
 
 def packages() -> Iterator[Path]:

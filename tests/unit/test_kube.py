@@ -25,9 +25,9 @@ from ollama_op.base.errors import (
     Unauthenticated,
 )
 from ollama_op.kube.requests import request
-from ollama_op.kube.writes import WRITES_AT_ONCE, Kube
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.kube.writes import WRITES_AT_ONCE, StatusWriter
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.models import manifest
 from support.unruly import Wire
@@ -43,7 +43,7 @@ class Bench:
 
     server: KubeSandbox
     front: App  # what requests meet first; by default the server
-    kube: Kube = field(init=False)
+    kube: StatusWriter = field(init=False)
     user: httpx.AsyncClient = field(init=False)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -60,10 +60,10 @@ class Bench:
         """Read an object."""
         return decode((await self.user.get(f"{MODELS}/{name}")).raise_for_status().content)
 
-    def on(self, method: str, fault: Fault) -> None:
+    def on(self, method: str, fault: ApiFault) -> None:
         """Let requests of this method meet a fault."""
 
-        def intercept(request: Request) -> Fault | None:
+        def intercept(request: SandboxRequest) -> ApiFault | None:
             return fault if request.method == method else None
 
         self.server.intercept = intercept
@@ -74,7 +74,7 @@ async def bench() -> AsyncGenerator[Bench]:
     server = KubeSandbox(now=lambda: EPOCH + timedelta(seconds=anyio.current_time()))
     b = Bench(server, server)
     async with AppTransport(b) as transport:
-        b.kube = Kube(Wire(transport, "writes"))
+        b.kube = StatusWriter(Wire(transport, "writes"))
         b.user = httpx.AsyncClient(transport=transport, base_url="http://kube")
         yield b
 
@@ -206,7 +206,7 @@ async def test_a_write_that_waits_for_its_turn_can_be_cancelled():
     """Not begun, it is no loss; shutting down does not work through a queue."""
     async with bench() as b:
         model = await b.create()
-        b.on("PATCH", Fault(delay_s=3))
+        b.on("PATCH", ApiFault(delay_s=3))
 
         async def write() -> None:
             with contextlib.suppress(KubeUnreachable):
@@ -225,7 +225,7 @@ async def test_a_write_ends_soon_by_itself():
     """As it cannot be cancelled, a dead connection must not hold it for long."""
     async with bench() as b:
         model = await b.create()
-        b.on("PATCH", Fault(delay_s=math.inf))
+        b.on("PATCH", ApiFault(delay_s=math.inf))
         with pytest.raises(KubeUnreachable, match="does not answer"):
             await b.kube.patch_status(model, READY)
         assert anyio.current_time() == pytest.approx(4)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.kube import access
 from ollama_op.kube.access import find_access
 
@@ -190,7 +190,7 @@ REFUSED = {
 def test_what_cannot_be_done_is_refused_in_one_line(tmp_path, cluster, user, words):
     """Before anything is called, with the file, and with something to do."""
     path = write(tmp_path / "a", config(cluster, user))
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         find_access(path)
     assert str(caught.value).startswith(f"the kubeconfig {path} has ") or "asks for" in str(
         caught.value
@@ -205,7 +205,7 @@ def test_a_missing_plugin_says_how_to_get_it(tmp_path):
     """The install hint stands in the kubeconfig; it may have several lines."""
     hint = "get it:\n  brew install it\x1b[2J"
     user = {"exec": {**EXEC, "command": "no-such", "installHint": hint}}
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         find_access(write(tmp_path / "a", config(user=user)))
     assert caught.value.hint == "get it:   brew install it [2J"
 
@@ -225,7 +225,7 @@ def test_a_missing_plugin_says_how_to_get_it(tmp_path):
 )
 def test_a_value_of_another_kind_is_told_by_its_place(tmp_path, content, words):
     """And not repeated: it may be a secret."""
-    with pytest.raises(BadSetting, match="cannot be read: ") as caught:
+    with pytest.raises(ConfigError, match="cannot be read: ") as caught:
         find_access(write(tmp_path / "a", content))
     assert words in str(caught.value)
     assert "123" not in str(caught.value).replace(str(tmp_path), "")
@@ -247,14 +247,14 @@ def test_a_file_that_is_no_kubeconfig_says_why(tmp_path, content, words):
     """In words of our own, with the line, and without what it says."""
     path = tmp_path / "a"
     path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         find_access(path)
     assert str(caught.value) == f"the kubeconfig {path} cannot be read: {words}"
 
 
 def test_several_files_belong_into_the_variable(tmp_path):
     """The flag takes one, as that of kubectl does."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         find_access(Path(f"{tmp_path}/a:{tmp_path}/b"))
     assert caught.value.hint == "name one file with --kubeconfig, and several in KUBECONFIG"
 
@@ -275,7 +275,7 @@ def test_a_proxy_of_the_environment_counts_for_the_server_name(tmp_path, monkeyp
     """The pair is refused wherever the proxy comes from; NO_PROXY helps."""
     path = write(tmp_path / "a", config({**HTTPS, "tls-server-name": "kube"}))
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    with pytest.raises(BadSetting, match="cannot be used together"):
+    with pytest.raises(ConfigError, match="cannot be used together"):
         find_access(path)
     monkeypatch.setenv("NO_PROXY", "kube")
     assert find_access(path).proxy is None

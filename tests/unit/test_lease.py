@@ -14,7 +14,7 @@ from ollama_op.base.errors import NotLeading
 from ollama_op.base.settings import Settings
 from ollama_op.kube.lease import DURATION_S, RENEW_S, Leadership
 from ollama_op.ollama.client import OllamaClient
-from ollama_op.sandbox.kube.storage import Snapshot
+from ollama_op.sandbox.kube.storage import Backup
 from ollama_op.sandbox.transport import AppTransport
 from support.replicas import LEASE, NAME, Replicas, make_lease, replicas
 from support.unruly import Wire
@@ -53,7 +53,7 @@ async def test_one_acts_and_all_know(r):
     assert b.acts() == []
     engine = b.health.engine
     assert [m.metadata.name for m in engine.store] == ["m"]
-    assert [str(name) for name in engine.survey.now.models] == ["m:1"]
+    assert [str(name) for name in engine.monitor.now.models] == ["m:1"]
     assert (b.health.is_ready(), len(engine.tasks)) == (True, 0)
 
 
@@ -289,7 +289,7 @@ async def test_who_leads_goes_on_with_a_lease_that_was_set_back(r):
     """Its own record of before, or none at all, is no reason to stop."""
     a, b = await two(r)
     held = r.w.kube.store.save()
-    for copy in (held, Snapshot(held.revision, {})):
+    for copy in (held, Backup(held.revision, {})):
         await anyio.sleep(9)
         r.w.kube.store.restore(copy)
         for _ in range(300):

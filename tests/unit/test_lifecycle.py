@@ -4,8 +4,8 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH
-from ollama_op.sandbox.kube.server import Fault
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.kube.server import ApiFault
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.world import MB, Object, World, condition, reason, world
 
 # --- bringing a model
@@ -33,7 +33,7 @@ async def test_a_model_is_pulled_and_ready(w: World) -> None:
 async def test_the_finalizer_is_there_before_ollama_is_touched(w: World) -> None:
     """No pull is asked for on account of an object that could vanish without a word."""
     w.ollama.publish("llama3.2:1b", MB)
-    w.kube.intercept = lambda r: Fault(code=503) if r.method == "PATCH" else None
+    w.kube.intercept = lambda r: ApiFault(code=503) if r.method == "PATCH" else None
     await w.apply("llama", "llama3.2:1b")
     await anyio.sleep(60)
     assert w.ollama.calls["POST /api/pull"] == 0
@@ -194,7 +194,7 @@ async def test_a_refresh_wish_ends_the_waiting_of_a_stalled_model(w: World) -> N
 async def test_a_registry_that_fails_is_asked_again_ever_more_slowly(w: World) -> None:
     """Each failed attempt is counted, and the next one waits about twice as long."""
     w.ollama.publish("flaky:1", MB)
-    w.ollama.trouble("flaky:1", *[Trouble(error="max retries exceeded: EOF")] * 6)
+    w.ollama.trouble("flaky:1", *[PullTrouble(error="max retries exceeded: EOF")] * 6)
     await w.apply("flaky", "flaky:1")
     status = await w.until("flaky", lambda s: s.get("attempts") == 6)
     assert (status["state"], reason(status)) == ("Failed", "RegistryUnavailable")
@@ -208,7 +208,7 @@ async def test_a_registry_that_fails_is_asked_again_ever_more_slowly(w: World) -
 async def test_a_retry_survives_a_restart_of_the_operator(w: World) -> None:
     """Attempts and the next try are in the status: a restart neither hurries nor forgets."""
     w.ollama.publish("full:1", 10 * MB)
-    w.ollama.trouble("full:1", Trouble(error="write /models: no space left on device"))
+    w.ollama.trouble("full:1", PullTrouble(error="write /models: no space left on device"))
     await w.apply("full", "full:1")
     status = await w.until("full", lambda s: s.get("state") == "Failed")
     assert reason(status) == "InsufficientStorage"
@@ -224,7 +224,7 @@ async def test_a_stalled_pull_is_given_up_and_tried_again(w: World) -> None:
     """Lines that bring no bytes are no progress: after the stall timeout the pull starts anew."""
     w.ollama.downloads.tick_s = 1
     w.ollama.publish("slow:1", 100 * MB)
-    w.ollama.trouble("slow:1", Trouble(after_bytes=50 * MB, stall_s=24 * 3600))
+    w.ollama.trouble("slow:1", PullTrouble(after_bytes=50 * MB, stall_s=24 * 3600))
     await w.apply("slow", "slow:1")
     status = await w.until("slow", lambda s: s.get("state") == "Failed", within_s=400)
     assert reason(status) == "PullStalled"
@@ -237,7 +237,7 @@ async def test_a_stalled_pull_is_given_up_and_tried_again(w: World) -> None:
 async def test_a_pull_that_breaks_off_is_resumed(w: World) -> None:
     """A connection that dies in the middle costs an attempt, and the part that came is kept."""
     w.ollama.publish("cut:1", 100 * MB)
-    w.ollama.trouble("cut:1", Trouble(after_bytes=90 * MB, cut=True))
+    w.ollama.trouble("cut:1", PullTrouble(after_bytes=90 * MB, cut=True))
     await w.apply("cut", "cut:1")
     await w.ready("cut")
     assert w.ollama.calls["POST /api/pull"] == 2
@@ -365,7 +365,7 @@ async def test_a_refresh_that_fails_keeps_the_old_version_in_use(w: World) -> No
     w.ollama.publish("llama3.2:1b", MB)
     await w.apply("llama", "llama3.2:1b")
     await w.ready("llama")
-    w.ollama.trouble("llama3.2:1b", Trouble(error="max retries exceeded: EOF"))
+    w.ollama.trouble("llama3.2:1b", PullTrouble(error="max retries exceeded: EOF"))
     await w.patch("llama", {"metadata": {"annotations": {REFRESH: "true"}}})
     status = await w.until("llama", lambda s: s.get("attempts") == 1)
     assert (status["state"], reason(status)) == ("Ready", "RefreshFailed")
@@ -640,12 +640,12 @@ async def test_a_kubernetes_that_refuses_writes_is_asked_again(w: World) -> None
     """Conflicts, throttling, server errors and lost answers delay the end, and change nothing."""
     faults = iter(
         [
-            Fault(code=409, reason="Conflict"),
-            Fault(code=429, reason="TooManyRequests", retry_after_s=2),
-            Fault(code=500),
-            Fault(code=0, done=True),
-            Fault(code=503),
-            Fault(code=0),
+            ApiFault(code=409, reason="Conflict"),
+            ApiFault(code=429, reason="TooManyRequests", retry_after_s=2),
+            ApiFault(code=500),
+            ApiFault(code=0, done=True),
+            ApiFault(code=503),
+            ApiFault(code=0),
         ]
     )
     w.kube.intercept = lambda r: next(faults, None) if r.method == "PATCH" else None

@@ -14,22 +14,22 @@ import structlog
 
 from crd.v1alpha1 import OllamaModel, decode
 from ollama_op.base.errors import LoginFailed, NotLeading, Unauthenticated
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.kube.access import Access
 from ollama_op.kube.connection import CREDENTIALS
 from ollama_op.kube.credentials import Credentials, Identity
-from ollama_op.kube.kubeconfig import Cluster, User
+from ollama_op.kube.kubeconfig import ClusterEntry, UserEntry
 from ollama_op.kube.lease import Leadership
 from ollama_op.kube.login import Login
 from ollama_op.kube.requests import request
-from ollama_op.kube.writes import Kube
-from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.kube.writes import StatusWriter
+from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
 from support.models import manifest
 from support.unruly import Wire
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-ACCESS = Access("the kubeconfig x", "here", "user 'me'", Cluster("https://kube"), User())
+ACCESS = Access("the kubeconfig x", "here", "user 'me'", ClusterEntry("https://kube"), UserEntry())
 
 
 @dataclass
@@ -207,7 +207,7 @@ async def test_a_failing_login_is_told_once_and_tried_again():
     assert 20 <= len(plugin.begun) <= 30
 
 
-@pytest.mark.parametrize("problem", [BadSetting("x"), RuntimeError("x"), OSError("x")], ids=repr)
+@pytest.mark.parametrize("problem", [ConfigError("x"), RuntimeError("x"), OSError("x")], ids=repr)
 async def test_nothing_that_a_login_raises_ends_it(problem):
     """Whatever it is, it is tried again."""
     plugin = Plugin(problem=problem)
@@ -239,7 +239,7 @@ async def test_another_cluster_is_not_changed_over_to():
     plugin = Plugin(from_files=True)
     async with logged_in(plugin) as login:
         await login.credentials()
-        plugin.access = replace(ACCESS, cluster=Cluster("https://other"))
+        plugin.access = replace(ACCESS, cluster=ClusterEntry("https://other"))
         with structlog.testing.capture_logs() as logs:
             await anyio.sleep(120)
         assert login.server == "https://kube"
@@ -307,7 +307,7 @@ async def test_only_a_401_is_a_reason_to_log_in(code):
     async with server(plugin) as (api, kube, _callers):
         await api.login.credentials()
         await anyio.sleep(60)
-        kube.intercept = lambda _request: Fault(code)
+        kube.intercept = lambda _request: ApiFault(code)
         for _ in range(5):
             with contextlib.suppress(Exception):
                 await ask(api)
@@ -319,7 +319,7 @@ async def test_a_write_waits_for_a_login_outside_its_own_limit():
     plugin, fenced = Plugin(takes_s=30), list[float]()
     async with server(plugin) as (api, kube, _callers):
         model = await _model(kube)
-        writer = Kube(api, fence=lambda _limit_s: fenced.append(anyio.current_time()))
+        writer = StatusWriter(api, fence=lambda _limit_s: fenced.append(anyio.current_time()))
         await writer.annotate(model, "a", "b")
     assert (plugin.ended, fenced) == (1, [30])
 
@@ -330,7 +330,7 @@ async def test_a_write_that_waits_for_a_login_can_be_cancelled():
     async with server(plugin) as (api, kube, _callers):
         model = await _model(kube)
         with anyio.move_on_after(3):
-            await Kube(api).annotate(model, "a", "b")
+            await StatusWriter(api).annotate(model, "a", "b")
         assert anyio.current_time() == 3
     assert plugin.ended == 0
 
@@ -345,7 +345,7 @@ async def test_who_lost_the_lead_while_it_logged_in_writes_nothing():
     async with server(Plugin(takes_s=30)) as (api, kube, callers):
         model = await _model(kube)
         with pytest.raises(NotLeading):
-            await Kube(api, fence=fence).annotate(model, "a", "b")
+            await StatusWriter(api, fence=fence).annotate(model, "a", "b")
         assert callers == []
 
 

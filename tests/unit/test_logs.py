@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from ollama_op.base.settings import Settings
 from ollama_op.reconcile import lifecycle
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.server import Fault
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.server import ApiFault
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.world import MB, World, reason
 
 Line = dict[str, Any]
@@ -97,7 +97,7 @@ async def test_a_line_about_a_model_says_which(w: World) -> None:
 async def test_each_failed_attempt_is_a_warning_with_its_number(w: World) -> None:
     """And with when the next one comes."""
     w.ollama.publish("llama3.2:1b", MB)
-    w.ollama.trouble("llama3.2:1b", *[Trouble(error="EOF")] * 3)
+    w.ollama.trouble("llama3.2:1b", *[PullTrouble(error="EOF")] * 3)
     with capture_logs() as logs:
         began = w.now()
         await w.apply("llama", "llama3.2:1b")
@@ -136,7 +136,7 @@ async def test_an_outage_of_ollama_is_one_warning_and_one_line_at_its_end(
     for number in range(MANY):
         w.ollama.publish(f"m{number}:1b", 600 * MB if pulling else MB)
         if pulling:  # at 10 MB/s, so that all are cut a second after the server has gone
-            w.ollama.trouble(f"m{number}:1b", Trouble(cut=True, after_bytes=300 * MB))
+            w.ollama.trouble(f"m{number}:1b", PullTrouble(cut=True, after_bytes=300 * MB))
         await w.apply(f"m{number}", f"m{number}:1b")
     await anyio.sleep(29)
     assert len(w.ollama.pulling) == (MANY if pulling else 0)
@@ -179,8 +179,8 @@ async def test_a_model_lost_in_an_outage_is_news(w: World) -> None:
 async def test_writes_that_kubernetes_does_not_take_are_one_warning(w: World) -> None:
     """However many models have something to say."""
 
-    def refuse(request: Request) -> Fault | None:
-        return Fault(code=500) if request.method == "PATCH" else None
+    def refuse(request: SandboxRequest) -> ApiFault | None:
+        return ApiFault(code=500) if request.method == "PATCH" else None
 
     await anyio.sleep(1)
     with capture_logs() as logs:
@@ -198,9 +198,9 @@ async def test_writes_that_kubernetes_does_not_take_are_one_warning(w: World) ->
     assert said(logs, "warning") == ["kubernetes takes no writes, will retry"]
 
 
-@pytest.mark.parametrize("fault", [Fault(code=0), Fault(delay_s=math.inf)])
+@pytest.mark.parametrize("fault", [ApiFault(code=0), ApiFault(delay_s=math.inf)])
 async def test_a_cluster_that_is_away_is_one_warning_and_one_line_at_its_end(
-    w: World, fault: Fault
+    w: World, fault: ApiFault
 ) -> None:
     """Also when it is away for long."""
     await anyio.sleep(10)

@@ -12,7 +12,7 @@ from crd.v1alpha1 import REFRESH
 from ollama_op.metrics.exporter import Exporter
 from ollama_op.metrics.gauges import STATES
 from ollama_op.metrics.recorder import Metrics
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.measured import Measured, measured
 from support.pull_faults import FAULTS
 from support.unruly import error_event, refuse, stream
@@ -177,7 +177,7 @@ async def test_a_pull_is_counted_and_timed(m):
 async def test_bytes_are_not_counted_twice(m):
     """A pull that is taken up again counts what comes, not what was there; none goes back."""
     m.w.ollama.publish("m:1", 100 * MB)
-    m.w.ollama.trouble("m:1", Trouble(cut=True, after_bytes=60 * MB))
+    m.w.ollama.trouble("m:1", PullTrouble(cut=True, after_bytes=60 * MB))
     await m.w.apply("m", "m:1")
     await m.w.ready("m")
     assert m.value("ollama_op_pulled_bytes_total") == pytest.approx(100 * MB, rel=0.05)
@@ -204,7 +204,7 @@ async def test_a_failure_is_counted_by_its_cause(m, words, why):
     assert m.value("ollama_op_pulls_total", result=why) == 0
     assert m.value("ollama_op_failures_total", reason=why) == 0
     m.w.ollama.publish("m:1", MB)
-    m.w.ollama.trouble("m:1", Trouble(error=words))
+    m.w.ollama.trouble("m:1", PullTrouble(error=words))
     await m.w.apply("m", "m:1")
     await m.w.until("m", lambda s: reason(s) == why)
     assert m.value("ollama_op_pulls_total", result=why) == 1
@@ -243,10 +243,10 @@ async def test_calls_of_ollama_are_counted_by_endpoint(m):
 async def test_what_follows_from_a_decision_is_timed(m):
     """By what was decided; rest is no work."""
     await brought(m, 100 * MB)
-    assert m.value("ollama_op_reconcile_duration_seconds_count", action="Claim") == 1
+    assert m.value("ollama_op_reconcile_duration_seconds_count", action="AddFinalizer") == 1
     took_s = m.value("ollama_op_reconcile_duration_seconds_sum", action="Pull")
     assert took_s == pytest.approx(10, abs=1)
-    assert m.value("ollama_op_reconcile_duration_seconds_count", action="Rest") is None
+    assert m.value("ollama_op_reconcile_duration_seconds_count", action="Wait") is None
 
 
 async def test_status_writes_are_counted_by_result(m):

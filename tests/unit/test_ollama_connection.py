@@ -15,8 +15,8 @@ import structlog
 
 from ollama_op.app.process import http_client
 from ollama_op.base.errors import NotOllama, OllamaUnreachable
-from ollama_op.base.parsing import BadSetting
-from ollama_op.base.settings import Misuse
+from ollama_op.base.parsing import ConfigError
+from ollama_op.base.settings import UsageError
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.connection import OllamaTransport, parse_headers
@@ -292,7 +292,7 @@ def test_a_header_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path, co
     """Without it the operator would go as nobody; what is in it is not repeated."""
     path = tmp_path / "headers"
     path.write_bytes(content)
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         OllamaTransport("https://ollama", header_file=path)
     assert str(caught.value) == f"--ollama-header-file {path} cannot be used: {words}"
     assert TOKEN not in caught.value.hint
@@ -305,27 +305,27 @@ def test_a_ca_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path, conten
     """Never are other CAs trusted instead."""
     path = tmp_path / "ca.pem"
     path.write_bytes(content)
-    with pytest.raises(BadSetting, match="it holds no certificates in PEM"):
+    with pytest.raises(ConfigError, match="it holds no certificates in PEM"):
         OllamaTransport("https://ollama", ca_file=path)
 
 
 @pytest.mark.parametrize("flag", ["ca_file", "header_file"])
 def test_a_file_that_is_not_there_is_an_error_at_the_start(tmp_path, flag):
     """With its flag and path."""
-    with pytest.raises(BadSetting, match=r"none cannot be used: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"none cannot be used: No such file or directory"):
         OllamaTransport("https://ollama", **{flag: tmp_path / "none"})
 
 
 def test_a_ca_file_for_plain_http_is_a_misuse(tmp_path):
     """Who gives one believes that there is TLS."""
-    with pytest.raises(Misuse, match="without TLS"):
+    with pytest.raises(UsageError, match="without TLS"):
         OllamaTransport("http://ollama", ca_file=tmp_path / "ca.pem")
 
 
 def test_cas_that_the_environment_names_and_cannot_be_read_are_told(monkeypatch):
     """No traceback."""
     monkeypatch.setenv("SSL_CERT_FILE", "/none")
-    with pytest.raises(BadSetting, match="SSL_CERT_FILE"):
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
         OllamaTransport("https://ollama")
 
 

@@ -8,7 +8,7 @@ from api.plan import plan
 from api.ports import Held
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
-from ollama_op.policy.decide import Discard, Leave, Observed, Pull, decide
+from ollama_op.policy.decide import Finalize, Observed, PruneFormer, Pull, decide
 from support.models import DIGEST, NOW, condition, made, manifest
 
 NAME, OLD = ModelName.parse("new:1"), ModelName.parse("old:1")
@@ -54,7 +54,7 @@ def test_the_plan_is_what_is_decided(case: str, there: tuple[ModelName, ...]) ->
     match decide(model, Observed(digest=DIGEST if NAME in there else None), NOW):
         case Pull(name):
             pulled = {str(name)}
-        case Discard(names, retained=False) | Leave(names):
+        case PruneFormer(names, retained=False) | Finalize(names):
             deleted = {str(name) for name in names if name in there}
         case _:
             pass

@@ -18,7 +18,7 @@ from ollama_op.base.errors import LoginFailed
 from ollama_op.kube import plugin
 from ollama_op.kube.access import Access
 from ollama_op.kube.credentials import Credentials, log_in
-from ollama_op.kube.kubeconfig import Cluster, Exec, User, Variable
+from ollama_op.kube.kubeconfig import ClusterEntry, Exec, UserEntry, Variable
 from support.certificate import write_certificate
 
 VERSION = "client.authentication.k8s.io/v1"
@@ -47,8 +47,13 @@ def answer(**status: Any) -> str:
     return json.dumps({"apiVersion": VERSION, "kind": "ExecCredential", "status": status})
 
 
-def access(plugin: Exec | None, cluster: Cluster = Cluster("https://kube"), **user: Any) -> Access:  # noqa: B008 - it is frozen
-    return Access("the kubeconfig x", "here", "user 'me'", cluster, User(plugin=plugin, **user))
+CLUSTER = ClusterEntry("https://kube")
+
+
+def access(plugin: Exec | None, cluster: ClusterEntry = CLUSTER, **user: Any) -> Access:
+    return Access(
+        "the kubeconfig x", "here", "user 'me'", cluster, UserEntry(plugin=plugin, **user)
+    )
 
 
 def headers(credentials: Credentials) -> list[tuple[str, str]]:
@@ -115,7 +120,7 @@ def test_the_environment_is_that_of_kubectl(tmp_path, monkeypatch):
         api_version=VERSION,
         provide_cluster_info=True,
     )
-    cluster = Cluster("https://kube", certificate_authority=str(tmp_path / "ca"))
+    cluster = ClusterEntry("https://kube", certificate_authority=str(tmp_path / "ca"))
     with suppress(LoginFailed):  # the CA is none
         login(access(asked, cluster))
     arguments, env = json.loads((tmp_path / "seen").read_text())
@@ -247,7 +252,7 @@ def test_a_token_file_wins_over_a_token_while_it_can_be_read(tmp_path):
 
 def test_no_token_is_sent_without_encryption():
     """As with kubectl; whoever listens could use it."""
-    plain = access(None, Cluster("http://kube"), token=SECRET)
+    plain = access(None, ClusterEntry("http://kube"), token=SECRET)
     assert headers(login(plain)) == []
 
 
@@ -281,5 +286,5 @@ def test_the_same_identity_keeps_its_connections(tmp_path):
     second = login(access(printing(tmp_path, token=TOKEN)), first)
     assert second.tls is first.tls
     certificate, _ = write_certificate(tmp_path, ("me",))
-    trusting = Cluster("https://kube", certificate_authority=str(certificate))
+    trusting = ClusterEntry("https://kube", certificate_authority=str(certificate))
     assert (login(access(None, trusting), second)).tls is not first.tls

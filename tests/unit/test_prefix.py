@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.access import Keys
-from api.app import Options, create_api
+from api.app import ApiOptions, create_api
 from ollama_op.base.forwarded import prefix
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 async def client() -> AsyncGenerator[httpx.AsyncClient]:
     """Serve the API to proxies at 127.0.0.1, which are trusted, and be one of them."""
     known, writer = Known(), Written()
-    api = create_api(known, writer, Options(keys=Keys([key()]), locked=True))
+    api = create_api(known, writer, ApiOptions(keys=Keys([key()]), locked=True))
     writer.answer = made(manifest("a"))
     sock = Address("", 0).bind()
 

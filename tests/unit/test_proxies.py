@@ -2,8 +2,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from ollama_op.app.process import check_proxy
-from ollama_op.base.parsing import BadSetting
-from ollama_op.base.proxies import check_proxies, proxy_for, shown
+from ollama_op.base.parsing import ConfigError
+from ollama_op.base.proxies import check_proxies, proxy_for, shown_proxy
 
 PROXY = "http://proxy:3128"
 
@@ -110,7 +110,7 @@ def test_it_is_said_at_the_start(monkeypatch):
 )
 def test_a_proxy_that_cannot_be_used_is_refused_without_repeating_it(proxy):
     """At the start: each call would fail, and its password belongs in no log."""
-    with pytest.raises(BadSetting, match="HTTPS_PROXY") as caught:
+    with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
         check_proxies({"HTTPS_PROXY": proxy})
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
@@ -124,4 +124,4 @@ def test_a_proxy_that_cannot_be_used_is_refused_without_repeating_it(proxy):
 )
 def test_a_proxy_is_shown_without_its_credentials(proxy, text):
     """Only where it is."""
-    assert shown(proxy) == text
+    assert shown_proxy(proxy) == text

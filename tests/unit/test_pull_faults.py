@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from crd.v1alpha1 import REFRESH, Reason
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.pull_faults import FAULTS, Fault
 from support.world import MB, condition, reason, world
 
@@ -34,7 +34,7 @@ async def test_a_verdict_ends_the_waiting_and_trouble_does_not(fault: Fault):
         if fault.is_load:
             w.ollama.load_error = fault.text
         else:
-            w.ollama.trouble(fault.model, Trouble(error=fault.text))
+            w.ollama.trouble(fault.model, PullTrouble(error=fault.text))
         w.start()
         await w.apply("m", fault.model, spec={"keepAlive": "-1"} if fault.is_load else None)
         status = await w.until("m", lambda s: reason(s) == fault.reason)
@@ -67,7 +67,9 @@ def test_the_docs_quote_only_what_leads_there(name: Reason):
 
 async def test_a_denial_that_stays_is_a_verdict_until_a_refresh_asks_again() -> None:
     """Tried three times within three minutes, then left alone; a refresh takes it up again."""
-    denied = Trouble(error='pull model manifest: 401: {"error":"Invalid username or password."}')
+    denied = PullTrouble(
+        error='pull model manifest: 401: {"error":"Invalid username or password."}'
+    )
     async with world() as w:
         w.ollama.publish("m:1", MB)
         w.ollama.trouble("m:1", denied, denied, denied)

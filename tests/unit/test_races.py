@@ -3,11 +3,11 @@
 import anyio
 
 from crd.v1alpha1 import REFRESH
-from ollama_op.sandbox.kube.server import Fault
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.kube.server import ApiFault
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.world import MB, Object, World, condition, reason
 
-FULL = Trouble(error="no space left on device")
+FULL = PullTrouble(error="no space left on device")
 
 
 async def ready(w: World, **models: str) -> None:
@@ -139,8 +139,8 @@ async def test_the_end_of_an_old_pull_does_not_stall_the_new_spec(w: World) -> N
     w.ollama.publish("m:1", 100 * MB)
     w.ollama.publish("m:2", MB)
     unknown = "pull model manifest: file does not exist"
-    w.ollama.trouble("m:1", Trouble(error=unknown, after_bytes=60 * MB))
-    slow = Fault(code=500, delay_s=3, done=True)
+    w.ollama.trouble("m:1", PullTrouble(error=unknown, after_bytes=60 * MB))
+    slow = ApiFault(code=500, delay_s=3, done=True)
     w.kube.intercept = lambda r: (
         slow if r.path.endswith("status") and 4.5 < anyio.current_time() < 7 else None
     )
@@ -176,7 +176,7 @@ async def test_an_outage_that_is_over_is_not_spoken_of(w: World) -> None:
 
 async def test_a_stray_404_is_not_the_end(w: World) -> None:
     """A write that is answered as if the object were gone is tried again."""
-    faults = iter([Fault(code=404, reason="NotFound")])
+    faults = iter([ApiFault(code=404, reason="NotFound")])
     w.kube.intercept = lambda r: next(faults, None) if r.method == "PATCH" else None
     await ready(w, m="m:1")
 
@@ -232,7 +232,7 @@ async def test_a_model_that_is_lost_during_its_refresh_is_not_called_ready(w: Wo
     """The old version stays in use only as long as it is there, however long the refresh takes."""
     await ready(w, m="m:1")
     w.ollama.publish("m:1", MB, MB, seed="new")
-    w.ollama.trouble("m:1", Trouble(stall_s=3600))
+    w.ollama.trouble("m:1", PullTrouble(stall_s=3600))
     await refresh(w, "m")
     await w.until("m", lambda s: reason(s) == "Refreshing")
     w.ollama.lose("m:1")

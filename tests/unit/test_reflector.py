@@ -16,11 +16,11 @@ import structlog
 
 from crd.v1alpha1 import API_VERSION, PLURAL, Malformed, OllamaModel
 from ollama_op.base.asgi import Message, Receive, Send
-from ollama_op.kube.reflector import LINE_LIMIT, Reflector
+from ollama_op.kube.reflector import WATCH_LINE_LIMIT, Reflector
 from ollama_op.kube.store import Store
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.server import Fault, KubeSandbox
-from ollama_op.sandbox.kube.storage import Snapshot
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
+from ollama_op.sandbox.kube.storage import Backup
 from ollama_op.sandbox.transport import AppTransport
 from support import unruly
 from support.models import manifest
@@ -359,7 +359,7 @@ async def test_a_server_that_has_gone_makes_unready():
     """As long as no request is answered, and no longer."""
     async with mirroring() as m:
         await anyio.sleep(10)
-        m.kube.intercept = lambda _request: Fault(code=0)
+        m.kube.intercept = lambda _request: ApiFault(code=0)
         m.api.reset()
         await anyio.sleep(5)
         assert not m.reflector.is_in_sync()
@@ -373,7 +373,7 @@ async def test_a_server_that_takes_requests_and_says_nothing_makes_unready():
     """To wait long for an answer is not to have been connected for long."""
     async with mirroring() as m:
         await anyio.sleep(10)
-        m.kube.intercept = lambda _request: Fault(delay_s=math.inf)
+        m.kube.intercept = lambda _request: ApiFault(delay_s=math.inf)
         m.api.reset()
         await anyio.sleep(100)
         assert not m.reflector.is_in_sync()
@@ -433,7 +433,7 @@ async def test_a_garbage_line_breaks_only_that_watch(line):
 async def test_an_endless_line_is_left_by_a_list():
     """Asking for the same line again would not help: the only way is around it."""
     chunk = b"x" * (1 << 20)
-    endless = unruly.stream(*[chunk] * ((LINE_LIMIT >> 20) + 1), then=anyio.sleep_forever)
+    endless = unruly.stream(*[chunk] * ((WATCH_LINE_LIMIT >> 20) + 1), then=anyio.sleep_forever)
     async with mirroring(on_watch(endless)) as m:
         await anyio.sleep(0.1)
         await m.delete("m0")
@@ -714,7 +714,7 @@ async def test_a_server_that_comes_back_from_a_backup_is_listed_at_once(outage):
     """It refused for some time, so where the watch was may mean something else by now."""
     async with mirroring() as m:
         await rewound(m)
-        m.kube.intercept = lambda _request: Fault(code=0)
+        m.kube.intercept = lambda _request: ApiFault(code=0)
         m.api.reset()
         await anyio.sleep(outage)
         m.kube.intercept = lambda _request: None
@@ -749,7 +749,7 @@ async def test_a_stale_mirror_says_so():
 async def test_an_emptied_cluster_is_empty():
     """Whatever the versions of what was there: the list is the whole truth, and is told as such."""
     async with mirroring() as m:
-        empty = Snapshot(1, {})
+        empty = Backup(1, {})
         await rewound(m)
         m.kube.store.restore(empty)
         with structlog.testing.capture_logs() as logs:
@@ -781,17 +781,17 @@ class Storm:
         self.raging = True
         m.kube.intercept = self.fault
 
-    def fault(self, request: Request) -> Fault | None:
+    def fault(self, request: SandboxRequest) -> ApiFault | None:
         """Spoil a list or a watch now and then; the users' requests always pass."""
         if not self.raging or request.method != "GET" or self.dice.random() > 0.2:
             return None
         return self.dice.choice(
             [
-                Fault(code=500),
-                Fault(code=0),
-                Fault(code=410, reason="Expired"),
-                Fault(code=429, retry_after_s=2),
-                Fault(delay_s=3, code=503),
+                ApiFault(code=500),
+                ApiFault(code=0),
+                ApiFault(code=410, reason="Expired"),
+                ApiFault(code=429, retry_after_s=2),
+                ApiFault(delay_s=3, code=503),
             ]
         )
 

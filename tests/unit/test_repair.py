@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.gateway import FOREIGN, as_json
 from support.world import MB, World, condition, reason, world
 
@@ -176,7 +176,7 @@ async def test_a_registry_that_is_away_costs_no_model(w: World) -> None:
     """The repair is tried again until the registry is there; only then is anything deleted."""
     await adopted(w)
     w.ollama.spoil("m:1")
-    w.ollama.trouble("m:1", *[Trouble(error="max retries exceeded: EOF")] * 5)
+    w.ollama.trouble("m:1", *[PullTrouble(error="max retries exceeded: EOF")] * 5)
     await look_again(w)
     status = await w.until("m", lambda s: reason(s) == "RegistryUnavailable")
     assert status["fault"]["confirmed"]
@@ -191,7 +191,7 @@ async def test_a_registry_that_is_away_costs_no_model(w: World) -> None:
 async def test_a_bad_configuration_that_stayed_is_deleted_and_pulled(w: World) -> None:
     """After a mismatch a pull says success, and the model is in no list: only DELETE helps."""
     w.ollama.publish("m:1", MB, MB)
-    w.ollama.trouble("m:1", Trouble(error=MISMATCH, spoils=True))
+    w.ollama.trouble("m:1", PullTrouble(error=MISMATCH, spoils=True))
     await w.apply("m", "m:1")
     await w.until("m", lambda s: reason(s) == "DigestMismatch")
     await w.until("m", lambda s: reason(s) == "VerificationFailed")
@@ -204,7 +204,7 @@ async def test_a_bad_configuration_that_stayed_is_deleted_and_pulled(w: World) -
 async def test_what_a_damaged_download_left_goes_with_its_object(w: World) -> None:
     """It is in no list, and all of its weights are on the disk: the object's deletion has it go."""
     w.ollama.publish("m:1", MB, MB)
-    w.ollama.trouble("m:1", Trouble(error=MISMATCH, spoils=True))
+    w.ollama.trouble("m:1", PullTrouble(error=MISMATCH, spoils=True))
     await w.apply("m", "m:1")
     await w.until("m", lambda s: reason(s) == "VerificationFailed")
     assert "m:1" in w.ollama.models

@@ -31,7 +31,7 @@ from ollama_op.base.errors import (
 from ollama_op.base.sizes import formatted_size
 from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.policy import report
-from ollama_op.policy.decide import AVAILABLE, SUSPENDED, Verdict
+from ollama_op.policy.decide import AVAILABLE, SUSPENDED_VERDICT, Verdict
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")
@@ -328,7 +328,7 @@ def test_a_pause_keeps_what_was_true(ready, state, stalled):
     """And who waits for what was not true is told that a person must act."""
     conditions = [condition("Ready", ready, Reason.AVAILABLE)] if ready else []
     status = {"model": "llama3.2:1b", "digest": DIGEST, "conditions": conditions, "attempts": 3}
-    status = report.report(made(manifest() | {"status": status}), SUSPENDED, NOW)
+    status = report.report(made(manifest() | {"status": status}), SUSPENDED_VERDICT, NOW)
     assert (status.state, status.condition("Ready").status) == (state, ready or "Unknown")
     assert (status.condition("Stalled") is not None) == (stalled is not None)
     assert status.attempts is None

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from ollama_op.sandbox.kube.server import Fault, KubeSandbox
+from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.kube.table import age
 from ollama_op.sandbox.status import ApiError
 from ollama_op.sandbox.transport import AppTransport
@@ -232,7 +232,7 @@ async def test_writes_can_be_counted(client, sandbox):
 async def test_a_fault_can_stand_for_an_answer(client, sandbox):
     """With its code, its Retry-After and its delay; nothing is written."""
     sandbox.intercept = lambda request: (
-        Fault(code=429, reason="TooManyRequests", retry_after_s=3, delay_s=2)
+        ApiFault(code=429, reason="TooManyRequests", retry_after_s=3, delay_s=2)
         if request.method == "POST"
         else None
     )
@@ -247,7 +247,7 @@ async def test_a_fault_can_stand_for_an_answer(client, sandbox):
 async def test_an_answer_can_be_lost_after_the_write(client, sandbox):
     """The client sees a cut connection, the object is there."""
     sandbox.intercept = lambda request: (
-        Fault(code=0, done=True) if request.method == "POST" else None
+        ApiFault(code=0, done=True) if request.method == "POST" else None
     )
     with pytest.raises(httpx.ReadError):
         await create(client, "phi")
@@ -256,7 +256,7 @@ async def test_an_answer_can_be_lost_after_the_write(client, sandbox):
 
 async def test_a_dead_connection_is_silent_until_the_client_gives_up(client, sandbox):
     """The read timeout of the request is kept."""
-    sandbox.intercept = lambda _request: Fault(delay_s=math.inf)
+    sandbox.intercept = lambda _request: ApiFault(delay_s=math.inf)
     with pytest.raises(httpx.ReadTimeout):
         await client.get(MODELS, timeout=30)
     assert anyio.current_time() == pytest.approx(30)

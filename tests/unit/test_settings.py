@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollama_op.base.parsing import Address, BadSetting, parse_duration, parse_url
+from ollama_op.base.parsing import Address, ConfigError, parse_duration, parse_url
 from ollama_op.base.settings import Settings
 
 
@@ -22,7 +22,7 @@ def test_a_duration_is_read_as_go_writes_it(text, seconds):
 @pytest.mark.parametrize("text", ["", "0", "0s", "90", "-5s", "s", "1x", "soon", "nan", "1h\n"])
 def test_what_is_no_time_to_wait_is_refused_with_an_example(text):
     """Nothing waits for no time, or backwards; a bare number has no unit."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         parse_duration(text)
     assert caught.value.hint.startswith("write 90s, ")
 
@@ -30,7 +30,7 @@ def test_what_is_no_time_to_wait_is_refused_with_an_example(text):
 @given(st.text())
 def test_any_text_is_a_positive_duration_or_refused(text):
     """And nothing else ever comes of it."""
-    with contextlib.suppress(BadSetting):
+    with contextlib.suppress(ConfigError):
         assert 0 < parse_duration(text) < float("inf")
 
 
@@ -63,7 +63,7 @@ def test_an_address_is_read(text, address):
 )
 def test_what_is_no_address_is_refused_with_examples(text):
     """The examples show all three forms."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         Address.parse(text)
     assert caught.value.hint == "write :8081, 127.0.0.1:8081, or 0 for off"
 
@@ -72,7 +72,7 @@ def test_what_is_no_address_is_refused_with_examples(text):
 @example(":" + "9" * 5000)
 def test_any_text_is_an_address_or_refused(text):
     """And nothing else ever comes of it."""
-    with contextlib.suppress(BadSetting):
+    with contextlib.suppress(ConfigError):
         address = Address.parse(text)
         assert address is None or 0 <= address.port <= 65535
 
@@ -119,7 +119,7 @@ def test_an_ollama_url_is_read(text, url):
 )
 def test_what_is_no_ollama_url_is_refused_without_repeating_it(text):
     """A password that was written into it goes no further."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         parse_url(text)
     assert caught.value.hint
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
@@ -129,7 +129,7 @@ def test_what_is_no_ollama_url_is_refused_without_repeating_it(text):
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_path_of_ollamas_own_is_left_off_its_url(path, end):
     """Other programs want it there; with it no call is answered."""
-    with pytest.raises(BadSetting, match=f"ends with /{path}") as caught:
+    with pytest.raises(ConfigError, match=f"ends with /{path}") as caught:
         parse_url(f"http://ollama:11434/{path}{end}")
     assert caught.value.hint == f"leave /{path} off"
     assert parse_url("http://gateway/my-api") == "http://gateway/my-api"
@@ -143,7 +143,7 @@ def test_any_text_is_a_url_that_can_be_called_or_refused(text):
     """A line feed at its end, as from a file, must not come out as a traceback later."""
     try:
         url = parse_url(text)
-    except BadSetting:
+    except ConfigError:
         return
     assert httpx.URL(url).host
 

@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 from crd.v1alpha1 import REFRESH, TRACEPARENT
 from ollama_op.app import otel
 from ollama_op.app.process import start_tracing
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.base.settings import wants_tracing
 from ollama_op.base.tracing import is_on
 from ollama_op.rest import serving
-from ollama_op.sandbox.ollama.pulls import Trouble
+from ollama_op.sandbox.ollama.pulls import PullTrouble
 from ollama_op.sandbox.transport import AppTransport
 from support.rest import rest_world
 from support.spans import Spans
@@ -168,7 +168,7 @@ async def test_refresh_and_repair_are_traces_of_their_own(w: World, spans: Spans
 async def test_a_stall_and_the_retry_after_it_are_in_the_picture(w: World, spans: Spans) -> None:
     """Each try is a span; the first says what went wrong, how long it waited, and what is next."""
     w.ollama.publish("m:1", 100 * MB)
-    w.ollama.trouble("m:1", Trouble(after_bytes=50 * MB, stall_s=600))
+    w.ollama.trouble("m:1", PullTrouble(after_bytes=50 * MB, stall_s=600))
     await w.apply("m", "m:1")
     await w.until("m", lambda s: reason(s) == "PullStalled", within_s=400)
     await w.ready("m")
@@ -234,7 +234,7 @@ def test_the_standard_variables_turn_it_on(environ, wanted) -> None:
 )
 def test_what_cannot_be_sent_is_refused(environ) -> None:
     """Silence would be a trace that never comes."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         wants_tracing(environ)
     assert "otlp" in caught.value.hint.lower()
 
@@ -251,7 +251,7 @@ def test_what_cannot_be_sent_is_refused(environ) -> None:
 )
 def test_an_endpoint_that_cannot_be_meant_is_refused_without_repeating_it(environ) -> None:
     """A late warning would be overlooked, and a key in an address would be in the log."""
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         wants_tracing(environ)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
     assert "OTEL_EXPORTER_OTLP" in str(caught.value)
@@ -293,7 +293,7 @@ def test_variables_that_are_meant_for_others_keep_nobody_from_running(
 def test_numbers_that_cannot_be_meant_are_a_bad_setting(monkeypatch, name, value) -> None:
     """No traceback, and not only once there is a span."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(BadSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         otel.sender()
     assert "OTEL_" in caught.value.hint
 
@@ -301,5 +301,5 @@ def test_numbers_that_cannot_be_meant_are_a_bad_setting(monkeypatch, name, value
 def test_limits_that_cannot_be_meant_are_a_bad_setting(monkeypatch) -> None:
     """The same for what is read when recording begins."""
     monkeypatch.setenv("OTEL_ATTRIBUTE_COUNT_LIMIT", "abc")
-    with pytest.raises(BadSetting, match="OpenTelemetry"):
-        otel.start()
+    with pytest.raises(ConfigError, match="OpenTelemetry"):
+        otel.start_recording()

@@ -9,13 +9,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Status, StatusCode
 from rich.console import Console
 
-from ollama_op.demo.tree import TIMES, Span, drawn, duration, finished, lines
+from ollama_op.demo.tree import TIMES, TreeSpan, drawn, duration, finished, lines
 
 GIB = 1024**3
 PULL = [
-    Span(name="OllamaModel demo/llama3.2-1b", span_id="1", start_s=100, end_s=103.2),
-    Span(name="PATCH ollamamodels", span_id="2", parent_id="1", start_s=100, end_s=100.004),
-    Span(
+    TreeSpan(name="OllamaModel demo/llama3.2-1b", span_id="1", start_s=100, end_s=103.2),
+    TreeSpan(name="PATCH ollamamodels", span_id="2", parent_id="1", start_s=100, end_s=100.004),
+    TreeSpan(
         name="POST /api/pull",
         span_id="3",
         parent_id="1",
@@ -24,8 +24,8 @@ PULL = [
         attributes={"http.request.method": "POST", "model": "llama3.2:1b", "size": 5 * GIB // 4},
         events=[(102.9, "verifying"), (100.6, "stalled")],
     ),
-    Span(name="layer 74701a8c35f6", span_id="4", parent_id="3", start_s=100.2, end_s=102.8),
-    Span(
+    TreeSpan(name="layer 74701a8c35f6", span_id="4", parent_id="3", start_s=100.2, end_s=102.8),
+    TreeSpan(
         name="GET /api/tags",
         span_id="5",
         parent_id="1",
@@ -46,10 +46,10 @@ OllamaModel demo/llama3.2-1b                                 3.2 s  ████
 """
 
 
-def patches(count: int) -> list[Span]:
+def patches(count: int) -> list[TreeSpan]:
     """Children of PULL's first span that look alike, after all others."""
     return [
-        Span(
+        TreeSpan(
             name="PATCH status",
             span_id=f"p{i}",
             parent_id="1",
@@ -131,7 +131,7 @@ def test_colour_is_for_terminals_and_never_alone() -> None:
 
 def test_a_span_cannot_write_on_the_terminal() -> None:
     """Line breaks and escape sequences in what a server said stay within their line."""
-    span = Span(
+    span = TreeSpan(
         name="a\nb", span_id="1", start_s=0, end_s=1, ok=False, attributes={"error": "\x1b[2J"}
     )
 
@@ -153,7 +153,7 @@ def test_spans_of_the_sdk_are_taken_as_they_are() -> None:
 
     child, parent = finished(exporter.get_finished_spans())
 
-    assert Span(
+    assert TreeSpan(
         name="inner",
         span_id=child.span_id,
         parent_id=parent.span_id,

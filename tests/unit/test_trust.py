@@ -17,7 +17,7 @@ from ollama_op.admission.certificates import (
     LEAF_SPARE,
     renewed,
 )
-from ollama_op.admission.trust import GRANT, LOOK_S, RETRY_S, SETTLE_S, Trust
+from ollama_op.admission.trust import GRANT, ROTATE_CHECK_S, ROTATE_RETRY_S, SETTLE_S, CertRotator
 from ollama_op.base.asgi import Message, Receive, Send
 from ollama_op.base.errors import Conflict, NotPermitted
 from ollama_op.base.parsing import Service
@@ -117,9 +117,9 @@ class Bench:
         """Tell the time."""
         return self.start + timedelta(seconds=anyio.current_time() - self.began)
 
-    def trust(self) -> Trust:
+    def trust(self) -> CertRotator:
         """Make one that installs into `served`."""
-        return Trust(Wire(self.transport), SERVICE, self._install, now=self.now)
+        return CertRotator(Wire(self.transport), SERVICE, self._install, now=self.now)
 
     def _install(self, certificate: bytes, _key: bytes) -> None:
         trusted = base64.b64decode(self.cluster.objects[SECRET]["data"]["ca.crt"]).decode()
@@ -146,11 +146,11 @@ async def test_an_absent_or_empty_secret_is_filled(bench, there):
     if there is not None:
         bench.cluster.objects[SECRET] = there or {"metadata": {"resourceVersion": "1"}}
     trust = bench.trust()
-    await trust.look()
+    await trust.rotate()
     assert bench.served == [secret(bench)["tls.crt"]]
     assert set(secret(bench)) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
     assert bench.cluster.writes == [SECRET, *HOOKS]
-    await trust.look()
+    await trust.rotate()
     assert len(bench.served) == 1
     assert len(bench.cluster.writes) == 3
 
@@ -158,8 +158,8 @@ async def test_an_absent_or_empty_secret_is_filled(bench, there):
 async def test_replicas_share_one_set(bench):
     """Whoever comes second takes what is there, also when both saw that nothing was."""
     first, second = bench.trust(), bench.trust()
-    await first.look()
-    await second.look()
+    await first.rotate()
+    await second.rotate()
     assert len(set(bench.served)) == 1
     assert bench.cluster.writes.count(SECRET) == 1
 
@@ -179,7 +179,7 @@ async def test_a_replica_that_was_faster_wins(bench, there):
             bench.cluster.put({key: base64.b64encode(pem).decode() for key, pem in data.items()})
 
     bench.cluster.before = overtake
-    await bench.trust().look()
+    await bench.trust().rotate()
     assert bench.served == [faster.certificate]
     assert SECRET not in bench.cluster.writes
 
@@ -193,7 +193,7 @@ async def test_a_secret_that_changes_all_the_time_is_left_for_later(bench):
 
     bench.cluster.before = always
     with pytest.raises(Conflict, match="all the time"):
-        await bench.trust().look()
+        await bench.trust().rotate()
     assert bench.served == []
 
 
@@ -202,7 +202,7 @@ async def test_what_is_no_certificate_is_replaced(bench, value):
     """Whoever wrote it."""
     bench.cluster.put(dict.fromkeys(("ca.crt", "ca.key", "tls.crt", "tls.key"), value))
     with capture_logs() as lines:
-        await bench.trust().look()
+        await bench.trust().rotate()
     assert bench.served == [secret(bench)["tls.crt"]]
     assert lines[0] == {
         "event": "the Secret held no usable certificates",
@@ -214,12 +214,12 @@ async def test_what_is_no_certificate_is_replaced(bench, value):
 async def test_a_certificate_is_renewed_and_served_after_a_while(bench):
     """The API server may still be hearing of it; what it trusts stays as it was."""
     trust = bench.trust()
-    await trust.look()
+    await trust.rotate()
     before, bundles = secret(bench), bench.cluster.bundles()
     bench.start += LEAF_LIFE - LEAF_SPARE
     bench.start += SECOND
     begun = anyio.current_time()
-    await trust.look()
+    await trust.rotate()
     assert anyio.current_time() - begun == pytest.approx(SETTLE_S)
     assert bench.served == [before["tls.crt"], secret(bench)["tls.crt"]]
     assert bench.served[0] != bench.served[1]
@@ -230,10 +230,10 @@ async def test_a_certificate_is_renewed_and_served_after_a_while(bench):
 async def test_an_authority_is_renewed_with_the_last_one_trusted_along(bench):
     """Everywhere, before anything that it has signed is served."""
     trust = bench.trust()
-    await trust.look()
+    await trust.rotate()
     before = secret(bench)
     bench.start += AUTHORITY_LIFE - AUTHORITY_SPARE + SECOND
-    await trust.look()
+    await trust.rotate()
     assert secret(bench)["ca.crt"].endswith(before["ca.crt"])
     assert secret(bench)["ca.key"] != before["ca.key"]
     assert bench.cluster.writes == [SECRET, *HOOKS] * 2
@@ -243,9 +243,9 @@ async def test_an_authority_is_renewed_with_the_last_one_trusted_along(bench):
 async def test_trust_that_was_lost_is_given_again(bench):
     """Somebody may have replaced the configuration."""
     trust = bench.trust()
-    await trust.look()
+    await trust.rotate()
     bench.cluster.objects[HOOKS[0]] = configuration("b", "new")
-    await trust.look()
+    await trust.rotate()
     assert len(bench.cluster.bundles()) == 1
     assert len(bench.served) == 1
 
@@ -254,13 +254,13 @@ async def test_one_configuration_is_enough(bench):
     """Who wants no defaults leaves the other out; that is said once, and not every time."""
     lost, trust = bench.cluster.objects.pop(HOOKS[1]), bench.trust()
     with capture_logs() as lines:
-        await trust.look()
-        await trust.look()
+        await trust.rotate()
+        await trust.rotate()
     (hint,) = [line["hint"] for line in lines if "hint" in line]
     assert hint == "kubectl apply -k config/webhook"
     assert len(bench.served) == 1
     bench.cluster.objects[HOOKS[1]] = lost
-    await trust.look()
+    await trust.rotate()
     assert len(bench.cluster.bundles()) == 1
 
 
@@ -268,15 +268,15 @@ async def test_what_is_not_allowed_is_said_once_and_tried_again(bench):
     """With the command that helps; nothing is served meanwhile."""
     bench.cluster.denied = {("POST", SECRETS)}
     with pytest.raises(NotPermitted):
-        await bench.trust().look()
+        await bench.trust().rotate()
     async with anyio.create_task_group() as tasks:
         with capture_logs() as lines:
             tasks.start_soon(bench.trust().run)
-            await anyio.sleep(RETRY_S * 3)
+            await anyio.sleep(ROTATE_RETRY_S * 3)
         assert [(line["log_level"], line["hint"]) for line in lines] == [("warning", GRANT)]
         assert bench.served == []
         bench.cluster.put({})
-        await anyio.sleep(RETRY_S)
+        await anyio.sleep(ROTATE_RETRY_S)
         assert len(bench.served) == 1
         tasks.cancel_scope.cancel()
 
@@ -285,9 +285,9 @@ async def test_it_looks_again_and_again(bench):
     """So that a certificate never comes to its end, as long as the operator lives."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.trust().run)
-        await anyio.sleep(LOOK_S / 2)
+        await anyio.sleep(ROTATE_CHECK_S / 2)
         assert len(bench.served) == 1
         bench.start += LEAF_LIFE - LEAF_SPARE
-        await anyio.sleep(LOOK_S + SETTLE_S)
+        await anyio.sleep(ROTATE_CHECK_S + SETTLE_S)
         assert len(bench.served) == 2
         tasks.cancel_scope.cancel()

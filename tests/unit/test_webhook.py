@@ -15,10 +15,10 @@ import yaml
 from crd.v1alpha1 import GROUP, PLURAL
 from ollama_op.admission import webhook
 from ollama_op.admission.rules import LONGEST_WARNING
-from ollama_op.admission.webhook import DEADLINE_S, LOOK_S, MAX_BODY, Certificate, Webhook
-from ollama_op.base.parsing import BadSetting, Service, parse_registries
+from ollama_op.admission.webhook import CERT_CHECK_S, DEADLINE_S, MAX_REVIEW, Certificate, Webhook
+from ollama_op.base.parsing import ConfigError, Service, parse_registries
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.base.settings import Misuse, Settings, WebhookSettings
+from ollama_op.base.settings import Settings, UsageError, WebhookSettings
 from support.certificate import write_certificate
 from support.reviews import Object, alone, client, review
 
@@ -301,9 +301,9 @@ async def test_a_body_is_read_up_to_a_limit():
     """No more is held in memory, whatever is sent."""
     whole = msgspec.json.encode(review(GOOD))
     async with client() as api_server:
-        answer = await api_server.post("/validate", content=whole.ljust(MAX_BODY))
+        answer = await api_server.post("/validate", content=whole.ljust(MAX_REVIEW))
         assert answer.status_code == 200
-        answer = await api_server.post("/validate", content=whole.ljust(MAX_BODY + 1))
+        answer = await api_server.post("/validate", content=whole.ljust(MAX_REVIEW + 1))
         assert answer.status_code == 413
     sent, messages = 0, []
 
@@ -318,7 +318,7 @@ async def test_a_body_is_read_up_to_a_limit():
     scope = {"type": "http", "method": "POST", "path": "/validate", "headers": []}
     await Webhook(sharers=alone)(scope, receive, send)
     assert messages[0]["status"] == 413
-    assert sent <= MAX_BODY + (2 << 20)
+    assert sent <= MAX_REVIEW + (2 << 20)
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for():
@@ -375,18 +375,18 @@ async def test_a_folder_is_followed(tmp_path, pair):
     assert presented(certificate) == first
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(certificate.follow, folder)
-        await anyio.sleep(LOOK_S * 2)
+        await anyio.sleep(CERT_CHECK_S * 2)
         assert presented(certificate) == first
         key = (folder / "tls.key").read_bytes()
         second = pair(folder)
         (folder / "tls.key").write_bytes(key)
-        await anyio.sleep(LOOK_S * 2)
+        await anyio.sleep(CERT_CHECK_S * 2)
         assert presented(certificate) == first
         (folder / "tls.key").unlink()
-        await anyio.sleep(LOOK_S * 2)
+        await anyio.sleep(CERT_CHECK_S * 2)
         assert presented(certificate) == first
         third = pair(folder)
-        await anyio.sleep(LOOK_S * 2)
+        await anyio.sleep(CERT_CHECK_S * 2)
         assert presented(certificate) == third != second
         tasks.cancel_scope.cancel()
 
@@ -414,11 +414,11 @@ def test_a_folder_without_a_certificate_is_refused(tmp_path, pair, missing):
     """At the start, with what to put there."""
     pair(tmp_path)
     (tmp_path / missing).unlink()
-    with pytest.raises(BadSetting, match="No such file") as caught:
+    with pytest.raises(ConfigError, match="No such file") as caught:
         Certificate().install_from(tmp_path)
     assert missing in caught.value.hint
     (tmp_path / missing).write_text("junk")
-    with pytest.raises(BadSetting, match="cannot be used"):
+    with pytest.raises(ConfigError, match="cannot be used"):
         Certificate().install_from(tmp_path)
 
 
@@ -471,7 +471,7 @@ def test_what_makes_certificates_is_loaded_where_they_are_made():
 def test_registries_without_a_webhook_are_a_mistake():
     """Nobody would keep to them."""
     wanted = WebhookSettings(allowed_registries=("hf.co",))
-    with pytest.raises(Misuse, match="by the webhook alone") as caught:
+    with pytest.raises(UsageError, match="by the webhook alone") as caught:
         wanted.check()
     assert "--webhook-bind-address" in caught.value.hint
     WebhookSettings().check()
@@ -481,7 +481,7 @@ def test_the_service_is_that_of_the_pod(tmp_path, monkeypatch):
     """Outside a pod it has to be named."""
     address = Settings().health_probe_bind_address
     monkeypatch.setattr("ollama_op.base.settings.NAMESPACE_FILE", tmp_path / "namespace")
-    with pytest.raises(Misuse, match="not known") as caught:
+    with pytest.raises(UsageError, match="not known") as caught:
         WebhookSettings(bind_address=address).check()
     assert "--webhook-service=ollama-op-webhook.my-namespace" in caught.value.hint
     WebhookSettings(bind_address=address, cert_dir=tmp_path).check()
@@ -490,7 +490,7 @@ def test_the_service_is_that_of_the_pod(tmp_path, monkeypatch):
     assert service == Service("ollama-op-webhook", "ai")
     assert service.hosts[0] == "ollama-op-webhook.ai.svc"
     for bad in ("hook", "a.b.c", "A.b", "a.", "*.b"):
-        with pytest.raises(BadSetting, match="no Service"):
+        with pytest.raises(ConfigError, match="no Service"):
             Service.parse(bad)
 
 

@@ -7,7 +7,7 @@ give away the password in an address.
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 import msgspec
@@ -16,10 +16,11 @@ from opentelemetry.util.re import parse_env_headers
 from crd.render import crd
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
 from ollama_op.base.errors import NotFound, NotPermitted, Unauthenticated, sanitise
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.json import Object
+from ollama_op.base.parsing import ConfigError
 from ollama_op.base.proxies import proxy_for
 from ollama_op.base.rights import RELEASE, Right, rights
-from ollama_op.base.settings import Misuse, Settings, WebhookSettings, wants_tracing
+from ollama_op.base.settings import Settings, UsageError, WebhookSettings, wants_tracing
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.requests import request, version_of
 
@@ -27,10 +28,8 @@ APPLY_CRD = "kubectl apply -k config/crd"
 TRACES = "/v1/traces"
 DEFAULT_ENDPOINT = "http://localhost:4318"  # as OpenTelemetry has it
 OTLP_ANSWERS = ("application/x-protobuf", "application/json")
-DENIED = (401, 403)
+RIGHTS_DENIED = (401, 403)
 LOG_IN = "log in again, or name another kubeconfig with --kubeconfig"
-
-Object = dict[str, Any]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -135,7 +134,7 @@ def _webhook_namespace(webhook: WebhookSettings) -> str | None:
     """Return where the webhook's certificates are kept; None where it has none of its own."""
     try:
         return webhook.named_service().namespace if webhook.makes_certificates else None
-    except Misuse:  # told with the settings
+    except UsageError:  # told with the settings
         return None
 
 
@@ -236,7 +235,7 @@ async def check_tracing(
     try:
         if not wants_tracing(environ):
             return [well("tracing", "off; OTEL_EXPORTER_OTLP_ENDPOINT turns it on")]
-    except BadSetting as error:  # `run` goes on without traces
+    except ConfigError as error:  # `run` goes on without traces
         return [doubt("tracing", f"no traces are sent: {error}", error.hint)]
     base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
     text = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or base.rstrip("/") + TRACES
@@ -261,7 +260,7 @@ def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
         if certificate:
             context.load_cert_chain(certificate, key)
     except OSError as error:  # ssl.SSLError is one
-        raise BadSetting(
+        raise ConfigError(
             f"the certificates for the collector cannot be read: {error.strerror}",
             f"see where {', '.join(f'OTEL_EXPORTER_OTLP_{name}' for name in names)} lead",
         ) from None
@@ -286,6 +285,6 @@ async def _send_no_traces(
         if answer.headers.get("content-type", "").split(";")[0] in OTLP_ANSWERS:
             return well("tracing", f"{where} takes traces")
         return wrong("tracing", f"{where} answers, but not as a collector does", hint)
-    if answer.status_code in DENIED:
+    if answer.status_code in RIGHTS_DENIED:
         hint = "set OTEL_EXPORTER_OTLP_HEADERS to what it asks for"
     return wrong("tracing", f"{where} answers HTTP {answer.status_code} to traces", hint)

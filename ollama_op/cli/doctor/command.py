@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ollama_op.app.process import http_client, transport
 from ollama_op.base.errors import KubeError, OllamaError
-from ollama_op.base.parsing import BadSetting
+from ollama_op.base.parsing import ConfigError
 from ollama_op.base.settings import Settings
 from ollama_op.base.trouble import Trouble
 from ollama_op.cli.doctor.checkup import (
@@ -36,20 +36,20 @@ from ollama_op.kube.plugin import PLUGIN_LIMIT_S
 from ollama_op.ollama.client import OllamaClient
 
 Output = Literal["text", "json"]
-Check = Callable[[], Awaitable[list[Finding]]]
-LogIn = Callable[[], Awaitable[Connection]]
+DoctorCheck = Callable[[], Awaitable[list[Finding]]]
+DoctorLogin = Callable[[], Awaitable[Connection]]
 """Logs in to the cluster. Raises: BadSetting, LoginFailed."""
 
 LIMIT_S = 10.0  # a check is several requests
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
-HINTS = {
+CONNECT_HINTS = {
     "cluster": "kubectl cluster-info; name another kubeconfig with --kubeconfig",
     "ollama": Trouble.NO_ANSWER.hint,
 }
 INDENT = " " * 15
 
 
-def run(settings: Settings, output: Output, unknown: Iterable[tuple[str, str]] = ()) -> int:
+def run_doctor(settings: Settings, output: Output, unknown: Iterable[tuple[str, str]] = ()) -> int:
     """Check everything and print what was found; return 1 if something fails.
 
     `unknown` are variables that set nothing, each with what to do.
@@ -86,7 +86,7 @@ async def _run(settings: Settings) -> list[Finding]:
 async def examine(
     settings: Settings,
     *,
-    log_in: LogIn,
+    log_in: DoctorLogin,
     ollama: httpx.AsyncClient,
     web: Callable[..., httpx.AsyncClient],
     environ: Mapping[str, str],
@@ -100,7 +100,7 @@ async def examine(
     )
 
 
-async def _check_kubernetes(settings: Settings, log_in: LogIn) -> list[Finding]:
+async def _check_kubernetes(settings: Settings, log_in: DoctorLogin) -> list[Finding]:
     """Check the cluster, and what is in it only if there is one."""
     api: list[Connection] = []
 
@@ -118,10 +118,10 @@ async def _check_kubernetes(settings: Settings, log_in: LogIn) -> list[Finding]:
     )
 
 
-async def _together(*checks: Check) -> list[Finding]:
+async def _together(*checks: DoctorCheck) -> list[Finding]:
     found: list[list[Finding]] = [[] for _ in checks]
 
-    async def run_one(at: int, check: Check) -> None:
+    async def run_one(at: int, check: DoctorCheck) -> None:
         found[at] = await check()
 
     async with anyio.create_task_group() as tasks:
@@ -130,9 +130,9 @@ async def _together(*checks: Check) -> list[Finding]:
     return [*chain(*found)]
 
 
-def _bounded(name: str, check: Check, limit_s: float = LIMIT_S) -> Check:
+def _bounded(name: str, check: DoctorCheck, limit_s: float = LIMIT_S) -> DoctorCheck:
     """Make a check end in time, and in words."""
-    hint = HINTS.get(name, "run doctor again; if that does not help, report a bug")
+    hint = CONNECT_HINTS.get(name, "run doctor again; if that does not help, report a bug")
 
     async def bounded() -> list[Finding]:
         try:
@@ -140,7 +140,7 @@ def _bounded(name: str, check: Check, limit_s: float = LIMIT_S) -> Check:
                 return await check()
         except TimeoutError:
             return [wrong(name, f"no answer within {limit_s:g} s", hint)]
-        except BadSetting as error:
+        except ConfigError as error:
             return [wrong(name, str(error), error.hint)]
         except OllamaError as error:
             return [wrong(name, error.problem, error.hint or hint)]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ollama_op.base.proxies import check_proxies
-from ollama_op.base.settings import Misuse, Settings
+from ollama_op.base.settings import Settings, UsageError
 from ollama_op.cli.doctor.checkup import Finding, doubt, wrong
 
 
@@ -25,6 +25,6 @@ def check_environment(settings: Settings, unknown: Iterable[tuple[str, str]]) ->
     ]
     try:
         settings.webhook.check()
-    except Misuse as error:
+    except UsageError as error:
         found.append(wrong("settings", str(error), error.hint))
     return found

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ollama_op.base.json import Object
 from ollama_op.sandbox.kube.resources import Resource
-from ollama_op.sandbox.kube.schema import default, prune, validate
-from ollama_op.sandbox.status import Cause, Object, bad_request
+from ollama_op.sandbox.kube.schema import check_schema, default, prune
+from ollama_op.sandbox.status import Cause, bad_request
 
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _NAME_RULE = (
@@ -63,7 +64,7 @@ def complete(resource: Resource, new: Object) -> Object:
     causes = list(_check_meta(meta))
     if resource.schema is not None:
         new = {"metadata": meta, **default(resource.schema, _without_meta(new))}
-        causes += validate(resource.schema, _without_meta(new), "")
+        causes += check_schema(resource.schema, _without_meta(new), "")
     if causes:
         raise resource.subject(meta["name"]).invalid(causes)
     return new

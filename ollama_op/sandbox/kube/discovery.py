@@ -7,10 +7,10 @@ is neither aggregated discovery nor OpenAPI v2: kubectl does without.
 from collections.abc import Sequence
 from itertools import groupby
 
+from ollama_op.base.json import Object
 from ollama_op.sandbox.kube.resources import Resource
-from ollama_op.sandbox.status import Object
 
-VERSION = {
+SERVER_VERSION = {
     "major": "1",
     "minor": "35",
     "gitVersion": "v1.35.4-sandbox",
@@ -28,7 +28,7 @@ _ACCESS_REVIEW = {
     "kind": "SelfSubjectAccessReview",
     "verbs": ["create"],
 }
-ALLOWED = {  # whatever the question, which kubectl sends as protobuf
+SERVED = {  # whatever the question, which kubectl sends as protobuf
     "kind": "SelfSubjectAccessReview",
     "apiVersion": "authorization.k8s.io/v1",
     "status": {"allowed": True},
@@ -44,7 +44,7 @@ def documents(resources: Sequence[Resource]) -> dict[str, Object]:
     }
     lists["authorization.k8s.io/v1"] = [_ACCESS_REVIEW]
     return {
-        "/version": VERSION,
+        "/version": SERVER_VERSION,
         "/api": {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []},
         "/apis": {
             "kind": "APIGroupList",
@@ -111,7 +111,7 @@ def _entries(resource: Resource) -> list[Object]:
 def _openapi(resources: Sequence[Resource]) -> Object:
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": VERSION["gitVersion"]},
+        "info": {"title": "Kubernetes", "version": SERVER_VERSION["gitVersion"]},
         "paths": {_path(resource): {"patch": _operation(resource)} for resource in resources},
         "components": {"schemas": {_definition(r): _schema(r) for r in resources}},
     }

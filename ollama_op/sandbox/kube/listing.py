@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ollama_op.sandbox.http import Request
+from ollama_op.base.json import Object
+from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.selectors import Predicate
-from ollama_op.sandbox.kube.storage import Store
-from ollama_op.sandbox.status import Object, bad_request, too_large
+from ollama_op.sandbox.kube.storage import ObjectStore
+from ollama_op.sandbox.status import bad_request, too_large
 
 
 class _Token(msgspec.Struct):
@@ -18,8 +19,8 @@ class _Token(msgspec.Struct):
     start: str
 
 
-def page(
-    store: Store, plural: str, selects: Predicate, request: Request
+def list_page(
+    store: ObjectStore, plural: str, selects: Predicate, request: SandboxRequest
 ) -> tuple[Object, Sequence[Object]]:
     """Return the list's metadata and the objects of one page, in the order of their keys.
 

@@ -8,13 +8,14 @@ from typing import Any
 from jsonpath import JSONPatch
 from jsonpath.exceptions import JSONPatchError, JSONPointerError
 
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.status import ApiError, Object, bad_request
+from ollama_op.base.json import Object
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.status import ApiError, bad_request
 
 _ACCEPTED = "application/json-patch+json, application/merge-patch+json"
 
 
-def patcher(request: Request) -> Callable[[Object], Object]:
+def patcher(request: SandboxRequest) -> Callable[[Object], Object]:
     """Return what turns an object into the patched one.
 
     Raises: ApiError 415 for the kinds of patch that custom resources or the sandbox do not have,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ollama_op.sandbox.kube.schema import Schema
-from ollama_op.sandbox.status import Object, Subject
+from ollama_op.base.json import Object
+from ollama_op.sandbox.kube.schema import SchemaNode
+from ollama_op.sandbox.status import StatusSubject
 
 READ = ("get", "list", "watch")
 ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -37,7 +38,7 @@ class Resource:
     has_status: bool = False
     blind_update: bool = False
     """Whether a PUT may come without a resourceVersion."""
-    schema: Schema | None = None
+    schema: SchemaNode | None = None
     """None: everything is taken as it is, and there is no generation."""
     columns: tuple[Column, ...] = (Column("Age", ".metadata.creationTimestamp", "date"),)
     fields: tuple[str, ...] = ()
@@ -52,9 +53,9 @@ class Resource:
         """Return `group/version`, or the version alone in the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    def subject(self, name: str) -> Subject:
+    def subject(self, name: str) -> StatusSubject:
         """Name one object in a refusal."""
-        return Subject(self.group, self.plural, self.kind, name)
+        return StatusSubject(self.group, self.plural, self.kind, name)
 
     def shown(self, stored: Object) -> Object:
         """Return a stored object as this version shows it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from ollama_op.sandbox.status import Object
+from ollama_op.base.json import Object
 
 People = Mapping[str, Collection[tuple[str, str]]]
 """By token: pairs of verb and namespace, where an empty namespace stands for all, or of verb and
@@ -32,7 +32,7 @@ def access_review(body: Object, people: People) -> Object:
     return {**body, "status": {"allowed": bool(wanted & set(rights))}}
 
 
-REVIEWS: Mapping[str, Callable[[Object, People], Object]] = {
+REVIEW_KINDS: Mapping[str, Callable[[Object, People], Object]] = {
     "/apis/authentication.k8s.io/v1/tokenreviews": token_review,
     "/apis/authorization.k8s.io/v1/subjectaccessreviews": access_review,
 }

@@ -6,10 +6,11 @@ from datetime import datetime
 
 import msgspec
 
+from ollama_op.base.json import Object
 from ollama_op.sandbox.kube.checks import admit, complete
 from ollama_op.sandbox.kube.resources import Resource
-from ollama_op.sandbox.kube.storage import Key, Store
-from ollama_op.sandbox.status import ApiError, Cause, Object, Subject, bad_request
+from ollama_op.sandbox.kube.storage import ObjectKey, ObjectStore
+from ollama_op.sandbox.status import ApiError, Cause, StatusSubject, bad_request
 
 _MODIFIED = (
     "the object has been modified; please apply your changes to the latest version and try again"
@@ -43,10 +44,10 @@ class DeleteOptions(msgspec.Struct):
     preconditions: Preconditions = msgspec.field(default_factory=Preconditions)
 
 
-class Writer:
+class RuleWriter:
     """Creates, updates and deletes objects in a store. All methods take and return stored form."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: ObjectStore, now: Callable[[], datetime]) -> None:
         self._store = store
         self._now = now
 
@@ -91,7 +92,7 @@ class Writer:
     def update(
         self,
         resource: Resource,
-        key: Key,
+        key: ObjectKey,
         change: Callable[[Object], Object],
         *,
         status: bool = False,
@@ -128,7 +129,7 @@ class Writer:
         return self._store.put(resource.plural, key, new)
 
     def delete(
-        self, resource: Resource, key: Key, options: DeleteOptions, *, dry_run: bool = False
+        self, resource: Resource, key: ObjectKey, options: DeleteOptions, *, dry_run: bool = False
     ) -> tuple[Object, bool]:
         """Delete an object, or mark it if it has finalizers; tell whether it is gone.
 
@@ -154,7 +155,7 @@ class Writer:
         dying = {**old, "metadata": meta}
         return dying if dry_run else self._store.put(resource.plural, key, dying), False
 
-    def existing(self, resource: Resource, key: Key) -> Object:
+    def existing(self, resource: Resource, key: ObjectKey) -> Object:
         """Return an object as it is stored.
 
         Raises: ApiError 404.
@@ -188,7 +189,7 @@ def _check_identity(resource: Resource, old: Object, new: Object, *, whole: bool
 
 
 def _check_preconditions(
-    subject: Subject, meta: Object, uid: str | None, revision: str | None
+    subject: StatusSubject, meta: Object, uid: str | None, revision: str | None
 ) -> None:
     if uid and uid != meta["uid"]:
         found = f"UID in precondition: {uid}, UID in object meta: {meta['uid']}"

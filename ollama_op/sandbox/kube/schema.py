@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from ollama_op.sandbox.status import Cause, Object
+from ollama_op.base.json import Object
+from ollama_op.sandbox.status import Cause
 
-Schema = dict[str, Any]
+SchemaNode = dict[str, Any]
 
 _TYPES: dict[str, Callable[[object], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -26,7 +27,7 @@ _TYPES: dict[str, Callable[[object], bool]] = {
 }
 
 
-def prune(schema: Schema, value: Any, path: str = "") -> tuple[Any, list[str]]:
+def prune(schema: SchemaNode, value: Any, path: str = "") -> tuple[Any, list[str]]:
     """Drop the fields that the schema does not know; return what is left and what was dropped."""
     if schema.get("x-kubernetes-preserve-unknown-fields"):
         return value, []
@@ -48,7 +49,7 @@ def prune(schema: Schema, value: Any, path: str = "") -> tuple[Any, list[str]]:
     return kept, dropped
 
 
-def default(schema: Schema, value: Any) -> Any:
+def default(schema: SchemaNode, value: Any) -> Any:
     """Fill in the defaults. A null where none may be counts as absent."""
     if isinstance(value, list):
         return [default(schema["items"], v) for v in value] if "items" in schema else value
@@ -67,7 +68,7 @@ def default(schema: Schema, value: Any) -> Any:
     return filled
 
 
-def validate(schema: Schema, value: object, path: str) -> Iterator[Cause]:
+def check_schema(schema: SchemaNode, value: object, path: str) -> Iterator[Cause]:
     """Yield all that is wrong with a value."""
     if value is None and schema.get("nullable"):
         return
@@ -94,17 +95,17 @@ def validate(schema: Schema, value: object, path: str) -> Iterator[Cause]:
             pass
 
 
-def _validate_object(schema: Schema, value: Object, path: str) -> Iterator[Cause]:
+def _validate_object(schema: SchemaNode, value: Object, path: str) -> Iterator[Cause]:
     for name in schema.get("required", ()):
         if name not in value:
             yield Cause(f"{path}.{name}".lstrip("."), "FieldValueRequired", "Required value")
     for name, inner in value.items():
         below = _schema_of(schema, name)
         if below is not None:
-            yield from validate(below, inner, f"{path}.{name}".lstrip("."))
+            yield from check_schema(below, inner, f"{path}.{name}".lstrip("."))
 
 
-def _validate_list(schema: Schema, value: list[Any], path: str) -> Iterator[Cause]:
+def _validate_list(schema: SchemaNode, value: list[Any], path: str) -> Iterator[Cause]:
     if (limit := schema.get("maxItems", len(value))) < len(value):
         message = f"Too many: {len(value)}: must have at most {limit} items"
         yield Cause(path, "FieldValueTooMany", message)
@@ -119,10 +120,10 @@ def _validate_list(schema: Schema, value: list[Any], path: str) -> Iterator[Caus
                 message = f"Duplicate value: {_quote(key)}"
                 yield Cause(f"{path}[{index}]", "FieldValueDuplicate", message)
             seen.append(key)
-        yield from validate(schema.get("items", {}), inner, f"{path}[{index}]")
+        yield from check_schema(schema.get("items", {}), inner, f"{path}[{index}]")
 
 
-def _validate_text(schema: Schema, value: str, path: str) -> Iterator[Cause]:
+def _validate_text(schema: SchemaNode, value: str, path: str) -> Iterator[Cause]:
     if len(value) < (limit := schema.get("minLength", 0)):
         yield _invalid(path, value, f"should be at least {limit} chars long")
     if len(value) > (limit := schema.get("maxLength", len(value))):
@@ -135,16 +136,16 @@ def _validate_text(schema: Schema, value: str, path: str) -> Iterator[Cause]:
         yield Cause(path, "FieldValueTypeInvalid", message)
 
 
-def _validate_number(schema: Schema, value: float, path: str) -> Iterator[Cause]:
+def _validate_number(schema: SchemaNode, value: float, path: str) -> Iterator[Cause]:
     if value < (limit := schema.get("minimum", value)):
         yield _invalid(path, value, f"should be greater than or equal to {limit}")
     if value > (limit := schema.get("maximum", value)):
         yield _invalid(path, value, f"should be less than or equal to {limit}")
 
 
-def _schema_of(schema: Schema, name: str) -> Schema | None:
+def _schema_of(schema: SchemaNode, name: str) -> SchemaNode | None:
     """Return the schema of a field of an object; None if the object has no such field."""
-    known: Schema | None = schema.get("properties", {}).get(name)
+    known: SchemaNode | None = schema.get("properties", {}).get(name)
     if known is not None:
         return known
     if schema.get("x-kubernetes-preserve-unknown-fields"):

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 
-from ollama_op.sandbox.http import Request
+from ollama_op.base.json import Object
+from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.resources import Resource
-from ollama_op.sandbox.status import Object, bad_request
+from ollama_op.sandbox.status import bad_request
 
 Predicate = Callable[[Object], bool]
 
 _FIELDS = ("metadata.name", "metadata.namespace")
 
 
-def selector(resource: Resource, namespace: str | None, request: Request) -> Predicate:
+def selector(resource: Resource, namespace: str | None, request: SandboxRequest) -> Predicate:
     """Return the test for the objects that a list, a watch or a deletecollection is about.
 
     Raises: ApiError 400 for a selector that cannot be read, set-based ones among them.

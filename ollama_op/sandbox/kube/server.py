@@ -21,22 +21,23 @@ import msgspec
 
 from crd import render
 from ollama_op.base.asgi import Message, Receive, Send
-from ollama_op.sandbox.http import Request, answer, chunk, read_request, start
+from ollama_op.base.json import Object
+from ollama_op.sandbox.http import SandboxRequest, answer, chunk, read_request, send_start
 from ollama_op.sandbox.kube import watching
-from ollama_op.sandbox.kube.discovery import ACCESS_REVIEW_PATH, ALLOWED, documents
+from ollama_op.sandbox.kube.discovery import ACCESS_REVIEW_PATH, SERVED, documents
 from ollama_op.sandbox.kube.resources import BUILTIN, custom
-from ollama_op.sandbox.kube.reviews import REVIEWS, People
-from ollama_op.sandbox.kube.rules import Writer
+from ollama_op.sandbox.kube.reviews import REVIEW_KINDS, People
+from ollama_op.sandbox.kube.rules import RuleWriter
 from ollama_op.sandbox.kube.selectors import selector
-from ollama_op.sandbox.kube.storage import Store
-from ollama_op.sandbox.kube.verbs import Target, Verbs
-from ollama_op.sandbox.status import ApiError, Object, no_such_path, not_allowed
+from ollama_op.sandbox.kube.storage import ObjectStore
+from ollama_op.sandbox.kube.verbs import ObjectRef, Verbs
+from ollama_op.sandbox.status import ApiError, no_such_path, not_allowed
 
 _HEALTHY = ("/healthz", "/livez", "/readyz")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class ApiFault:
     """What a request gets instead of its answer."""
 
     code: int = 500
@@ -65,11 +66,11 @@ class KubeSandbox:
         crd: Object | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.store = Store()
+        self.store = ObjectStore()
         self.requests: list[tuple[str, str]] = []
-        self.intercept: Callable[[Request], Fault | None] = lambda _request: None
+        self.intercept: Callable[[SandboxRequest], ApiFault | None] = lambda _request: None
         self.people: People = {}
-        self._verbs = Verbs(self.store, Writer(self.store, now), now)
+        self._verbs = Verbs(self.store, RuleWriter(self.store, now), now)
         crd = render.crd() if crd is None else crd
         resources = (*BUILTIN, custom(crd))
         self._resources = {(r.api_version, r.plural): r for r in resources}
@@ -110,16 +111,16 @@ class KubeSandbox:
         definitions = self._resources["apiextensions.k8s.io/v1", "customresourcedefinitions"]
         create(definitions, "", definitions.stored({**crd, "status": status}))
 
-    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _answer(self, request: SandboxRequest, receive: Receive, send: Send) -> None:
         path = request.path.rstrip("/")
         if path in _HEALTHY:
             await answer(send, 200, "ok")
         elif path in self._documents:
             await answer(send, 200, self._documents[path])
         elif path == ACCESS_REVIEW_PATH and request.method == "POST":
-            await answer(send, 201, ALLOWED)
-        elif path in REVIEWS and request.method == "POST":
-            await answer(send, 201, REVIEWS[path](request.json_object(), self.people))
+            await answer(send, 201, SERVED)
+        elif path in REVIEW_KINDS and request.method == "POST":
+            await answer(send, 201, REVIEW_KINDS[path](request.json_object(), self.people))
         else:
             target = self._target(path)
             if request.method == "GET" and target.name is None and request.flag("watch"):
@@ -127,7 +128,7 @@ class KubeSandbox:
             else:
                 await answer(send, *self._verbs.call(target, request))
 
-    def _target(self, path: str) -> Target:
+    def _target(self, path: str) -> ObjectRef:
         """Resolve a path.
 
         Raises: ApiError 404.
@@ -148,9 +149,11 @@ class KubeSandbox:
             raise no_such_path()
         if subresource and not (resource.has_status and subresource == "status"):
             raise no_such_path()
-        return Target(resource, namespace if resource.namespaced else "", name, subresource)
+        return ObjectRef(resource, namespace if resource.namespaced else "", name, subresource)
 
-    async def _watch(self, target: Target, request: Request, receive: Receive, send: Send) -> None:
+    async def _watch(
+        self, target: ObjectRef, request: SandboxRequest, receive: Receive, send: Send
+    ) -> None:
         resource = target.resource
         watch = _watch_of(target, request)
         headed = True
@@ -162,10 +165,10 @@ class KubeSandbox:
                 headed = False
             await chunk(send, msgspec.json.encode({"type": kind, "object": obj}) + b"\n")
 
-        await start(send, 200)
+        await send_start(send, 200)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
-            await watching.run(self.store, watch, emit)
+            await watching.stream_changes(self.store, watch, emit)
             await chunk(send, b"", more=False)
             tasks.cancel_scope.cancel()
 
@@ -183,7 +186,7 @@ def kubeconfig(url: str) -> Object:
     }
 
 
-def _watch_of(target: Target, request: Request) -> watching.Watch:
+def _watch_of(target: ObjectRef, request: SandboxRequest) -> watching.Watch:
     """Read what the query of a watch asks for.
 
     Raises: ApiError 400, 405.
@@ -201,7 +204,7 @@ def _watch_of(target: Target, request: Request) -> watching.Watch:
     )
 
 
-async def _fail(fault: Fault) -> None:
+async def _fail(fault: ApiFault) -> None:
     if math.isinf(fault.delay_s):
         await anyio.sleep_forever()
     await anyio.sleep(fault.delay_s)

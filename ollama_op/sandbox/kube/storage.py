@@ -9,20 +9,21 @@ from dataclasses import dataclass
 
 import anyio
 
-from ollama_op.sandbox.status import Object, expired, too_large
+from ollama_op.base.json import Object
+from ollama_op.sandbox.status import expired, too_large
 
-Key = tuple[str, str]
+ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped resources) and name."""
 
 LOG_LIMIT = 20_000  # changes kept; the older half goes when there are more
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Backup:
     """All that a store had at some moment."""
 
     revision: int
-    objects: Mapping[str, dict[Key, Object]]
+    objects: Mapping[str, dict[ObjectKey, Object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,12 @@ class Change:
 
     revision: int
     plural: str
-    key: Key
+    key: ObjectKey
     before: Object | None
     after: Object | None
 
 
-class Store:
+class ObjectStore:
     """All objects of one API server."""
 
     def __init__(self) -> None:
@@ -44,14 +45,14 @@ class Store:
         self.endings = 0  # how often all watches were told to end
         self.compacted = 0  # changes up to this revision are gone
         self._log: list[Change] = []
-        self._objects: dict[str, dict[Key, Object]] = {}
+        self._objects: dict[str, dict[ObjectKey, Object]] = {}
         self._changed: anyio.Event | None = None
 
-    def get(self, plural: str, key: Key) -> Object | None:
+    def get(self, plural: str, key: ObjectKey) -> Object | None:
         """Return the object as it is now."""
         return self._objects.get(plural, {}).get(key)
 
-    def put(self, plural: str, key: Key, obj: Object) -> Object:
+    def put(self, plural: str, key: ObjectKey, obj: Object) -> Object:
         """Store a new object or a new state of one; return it with its resourceVersion."""
         obj = _stamped(obj, self.revision + 1)
         objects = self._objects.setdefault(plural, {})
@@ -59,13 +60,13 @@ class Store:
         objects[key] = obj
         return obj
 
-    def remove(self, plural: str, key: Key) -> Object:
+    def remove(self, plural: str, key: ObjectKey) -> Object:
         """Remove an object; return its last state with the resourceVersion of the removal."""
         before = self._objects[plural].pop(key)
         self._append(plural, key, before, None)
         return _stamped(before, self.revision)
 
-    def at(self, plural: str, revision: int) -> dict[Key, Object]:
+    def at(self, plural: str, revision: int) -> dict[ObjectKey, Object]:
         """Return all objects of a resource as they were at a revision.
 
         Raises: ApiError 410 if that revision is compacted, 504 if it is yet to come.
@@ -91,11 +92,11 @@ class Store:
             raise expired(revision, self.compacted)
         return self._log[revision - self.compacted :]
 
-    def save(self) -> Snapshot:
+    def save(self) -> Backup:
         """Copy everything, as a backup of etcd does."""
-        return Snapshot(self.revision, {name: dict(all_) for name, all_ in self._objects.items()})
+        return Backup(self.revision, {name: dict(all_) for name, all_ in self._objects.items()})
 
-    def restore(self, copy: Snapshot) -> None:
+    def restore(self, copy: Backup) -> None:
         """Put a copy in the place of everything; whoever watches is not told, as from etcd."""
         self._objects = {name: dict(objects) for name, objects in copy.objects.items()}
         self.revision = self.compacted = copy.revision
@@ -120,7 +121,9 @@ class Store:
             self._changed = anyio.Event()
         await self._changed.wait()
 
-    def _append(self, plural: str, key: Key, before: Object | None, after: Object | None) -> None:
+    def _append(
+        self, plural: str, key: ObjectKey, before: Object | None, after: Object | None
+    ) -> None:
         self.revision += 1
         self._log.append(Change(self.revision, plural, key, before, after))
         if len(self._log) > LOG_LIMIT:

@@ -7,8 +7,8 @@ from typing import Any
 
 import jsonpath
 
+from ollama_op.base.json import Object
 from ollama_op.sandbox.kube.resources import Column, Resource
-from ollama_op.sandbox.status import Object
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _YEAR = 365 * _DAY

@@ -6,21 +6,22 @@ from datetime import datetime
 
 import msgspec
 
-from ollama_op.sandbox.http import Request
-from ollama_op.sandbox.kube.listing import page
+from ollama_op.base.json import Object
+from ollama_op.sandbox.http import SandboxRequest
+from ollama_op.sandbox.kube.listing import list_page
 from ollama_op.sandbox.kube.patching import patcher
 from ollama_op.sandbox.kube.resources import Resource
-from ollama_op.sandbox.kube.rules import DeleteOptions, Writer
+from ollama_op.sandbox.kube.rules import DeleteOptions, RuleWriter
 from ollama_op.sandbox.kube.selectors import selector
-from ollama_op.sandbox.kube.storage import Key, Store
+from ollama_op.sandbox.kube.storage import ObjectKey, ObjectStore
 from ollama_op.sandbox.kube.table import table
-from ollama_op.sandbox.status import ApiError, Object, bad_request, no_such_path, not_allowed
+from ollama_op.sandbox.status import ApiError, bad_request, no_such_path, not_allowed
 
-Answer = tuple[int, Object]
+Outcome = tuple[int, Object]
 
 
 @dataclass(frozen=True)
-class Target:
+class ObjectRef:
     """What a path points at. `namespace` is None for all of them, empty for cluster scope."""
 
     resource: Resource
@@ -29,7 +30,7 @@ class Target:
     subresource: str | None = None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> ObjectKey:
         """Where the object is in the store."""
         return self.namespace or "", self.name or ""
 
@@ -43,11 +44,11 @@ class Target:
 class Verbs:
     """The verbs, on one store."""
 
-    store: Store
-    writer: Writer
+    store: ObjectStore
+    writer: RuleWriter
     now: Callable[[], datetime]
 
-    def call(self, target: Target, request: Request) -> Answer:
+    def call(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         """Carry out the verb that method and path make together.
 
         Raises: ApiError.
@@ -59,7 +60,7 @@ class Verbs:
             raise not_allowed()
         if verb not in ("list", "get"):
             _check_dry_run(request)
-        calls: dict[str, Callable[[Target, Request], Answer]] = {
+        calls: dict[str, Callable[[ObjectRef, SandboxRequest], Outcome]] = {
             "list": self._list,
             "get": self._get,
             "create": self._create,
@@ -71,7 +72,7 @@ class Verbs:
         return calls[verb](target, request)
 
     def shown(
-        self, resource: Resource, obj: Object, request: Request, *, headed: bool = True
+        self, resource: Resource, obj: Object, request: SandboxRequest, *, headed: bool = True
     ) -> Object:
         """Return one stored object in the form that the client asked for."""
         if not request.accepts("Table"):
@@ -80,20 +81,20 @@ class Verbs:
         include = _include(request)
         return table(resource, [obj], now=self.now(), include=include, metadata=meta, headed=headed)
 
-    def _list(self, target: Target, request: Request) -> Answer:
+    def _list(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         resource = target.resource
         selects = selector(resource, target.only_namespace, request)
-        meta, objects = page(self.store, resource.plural, selects, request)
+        meta, objects = list_page(self.store, resource.plural, selects, request)
         if request.accepts("Table"):
             include = _include(request)
             return 200, table(resource, objects, now=self.now(), include=include, metadata=meta)
         return 200, _listing(resource, meta, objects)
 
-    def _get(self, target: Target, request: Request) -> Answer:
+    def _get(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         obj = self.writer.existing(target.resource, target.key)
         return 200, self.shown(target.resource, obj, request)
 
-    def _create(self, target: Target, request: Request) -> Answer:
+    def _create(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         resource = target.resource
         body = resource.stored(_body(resource, request))
         obj = self.writer.create(
@@ -101,7 +102,7 @@ class Verbs:
         )
         return 201, self.shown(resource, obj, request)
 
-    def _update(self, target: Target, request: Request) -> Answer:
+    def _update(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         resource = target.resource
         patch = request.method == "PATCH"
         change = patcher(request) if patch else _always(_body(resource, request))
@@ -116,7 +117,7 @@ class Verbs:
         )
         return 200, self.shown(resource, obj, request)
 
-    def _delete(self, target: Target, request: Request) -> Answer:
+    def _delete(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         resource = target.resource
         options, dry_run = _options(request), _dry_run(request)
         obj, gone = self.writer.delete(resource, target.key, options, dry_run=dry_run)
@@ -126,10 +127,10 @@ class Verbs:
         status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
         return 200, {**status, "details": details}
 
-    def _delete_collection(self, target: Target, request: Request) -> Answer:
+    def _delete_collection(self, target: ObjectRef, request: SandboxRequest) -> Outcome:
         resource, options = target.resource, _options(request)
         selects = selector(resource, target.only_namespace, request)
-        _, objects = page(self.store, resource.plural, selects, request)
+        _, objects = list_page(self.store, resource.plural, selects, request)
         for obj in objects:
             key = target.key[0], obj["metadata"]["name"]
             self.writer.delete(resource, key, options, dry_run=_dry_run(request))
@@ -161,7 +162,7 @@ def _verb(method: str, *, one: bool) -> str:
             raise not_allowed()
 
 
-def _body(resource: Resource, request: Request) -> Object:
+def _body(resource: Resource, request: SandboxRequest) -> Object:
     """Read an object of this resource.
 
     Raises: ApiError 400.
@@ -174,7 +175,7 @@ def _body(resource: Resource, request: Request) -> Object:
     return body
 
 
-def _options(request: Request) -> DeleteOptions:
+def _options(request: SandboxRequest) -> DeleteOptions:
     if not request.body:
         return DeleteOptions()
     try:
@@ -183,7 +184,7 @@ def _options(request: Request) -> DeleteOptions:
         raise bad_request(f"DeleteOptions cannot be read: {error}") from error
 
 
-def _check_dry_run(request: Request) -> None:
+def _check_dry_run(request: SandboxRequest) -> None:
     """Refuse what dryRun cannot be.
 
     Raises: ApiError 422.
@@ -194,7 +195,7 @@ def _check_dry_run(request: Request) -> None:
         raise ApiError(422, "Invalid", f"dryRun: {message}")
 
 
-def _dry_run(request: Request) -> bool:
+def _dry_run(request: SandboxRequest) -> bool:
     return "dryRun" in request.query
 
 
@@ -202,9 +203,9 @@ def _always(body: Object) -> Callable[[Object], Object]:
     return lambda _old: body
 
 
-def _strict(request: Request) -> bool:
+def _strict(request: SandboxRequest) -> bool:
     return request.query.get("fieldValidation") == "Strict"
 
 
-def _include(request: Request) -> str:
+def _include(request: SandboxRequest) -> str:
     return request.query.get("includeObject", "Metadata")

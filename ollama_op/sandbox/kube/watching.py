@@ -7,9 +7,10 @@ from typing import Any
 
 import anyio
 
+from ollama_op.base.json import Object
 from ollama_op.sandbox.kube.selectors import Predicate
-from ollama_op.sandbox.kube.storage import Change, Store
-from ollama_op.sandbox.status import ApiError, Object
+from ollama_op.sandbox.kube.storage import Change, ObjectStore
+from ollama_op.sandbox.status import ApiError
 
 Emit = Callable[[str, Any], Awaitable[None]]
 """Sends one event: its type, and the object in stored form (for ERROR: a Status)."""
@@ -32,7 +33,7 @@ class Watch:
     bookmarks: bool = False
 
 
-async def run(store: Store, watch: Watch, emit: Emit) -> None:
+async def stream_changes(store: ObjectStore, watch: Watch, emit: Emit) -> None:
     """Emit events until the watch times out or its resourceVersion is too old.
 
     From a resourceVersion that is yet to come there is nothing to tell, bookmarks included, until
@@ -67,7 +68,7 @@ async def run(store: Store, watch: Watch, emit: Emit) -> None:
         await emit("ERROR", error.status())
 
 
-async def _initial(store: Store, watch: Watch, at: int, emit: Emit) -> None:
+async def _initial(store: ObjectStore, watch: Watch, at: int, emit: Emit) -> None:
     for obj in store.at(watch.plural, at).values():
         if watch.selects(obj):
             await emit("ADDED", obj)

@@ -12,7 +12,7 @@ import msgspec
 
 from crd.names import InvalidNameError, ModelName
 from ollama_op.base.asgi import Receive, Send
-from ollama_op.sandbox.http import answer, chunk, start
+from ollama_op.sandbox.http import answer, chunk, send_start
 from ollama_op.sandbox.ollama.disk import Disk, Layer, Manifest
 
 TICK_S: Final = 0.06  # between two lines of a pull
@@ -24,7 +24,7 @@ _NO_TLS: Final = (
 LONGEST_PART: Final = 80  # of a name, as in Ollama 0.17.4; newer ones take more
 
 
-def parse_name(text: str) -> ModelName:
+def as_model_name(text: str) -> ModelName:
     """Read a name as the server does.
 
     Raises: InvalidNameError.
@@ -36,7 +36,7 @@ def parse_name(text: str) -> ModelName:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class PullTrouble:
     """What goes wrong with one pull, once `after_bytes` of it have come."""
 
     error: str = ""  # the in-stream error; empty for none
@@ -60,7 +60,7 @@ class Pulls:
     insecure: set[str] = field(default_factory=set)  # pulls that were asked for so
     verify_s: float = 0  # how long it takes to verify what has come
     most: int = 0  # that were under way at a time
-    troubles: defaultdict[ModelName, deque[Trouble]] = field(
+    troubles: defaultdict[ModelName, deque[PullTrouble]] = field(
         default_factory=lambda: defaultdict(deque)
     )
     under_way: "dict[_Say, ModelName]" = field(default_factory=dict)
@@ -69,13 +69,13 @@ class Pulls:
     async def serve(self, body: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request for a pull, line by line, until it is over or the client has left."""
         try:
-            name = parse_name(body.get("model", ""))
+            name = as_model_name(body.get("model", ""))
         except InvalidNameError:
             await answer(send, 400, {"error": "invalid model name"})
             return
         if body.get("insecure"):
             self.insecure.add(str(name))
-        await start(send, 200, {"content-type": "application/x-ndjson"})
+        await send_start(send, 200, {"content-type": "application/x-ndjson"})
         say = _Say(send)
         self.under_way[say] = name
         self.most = max(self.most, len(self.under_way))
@@ -157,7 +157,7 @@ class Pulls:
             self.disk.blobs[layer.digest] = layer.size
             self.disk.spoilt.add(layer.digest)
 
-    async def _suffer(self, trouble: Trouble, layer: Layer, say: "_Say") -> None:
+    async def _suffer(self, trouble: PullTrouble, layer: Layer, say: "_Say") -> None:
         until = anyio.current_time() + trouble.stall_s
         while anyio.current_time() < until or (trouble.until and not trouble.until.is_set()):
             await say.layer(layer, self.disk.blobs[layer.digest])

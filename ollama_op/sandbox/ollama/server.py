@@ -19,9 +19,9 @@ import msgspec
 
 from crd.names import InvalidNameError, ModelName
 from ollama_op.base.asgi import Message, Receive, Send
-from ollama_op.sandbox.http import Request, answer, read_request
+from ollama_op.sandbox.http import SandboxRequest, answer, read_request
 from ollama_op.sandbox.ollama.disk import Disk, Layer, Manifest
-from ollama_op.sandbox.ollama.pulls import TICK_S, Pulls, Trouble, parse_name
+from ollama_op.sandbox.ollama.pulls import TICK_S, Pulls, PullTrouble, as_model_name
 
 _READING = ("POST /api/show", "POST /api/generate", "POST /api/embed")
 FOR_EVER = timedelta(days=365 * 292)  # what Ollama writes for a model that is never unloaded
@@ -52,7 +52,9 @@ class OllamaSandbox:
         self.room = 100  # models in memory at a time; one more pushes out the one loaded first
         self.clock_skew = timedelta()  # how far its clock is ahead of everybody else's
         self.is_down = False  # every connection is refused
-        self.overhear: Callable[[Request], None] = lambda _request: None  # called for each one
+        self.overhear: Callable[[SandboxRequest], None] = lambda _request: (
+            None
+        )  # called for each one
         self.calls: Counter[str] = Counter()
         self.delay_s: defaultdict[str, float] = defaultdict(float)  # by endpoint
         self._now = now
@@ -94,7 +96,7 @@ class OllamaSandbox:
         """Let a model be one of a cloud: once it is pulled, the list says where it runs."""
         self._disk.remote_hosts[ModelName.parse(name)] = host
 
-    def trouble(self, name: str, *troubles: Trouble) -> None:
+    def trouble(self, name: str, *troubles: PullTrouble) -> None:
         """Let the next pulls of a model fail so, one after the other."""
         self.downloads.troubles[ModelName.parse(name)].extend(troubles)
 
@@ -178,7 +180,7 @@ class OllamaSandbox:
         headers = {"date": format_datetime(self._clock(), usegmt=True)} if self.clock_skew else {}
         await answer(send, status, body, headers)
 
-    def _answer(self, route: str, request: Request) -> tuple[int, Any]:
+    def _answer(self, route: str, request: SandboxRequest) -> tuple[int, Any]:
         match route:
             case "GET /":
                 return 200, "Ollama is running"
@@ -192,12 +194,12 @@ class OllamaSandbox:
             case _:
                 return self._answer_about(route, request)
 
-    def _answer_about(self, route: str, request: Request) -> tuple[int, Any]:
+    def _answer_about(self, route: str, request: SandboxRequest) -> tuple[int, Any]:
         body = _body(request)
         if route == "POST /api/copy":
             return self._copy(body.get("source", ""), body.get("destination", ""))
         try:
-            name = parse_name(body.get("model", ""))
+            name = as_model_name(body.get("model", ""))
         except InvalidNameError:
             return 400, {"error": "invalid model name"}
         missing = 404, {"error": f"model '{name}' not found"}
@@ -222,11 +224,11 @@ class OllamaSandbox:
 
     def _copy(self, source: str, destination: str) -> tuple[int, Any]:
         try:
-            name = parse_name(source)
+            name = as_model_name(source)
         except InvalidNameError:
             return 400, {"error": f'source "{source}" is invalid'}
         try:
-            to = parse_name(destination)
+            to = as_model_name(destination)
         except InvalidNameError:
             return 400, {"error": f'destination "{destination}" is invalid'}
         if not self._disk.copy(name, to, self._now()):
@@ -273,5 +275,5 @@ def _is_wanted(body: dict[str, Any]) -> bool:
     return bool(body.get("keep_alive", 300)) or bool(body.get("prompt"))
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: SandboxRequest) -> dict[str, Any]:
     return msgspec.json.decode(request.body, type=dict[str, Any]) if request.body else {}

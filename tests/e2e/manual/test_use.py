@@ -9,7 +9,7 @@ from functools import partial
 import httpx
 import pytest
 
-from ollama_op.admission.trust import ADMISSION, KINDS
+from ollama_op.admission.trust import ADMISSION_GROUP, WEBHOOK_KINDS
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION
 from support.controlplane import ControlPlane
 from support.deployed import Deployed, release_lease
@@ -188,8 +188,8 @@ def dialled(cluster: ControlPlane, port: int) -> Iterator[None]:
 
 def hooks_of(cluster: ControlPlane) -> Iterator[Object]:
     """Hand out each webhook, and write what has been made of it."""
-    for kind in KINDS:
-        path = f"/apis/{ADMISSION}/{kind}/{WEBHOOK_CONFIGURATION}"
+    for kind in WEBHOOK_KINDS:
+        path = f"/apis/{ADMISSION_GROUP}/{kind}/{WEBHOOK_CONFIGURATION}"
         body = cluster.get(path)
         yield from body["webhooks"]
         cluster.client.put(path, json=body).raise_for_status()
