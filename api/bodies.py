@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from crd.door import normal
-from crd.reasons import FINE, NO_REFRESH_HELPS
+from crd.reasons import Reason
 from crd.v1alpha1 import (
     DeletionPolicy,
     Malformed,
@@ -18,7 +18,6 @@ from crd.v1alpha1 import (
     OllamaModelSpec,
     Origin,
     Progress,
-    Reason,
     RefreshWindow,
     State,
     Time,
@@ -240,6 +239,7 @@ def describe(model: OllamaModel) -> Model:
     meta, spec, status = model.metadata, model.spec, model.status
     ready, stalled = status.condition("Ready"), _holds(model, "Stalled")
     reason = ready.reason if ready else None
+    row = known.row if (known := Reason.of(reason)) else None
     wanted = (
         {"model_name": spec.name or "", "tag": spec.tag or ""}
         if isinstance(spec, Malformed)
@@ -256,8 +256,8 @@ def describe(model: OllamaModel) -> Model:
         message=ready.message if ready and ready.reason != Reason.AVAILABLE else None,
         progress=status.progress if status.state is State.PULLING else None,
         stalled=stalled,
-        retrying=reason is not None and reason not in FINE and not stalled,
-        refresh_in_vain=reason in NO_REFRESH_HELPS,
+        retrying=reason is not None and not (row and row.is_fine) and not stalled,
+        refresh_in_vain=row is not None and not row.is_refreshable,
         deleting=meta.deletion_timestamp is not None,
         refresh_requested=model.refresh_wish is not None,
         **{name: getattr(status, name) for name in _FROM_STATUS},

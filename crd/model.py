@@ -6,24 +6,15 @@ and the store never disagree about it.
 
 import contextlib
 import zlib
-from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from crd.markers import MARKER_NAMESPACE, is_reserved
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
-from crd.v1alpha1 import DeletionPolicy, Fault, Malformed, OllamaModel, Reason
+from crd.reasons import Reason, Verdict
+from crd.v1alpha1 import DeletionPolicy, Fault, Malformed, OllamaModel, OllamaModelStatus
 
 REFRESH_JITTER = 0.1  # part of the refresh interval by which an object may be later than another
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the status shall say."""
-
-    reason: Reason
-    message: str
 
 
 def wanted(model: OllamaModel) -> ModelName | Verdict:
@@ -37,7 +28,7 @@ def wanted(model: OllamaModel) -> ModelName | Verdict:
     except InvalidNameError as error:
         if isinstance(spec, Malformed):
             return _unreadable(spec)
-        return Verdict(Reason.INVALID_NAME, f"spec.{error.field}: {error}. Correct the spec.")
+        return Verdict.about(Reason.INVALID_NAME, f"spec.{error.field}: {error}")
     return _reserved() if is_reserved(name) else name
 
 
@@ -58,11 +49,11 @@ def wishes(model: OllamaModel) -> Options | Verdict:
     try:
         return options(model.spec)
     except InvalidOptionError as error:
-        return Verdict(Reason.INVALID_SPEC, f"{error}. Correct the spec.")
+        return Verdict.about(Reason.INVALID_SPEC, str(error))
 
 
 def _unreadable(spec: Malformed) -> Verdict:
-    return Verdict(Reason.INVALID_SPEC, f"{spec.problem}. Correct the spec.")
+    return Verdict.about(Reason.INVALID_SPEC, spec.problem)
 
 
 def retains(model: OllamaModel) -> bool:
@@ -122,10 +113,21 @@ def refresh_due(
     return care.refresh_window.first_open(due) if care.refresh_window else due
 
 
-def ready_reason(model: OllamaModel) -> str | None:
-    """Return why the Ready condition is as it is, if there is one yet."""
-    ready = model.status.condition("Ready")
-    return ready.reason if ready else None
+def ready_reason(model: OllamaModel) -> Reason | None:
+    """Return why the Ready condition is as it is; None if nobody has said so yet."""
+    return reason_of(model.status)
+
+
+def reason_of(status: OllamaModelStatus) -> Reason | None:
+    """Return why the Ready condition of a status is as it is."""
+    ready = status.condition("Ready")
+    return Reason.of(ready.reason) if ready else None
+
+
+def needs_version(model: OllamaModel) -> bool:
+    """Return True if the model waits for another version of Ollama."""
+    reason = ready_reason(model)
+    return reason is not None and reason.row.needs_version
 
 
 def is_said_ready(model: OllamaModel) -> bool:
@@ -141,26 +143,13 @@ def is_suspended(model: OllamaModel) -> bool:
 
 def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool:
     """Tell whether exactly this version of the model was seen to answer, with no gap since."""
-    status = model.status
+    status, reason = model.status, ready_reason(model)
     return (
         status.model == str(name)
         and status.digest is not None
         and status.digest == digest
-        and ready_reason(model) not in _UNWATCHED
+        and not (reason is not None and reason.row.is_gap)
     )
-
-
-# Whatever happened to the model meanwhile, nobody was looking.
-_UNWATCHED: Collection[str | None] = (
-    Reason.OLLAMA_UNREACHABLE,
-    Reason.NOT_OLLAMA,
-    Reason.PROTOCOL_ERROR,
-    Reason.VERIFICATION_FAILED,
-    Reason.SUSPENDED,
-    Reason.INVALID_SPEC,
-    Reason.INVALID_NAME,
-    Reason.UNEXPECTED_DIGEST,
-)
 
 
 def is_current(model: OllamaModel) -> bool:

@@ -58,41 +58,6 @@ class Origin(StrEnum):
     PULLED = "Pulled"
 
 
-class Reason(StrEnum):
-    """Why a condition is as it is. One cause each."""
-
-    AVAILABLE = "Available"
-    SUSPENDED = "Suspended"
-    QUEUED = "Queued"
-    PULLING = "Pulling"
-    REFRESHING = "Refreshing"
-    REFRESH_FAILED = "RefreshFailed"
-    MODEL_LOST = "ModelLost"
-    VERIFICATION_FAILED = "VerificationFailed"
-    MODEL_BROKEN = "ModelBroken"
-    OLLAMA_UNREACHABLE = "OllamaUnreachable"
-    NOT_OLLAMA = "NotOllama"
-    PROTOCOL_ERROR = "ProtocolError"
-    INVALID_SPEC = "InvalidSpec"
-    INVALID_NAME = "InvalidName"
-    MODEL_UNKNOWN = "ModelUnknown"
-    AUTHENTICATION_FAILED = "AuthenticationFailed"
-    REGISTRY_REFUSED = "RegistryRefused"
-    REGISTRY_UNSUPPORTED = "RegistryUnsupported"
-    SERVER_TOO_OLD = "ServerTooOld"
-    MODEL_UNSUPPORTED = "ModelUnsupported"
-    INSUFFICIENT_STORAGE = "InsufficientStorage"
-    STORAGE_FAILED = "StorageFailed"
-    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
-    DIGEST_MISMATCH = "DigestMismatch"
-    UNEXPECTED_DIGEST = "UnexpectedDigest"
-    PULL_STALLED = "PullStalled"
-    PULL_TIMED_OUT = "PullTimedOut"
-    PULL_FAILED = "PullFailed"
-    LOAD_FAILED = "LoadFailed"
-    DELETION_BLOCKED = "DeletionBlocked"
-
-
 # The API server checks form and length, and no pattern: it would answer with the regular
 # expression. What a text means, and what to write instead, is said elsewhere: `crd.door`.
 _TEXT: Final = {"maxLength": 128}

@@ -14,8 +14,8 @@ import msgspec
 
 from crd.names import ModelName
 from crd.occasions import Occasion
-from crd.reasons import FINE, NEEDS_ANOTHER_VERSION, WORDS, Mode
-from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, Reason, decode
+from crd.reasons import Mode, Reason
+from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, decode
 from ollama_op.base.errors import OllamaError
 from ollama_op.metrics.gauges import GaugeInputs, families
 from ollama_op.metrics.recorder import Metrics
@@ -24,12 +24,6 @@ from ollama_op.ollama.wire import Details, Entry
 from ollama_op.server.snapshot import Snapshot
 
 MINUTE_S: Final = 60
-# When a reason is tried again that waits neither for a time nor for a person.
-WAITS = {
-    Reason.OLLAMA_UNREACHABLE: "as soon as Ollama answers",
-}
-WAITS |= dict.fromkeys(NEEDS_ANOTHER_VERSION, "as soon as Ollama's version is another one")
-WAITS[Reason.INVALID_NAME] = "when the spec changes; if Ollama refused it, also with its version"
 # What stands in the messages of events, for an example.
 VALUES: Final = {
     "model": "llama3.2:1b",
@@ -63,20 +57,22 @@ def reasons() -> Iterator[str]:
     yield from head("reason", "Ready", "and with it", "state", "tried again")
     for reason in Reason:
         link = f"[`{reason}`](reasons.md#{reason.lower()})"
-        if reason not in WORDS:
+        said = reason.row
+        if said.ready is None or said.state is None:
             yield row(link, "as it was", "Stalled=True, unless Ready", "as it was", "")
             continue
-        ready, mode, state = WORDS[reason]
-        beside = f"{mode.value}=True" if mode.value else ""
-        yield row(link, ready, beside, state, _again(reason, mode))
+        beside = f"{said.mode.value}=True" if said.mode.value else ""
+        yield row(link, said.ready, beside, said.state, _again(reason))
 
 
-def _again(reason: Reason, mode: Mode) -> str:
-    if reason in FINE:
+def _again(reason: Reason) -> str:
+    if reason.row.is_fine:
         return ""
-    if reason in WAITS:
-        return WAITS[reason]
-    if mode is Mode.STALLED:
+    if reason.row.again:
+        return reason.row.again
+    if reason.row.needs_version:
+        return "as soon as Ollama's version is another one"
+    if reason.row.mode is Mode.STALLED:
         return "no: a person must act"
     patience_s = max(each.patience_s for each in _errors(OllamaError) if _is_of(each, reason))
     if not patience_s:

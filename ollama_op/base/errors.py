@@ -13,20 +13,20 @@ HTTP to decide.
     │   ├── ModelBroken             Ollama cannot show it
     │   │   └── ModelDoubted        likewise, said only once
     │   ├── LoadFailed              it does not get into memory
-    │   ├── ModelUnsupported        stalled: this Ollama cannot use the model
+    │   ├── ModelUnsupported        this Ollama cannot use the model
     │   └── PullFailed
-    │       ├── ModelUnknown        stalled: the registry has no such model
-    │       ├── NameRefused         stalled: this server takes no such name
-    │       ├── RegistryRefused     stalled: the registry will not give this model
-    │       ├── RegistryUnsupported stalled: Ollama cannot pull from this registry
+    │       ├── ModelUnknown        the registry has no such model
+    │       ├── NameRefused         this server takes no such name
+    │       ├── RegistryRefused     the registry will not give this model
+    │       ├── RegistryUnsupported Ollama cannot pull from this registry
     │       ├── AuthenticationFailed    stalled after a few tries
-    │       ├── ServerTooOld        stalled: the model needs a newer Ollama
+    │       ├── ServerTooOld        the model needs a newer Ollama
     │       ├── InsufficientStorage
     │       ├── StorageFailed
     │       ├── RegistryUnavailable
     │       │   └── RegistryBusy    tried again after a longer pause
     │       ├── DigestMismatch
-    │       ├── UnexpectedDigest    stalled: whole, but not what spec.expectedDigest names
+    │       ├── UnexpectedDigest    whole, but not what spec.expectedDigest names
     │       ├── PullStalled
     │       └── PullTimedOut
     ├── KubeError                   the operator's log tells
@@ -45,7 +45,7 @@ import math
 import re
 from typing import ClassVar, Final
 
-from crd.v1alpha1 import Reason
+from crd.reasons import Mode, Reason
 
 MESSAGE_LIMIT = 256  # characters of foreign text that reach a status
 ADVICE_LIMIT = 640  # characters of such text with our own words around it
@@ -64,10 +64,14 @@ class OllamaError(OperatorError):
     """Ollama, or the registry behind it, did not do what was asked."""
 
     reason: ClassVar[Reason]
-    stalled: ClassVar[bool] = False  # a person must act; trying again cannot help
-    stalled_after: ClassVar[float] = math.inf  # likewise, once it was said so often in a row
+    stalled_after: ClassVar[float] = math.inf  # a person must act, once it was said so often
     patience_s: float = 0  # seconds that the next try waits at the least
     limit: ClassVar[int] = MESSAGE_LIMIT
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a person must act, since trying again cannot help."""
+        return self.reason.row.mode is Mode.STALLED
 
     def __init__(self, problem: str, hint: str = "") -> None:
         self.problem, self.hint = sanitise(problem, self.limit), hint
@@ -146,7 +150,6 @@ class ModelUnsupported(OllamaError):
     """This version of Ollama, or this build of it, cannot use the model."""
 
     reason = Reason.MODEL_UNSUPPORTED
-    stalled = True
     limit = ADVICE_LIMIT
 
 
@@ -161,28 +164,24 @@ class ModelUnknown(PullFailed):
     """The registry has no such model."""
 
     reason = Reason.MODEL_UNKNOWN
-    stalled = True
 
 
 class NameRefused(PullFailed):
     """This server takes no such name, most often for its length."""
 
     reason = Reason.INVALID_NAME
-    stalled = True
 
 
 class RegistryRefused(PullFailed):
     """The registry will not give this model, and says why."""
 
     reason = Reason.REGISTRY_REFUSED
-    stalled = True
 
 
 class RegistryUnsupported(PullFailed):
     """The registry does not do what Ollama needs to pull from it."""
 
     reason = Reason.REGISTRY_UNSUPPORTED
-    stalled = True
 
 
 class AuthenticationFailed(PullFailed):
@@ -197,7 +196,6 @@ class ServerTooOld(PullFailed):
     """The model needs a newer Ollama."""
 
     reason = Reason.SERVER_TOO_OLD
-    stalled = True
 
 
 class InsufficientStorage(PullFailed):
@@ -236,7 +234,6 @@ class UnexpectedDigest(PullFailed):
     """The model is whole, but not the one that spec.expectedDigest names."""
 
     reason = Reason.UNEXPECTED_DIGEST
-    stalled = True
 
 
 class PullStalled(PullFailed):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from crd.v1alpha1 import Reason
+from crd.reasons import Reason
 
 
 class Observer:

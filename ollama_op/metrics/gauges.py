@@ -14,7 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from crd.model import is_said_ready, is_suspended, ready_reason, wanted
 from crd.names import ModelName
-from crd.v1alpha1 import OllamaModel, Reason, State
+from crd.reasons import Reason
+from crd.v1alpha1 import OllamaModel, State
 from ollama_op.ollama.wire import Entry
 from ollama_op.reconcile.engine import Engine
 from ollama_op.server.snapshot import PS, TAGS, Snapshot

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from crd.v1alpha1 import Reason
+from crd.reasons import Reason
 from ollama_op.base.errors import Conflict, KubeError, OllamaError
 from ollama_op.base.observer import Observer
 from ollama_op.metrics.gauges import SERVER, families, look

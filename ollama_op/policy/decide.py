@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from crd.model import (
-    Verdict,
     fault_of,
     is_current,
     is_said_ready,
     is_stalled,
     is_suspended,
     is_verified,
+    needs_version,
     owned,
     ready_reason,
     refresh_due,
@@ -27,10 +27,9 @@ from crd.model import (
     with_wanted,
 )
 from crd.names import ModelName
-from crd.occasions import Occasion
 from crd.options import Options, never_in_memory
-from crd.reasons import NEEDS_ANOTHER_VERSION
-from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel, Reason
+from crd.reasons import Reason, Verdict
+from crd.v1alpha1 import FINALIZER, OllamaModel
 from ollama_op.base.errors import sanitise
 from ollama_op.ollama.wire import Loaded
 
@@ -127,8 +126,8 @@ class Wait:
 
 Action = AddFinalizer | Pull | Verify | Load | Unload | PruneFormer | Finalize | Wait
 
-AVAILABLE = Verdict(Reason.AVAILABLE, "Model is present and answers.")
-SUSPENDED_VERDICT = Verdict(Reason.SUSPENDED, Occasion.SUSPENDED.message)
+AVAILABLE = Verdict.of(Reason.AVAILABLE)
+SUSPENDED_VERDICT = Verdict.of(Reason.SUSPENDED)
 
 
 def present(runs_on: str | None) -> Verdict:
@@ -261,8 +260,7 @@ def blocked(model: OllamaModel, problem: str) -> str:
     """Say why a deletion waits, and how to end the waiting."""
     unclear = model.metadata.annotations.unclear_force
     hint = f" The annotation says {sanitise(unclear)!r} now." if unclear is not None else ""
-    why = f"Model not removed: {problem.rstrip('.')}."
-    return f"{why} To let go: annotate {FORCE_DELETE}=true.{hint}"
+    return Verdict.about(Reason.DELETION_BLOCKED, f"Model not removed: {problem}").message + hint
 
 
 def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action) -> Action:
@@ -275,7 +273,7 @@ def _next_try(model: OllamaModel, seen: Observed, now: datetime, action: Action)
 
 def _has_new_version(model: OllamaModel, seen: Observed) -> bool:
     """Return True if the server that cannot use the model is another version by now."""
-    if ready_reason(model) not in NEEDS_ANOTHER_VERSION or seen.version is None:
+    if not needs_version(model) or seen.version is None:
         return False
     return seen.version != model.status.server_version
 
@@ -301,13 +299,13 @@ def _why(model: OllamaModel, name: ModelName) -> Reason:
 
 
 def _was_unanswered(model: OllamaModel) -> bool:
-    unanswered = (Reason.PROTOCOL_ERROR, Reason.OLLAMA_UNREACHABLE, Reason.NOT_OLLAMA)
-    return ready_reason(model) in unanswered
+    reason = ready_reason(model)
+    return reason is not None and reason.row.of_server
 
 
 def _unreachable(seen: Observed) -> Verdict:
     reason = Reason.NOT_OLLAMA if seen.is_foreign else Reason.OLLAMA_UNREACHABLE
-    return Verdict(reason, f"{(seen.outage or '').rstrip('.')}. Waiting until Ollama answers.")
+    return Verdict.about(reason, seen.outage or "")
 
 
 def _never_in_memory(host: str) -> Verdict:

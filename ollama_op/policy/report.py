@@ -9,17 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from crd.model import (
-    Verdict,
-    is_current,
-    is_said_ready,
-    refresh_due,
-    wanted,
-    wishes,
-    with_wanted,
-)
+from crd.model import is_current, is_said_ready, refresh_due, wanted, wishes, with_wanted
 from crd.names import ModelName
-from crd.reasons import FINE, UNANSWERED, WORDS, Mode, Truth
+from crd.reasons import Mode, Reason, Truth, Verdict
 from crd.v1alpha1 import (
     FINALIZER,
     Condition,
@@ -28,7 +20,6 @@ from crd.v1alpha1 import (
     OllamaModelStatus,
     Origin,
     Progress,
-    Reason,
     State,
 )
 from ollama_op.base.errors import OllamaError
@@ -61,7 +52,7 @@ def report(
     `error` is set by what is wrong and stays until the model is well again. `mode` is for a reason
     that has another one here than it mostly has.
     """
-    ready, usual, state = _words(model, verdict.reason)
+    row, (ready, usual, state) = verdict.reason.row, _words(model, verdict.reason)
     mode = mode or usual
     if verdict.reason is Reason.AVAILABLE:
         trouble = ("error", "attempts", "next_retry_time", "progress", "server_version", "fault")
@@ -70,9 +61,9 @@ def report(
     elif verdict.reason is Reason.SUSPENDED:
         moot = ("attempts", "next_retry_time", "next_refresh_time", "progress")
         changes = dict.fromkeys(moot) | changes
-    elif verdict.reason not in FINE:
+    elif not row.is_fine:
         changes.setdefault("error", verdict.message)
-    if verdict.reason in UNANSWERED or verdict.reason is Reason.PROTOCOL_ERROR:
+    if row.of_server:
         changes.setdefault("next_retry_time", None)  # not a time is waited for, but a server
         if (fault := model.status.fault) and not fault.confirmed:
             changes["fault"] = None  # only what Ollama says twice without a gap counts
@@ -93,8 +84,9 @@ def report(
 
 
 def _words(model: OllamaModel, reason: Reason) -> tuple[Truth, Mode, State]:
-    if reason is not Reason.SUSPENDED:
-        return WORDS[reason]
+    row = reason.row
+    if row.ready is not None and row.state is not None:
+        return row.ready, row.mode, row.state
     # What was true stays true, and what was not cannot become so: waiting for it would be in vain.
     truth: Truth = "True" if _is_still_ready(model) else "Unknown"
     old = model.status.condition("Ready")
@@ -153,17 +145,8 @@ def in_memory(
 
 def fetching(why: Reason, progress: Progress | None) -> str:
     """Say what a pull under way is doing."""
-    match why:
-        case Reason.MODEL_LOST:
-            return "Model vanished from the server; pulling it again."
-        case Reason.MODEL_BROKEN:
-            return "Model cannot be shown; pulling it again."
-        case Reason.REFRESHING:
-            return "Asking the registry for a newer version; the old one stays in use."
-        case _:
-            pass
-    if progress is None or not progress.total_bytes:
-        return "Downloading."
+    if why is not Reason.PULLING or progress is None or not progress.total_bytes:
+        return why.row.message
     done, total = formatted_part(progress.completed_bytes, progress.total_bytes)
     return f"Downloading {done} of {total}."
 
@@ -292,7 +275,7 @@ def _is_final(model: OllamaModel, error: OllamaError, problem: str, attempts: in
     """Return True if trying again has not helped, or cannot, and no refresh asks for it."""
     if model.refresh_wish is not None:
         return False
-    return error.stalled or (attempts >= error.stalled_after and model.status.error == problem)
+    return error.is_final or (attempts >= error.stalled_after and model.status.error == problem)
 
 
 def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:

@@ -13,10 +13,11 @@ from datetime import datetime
 import anyio
 from msgspec.structs import replace
 
-from crd.model import Verdict, owned, ready_reason, wanted, with_wanted
+from crd.model import owned, ready_reason, wanted, with_wanted
 from crd.names import ModelName
 from crd.occasions import Occasion
-from crd.v1alpha1 import Reason, State
+from crd.reasons import Reason, Verdict
+from crd.v1alpha1 import State
 from ollama_op.base.errors import REFUSED, KubeError, OllamaError
 from ollama_op.policy import report
 from ollama_op.policy.decide import FORCED, RETAINED, Finalize, PruneFormer

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import structlog
 from msgspec.structs import replace
 
-from crd.model import wanted
+from crd.model import reason_of, wanted
 from crd.names import ModelName
 from crd.occasions import Occasion
-from crd.reasons import FINE, UNANSWERED
+from crd.reasons import Reason
 from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
 from ollama_op.base.errors import REFUSED, OllamaError
 from ollama_op.base.logs import about
@@ -137,7 +137,7 @@ class Handle:
             with self.trace.remark(self.model):
                 status = replace(status, trace_id=self.trace.trace_id or status.trace_id)
                 await self._write(status)
-            self._log_change(_reason(before), status, failed=failed)
+            self._log_change(reason_of(before), status, failed=failed)
 
     async def _write(self, status: OllamaModelStatus) -> None:
         try:
@@ -147,22 +147,27 @@ class Handle:
             raise
         self.is_mute = False
 
-    def _log_change(self, before: str | None, status: OllamaModelStatus, *, failed: bool) -> None:
+    def _log_change(
+        self, before: Reason | None, status: OllamaModelStatus, *, failed: bool
+    ) -> None:
         """Log what was written, once it is: what has to be said anew has not been logged before."""
-        reason, due = _reason(status), status.next_retry_time
-        facts: dict[str, Any] = {"reason": reason, "reason_before": before}
+        reason, due = reason_of(status), status.next_retry_time
+        if reason is None:
+            return
+        row = reason.row
+        facts: dict[str, Any] = {"reason": reason.value, "reason_before": before and before.value}
         if failed:
             facts |= {"problem": status.error, "attempt": status.attempts}
             facts |= {"retry_in_s": (due - self.now).total_seconds()} if due else {}
             # The first one is that of many models when Ollama goes away, which is said once.
-            unsure = reason in UNANSWERED and status.attempts == 1
+            unsure = row.is_unanswered and status.attempts == 1
             say = self.log.debug if unsure else self.log.warning
             say("failed, will retry" if due else "failed, a person must act", **facts)
         elif reason == before:
             pass
-        elif reason in UNANSWERED or (before in UNANSWERED and reason in FINE):
+        elif row.is_unanswered or (row.is_fine and before and before.row.is_unanswered):
             self.log.debug("reason changed", **facts)  # an outage, or its end: as above
-        elif reason in FINE:
+        elif row.is_fine:
             self.log.info("reason changed", **facts)
         else:
             self.log.warning("reason changed", **facts, problem=status.error)
@@ -195,8 +200,3 @@ class Handle:
         """Say that a model may stay in memory that is not on the disk any more."""
         self.log.warning("model not unloaded", model=str(name), problem=str(problem))
         self.event(Occasion.UNLOAD_FAILED, model=name, problem=str(problem).rstrip("."))
-
-
-def _reason(status: OllamaModelStatus) -> str | None:
-    ready = status.condition("Ready")
-    return ready.reason if ready else None

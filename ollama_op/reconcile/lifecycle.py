@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from structlog.contextvars import bind_contextvars
 
 from crd.model import (
-    Verdict,
     fault_of,
     is_said_ready,
     is_stalled,
     is_suspended,
+    needs_version,
     ready_reason,
     wanted,
     wishes,
@@ -24,8 +24,8 @@ from crd.model import (
 )
 from crd.names import ModelName
 from crd.occasions import Occasion
-from crd.reasons import NEEDS_ANOTHER_VERSION
-from crd.v1alpha1 import Fault, OllamaModel, Reason
+from crd.reasons import Reason, Verdict
+from crd.v1alpha1 import Fault, OllamaModel
 from ollama_op.base import tracing
 from ollama_op.base.errors import (
     REFUSED,
@@ -69,35 +69,6 @@ from ollama_op.server.instance import Instance
 from ollama_op.server.monitor import Interest
 
 LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
-
-# Which verdicts are moments that an event tells of, when they are new.
-_TOLD = {
-    Reason.SUSPENDED: Occasion.SUSPENDED,
-    Reason.INVALID_NAME: Occasion.INVALID_NAME,
-    Reason.INVALID_SPEC: Occasion.INVALID_SPEC,
-    Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
-}
-# Which failures have an event of their own; the others are those of a pull.
-_FAILURES = {
-    Reason.REFRESH_FAILED: Occasion.REFRESH_FAILED,
-    Reason.DELETION_BLOCKED: Occasion.DELETION_BLOCKED,
-    Reason.OLLAMA_UNREACHABLE: Occasion.OLLAMA_UNREACHABLE,
-    Reason.NOT_OLLAMA: Occasion.NOT_OLLAMA,
-    Reason.PROTOCOL_ERROR: Occasion.PROTOCOL_ERROR,
-    Reason.VERIFICATION_FAILED: Occasion.VERIFICATION_FAILED,
-    Reason.MODEL_BROKEN: Occasion.MODEL_BROKEN,
-    Reason.UNEXPECTED_DIGEST: Occasion.UNEXPECTED_DIGEST,
-    Reason.LOAD_FAILED: Occasion.LOAD_FAILED,
-    Reason.MODEL_UNSUPPORTED: Occasion.MODEL_UNSUPPORTED,
-}
-
-# What goes wrong with the model, or with the old version, and not with its pull.
-_NO_PULL_FAILURES = {
-    Reason.REFRESH_FAILED,
-    Reason.VERIFICATION_FAILED,
-    Reason.MODEL_BROKEN,
-    Reason.MODEL_UNSUPPORTED,
-}
 
 KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
 # While it refuses them: rights may be granted soon; a namespace that is gone is seldom made again.
@@ -215,8 +186,11 @@ class Lifecycle:
         else:
             memory = report.in_memory(model, action.memory, handle.now, is_lost=is_lost)
             await handle.say(report.report(model, verdict, handle.now, **memory))
-            if ready_reason(model) != verdict.reason and (told := _TOLD.get(verdict.reason)):
-                handle.event(told, problem=verdict.message)
+            row = (
+                verdict.reason.row
+            )  # what is wrong with a server is not told by each of its models
+            if ready_reason(model) != verdict.reason and row.event and not row.of_server:
+                handle.event(row.event, problem=verdict.message)
         await handle.news(until=action.until)
 
     async def _unload(self, handle: Handle, unload: Unload) -> None:
@@ -256,7 +230,7 @@ class Lifecycle:
         status = report.failed(
             handle.model, error, handle.now, reason=reason, chance=self._chance(), fault=fault
         )
-        if reason in NEEDS_ANOTHER_VERSION:
+        if reason.row.needs_version:
             version = await self._instance.monitor.ask_version()
             status = replace(status, server_version=version)
         if status.next_retry_time:
@@ -302,7 +276,7 @@ def _interest(model: OllamaModel) -> Interest:
         name,
         interval_s=care.interval_s,
         memory=care.keep_alive_s is not None,
-        version=is_stalled(model) and ready_reason(model) in NEEDS_ANOTHER_VERSION,
+        version=is_stalled(model) and needs_version(model),
     )
 
 
@@ -325,9 +299,9 @@ def _reason(action: Action, error: OllamaError, *, is_in_use: bool) -> Reason:
 def _occasion(action: Action, reason: Reason) -> Occasion:
     """Name the event of a failure after what failed; the message has the cause."""
     match action:
-        case Pull() if reason not in _NO_PULL_FAILURES:
+        case Pull() if reason.row.is_of_pull:
             return Occasion.PULL_FAILED
         case PruneFormer() | Unload():
             return Occasion.CLEANUP_FAILED
         case _:
-            return _FAILURES.get(reason, Occasion.PULL_FAILED)
+            return reason.row.event or Occasion.PULL_FAILED

@@ -6,10 +6,11 @@ from typing import TypeVar
 import anyio
 from msgspec.structs import replace
 
-from crd.model import Verdict, removes, wishes
+from crd.model import removes, wishes
 from crd.names import ModelName
 from crd.occasions import Occasion
-from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, OllamaModel, Progress, Reason
+from crd.reasons import Reason, Verdict
+from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, OllamaModel, Progress
 from ollama_op.base.errors import KubeError, NotLeading, OllamaError, PullFailed, UnexpectedDigest
 from ollama_op.base.sizes import formatted_size
 from ollama_op.ollama.wire import Entry
@@ -83,7 +84,7 @@ class Puller:
                 handle, fetch, is_moot=lambda: _is_moot(handle.model, pull, download)
             )
             tasks.cancel_scope.cancel()
-        if isinstance(error, PullFailed) and error.stalled:
+        if isinstance(error, PullFailed) and error.is_final:
             self._require_expected(handle, pull.name, error)
         if error is not None:
             raise error

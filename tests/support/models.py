@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Condition, OllamaModel, Reason, decode
+from crd.reasons import Reason
+from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Condition, OllamaModel, decode
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DIGEST = "d" * 64

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crd.names import ModelName
-from crd.v1alpha1 import Reason
+from crd.reasons import Reason
 from ollama_op.base.errors import OllamaError
 from ollama_op.ollama.pull_errors import load_failed, pull_failed
 

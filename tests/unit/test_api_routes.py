@@ -27,8 +27,8 @@ from api.ports import (
 from api.problems import Kind
 from api.requests import is_legal_name
 from crd.names import InvalidNameError, ModelName
-from crd.reasons import FINE, WORDS, Mode
-from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelSpec, Reason
+from crd.reasons import Mode, Reason
+from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelSpec
 from support.models import DIGEST, condition, made, manifest
 from support.rest import KEY, Known, Written, client_of, key
 
@@ -638,13 +638,13 @@ def test_a_refresh_is_requested_until_it_is_served(value, handled, asked):
 @pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.SUSPENDED}))
 def test_what_is_wrong_is_tried_again_or_needs_a_person(reason):
     """One of the two, and none of them where all is well: the page says so, and so may clients."""
-    ready, mode, state = WORDS[reason]
-    conditions = [condition("Ready", ready, reason)]
-    if mode.value:
-        conditions.append(condition(mode.value, "True", reason))
-    told = describe(made(manifest() | {"status": {"state": state, "conditions": conditions}}))
-    assert told.stalled + told.retrying == (reason not in FINE)
-    assert told.stalled == (mode is Mode.STALLED)
+    row = reason.row
+    conditions = [condition("Ready", row.ready, reason)]
+    if row.mode.value:
+        conditions.append(condition(row.mode.value, "True", reason))
+    told = describe(made(manifest() | {"status": {"state": row.state, "conditions": conditions}}))
+    assert told.stalled + told.retrying == (not row.is_fine)
+    assert told.stalled == (row.mode is Mode.STALLED)
 
 
 @pytest.mark.parametrize(

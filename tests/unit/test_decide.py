@@ -4,7 +4,8 @@ import pytest
 
 from crd.model import owned as owned_by
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH, OllamaModel, Reason
+from crd.reasons import Reason
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH, OllamaModel
 from ollama_op.policy.decide import (
     AVAILABLE,
     Action,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, Reason
+from crd.reasons import Reason
+from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel
 from ollama_op.ollama.wire import Loaded
 from ollama_op.policy.decide import (
     AVAILABLE,

@@ -6,9 +6,10 @@ import pytest
 from api.access import Keys
 from api.app import ApiOptions, create_api
 from crd.door import mended, normal, problems
-from crd.model import Verdict, wanted, wishes
+from crd.model import wanted, wishes
 from crd.names import ModelName
 from crd.options import options
+from crd.reasons import Verdict
 from crd.v1alpha1 import OllamaModelSpec, decode
 from support.inputs import REFUSED, TAKEN, Refused, Taken
 from support.models import made, manifest, raw

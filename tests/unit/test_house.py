@@ -9,6 +9,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from crd.reasons import Reason
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ollama_op", "api", "crd")
 CONVENTIONS = {"T", "log", "main"}  # a type variable, a module's logger, a script's start
@@ -44,6 +46,18 @@ def test_each_folder_says_what_belongs_there() -> None:
     said = [each.read_text(encoding="utf-8") for each in packages()]
     assert all(text.startswith('"""') and text.count(" ") > 4 for text in said)
     assert len({*said}) == len(said)
+
+
+def test_a_reason_that_a_pull_fails_for_is_a_row_and_a_class() -> None:
+    """To add one more, nothing else of the code is touched; docs/reasons.md has its section."""
+    plain = [
+        each for each in Reason if each.row in (Reason.PULL_FAILED.row, Reason.MODEL_UNKNOWN.row)
+    ]
+    code = {path: path.read_text(encoding="utf-8") for path in modules()}
+    for reason in plain:
+        naming = [path for path, text in code.items() if f"Reason.{reason.name}" in text]
+        assert naming == [ROOT / "ollama_op/base/errors.py"], reason
+    assert len(plain) > 10  # most of them
 
 
 def test_a_public_name_is_defined_once() -> None:

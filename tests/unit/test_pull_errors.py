@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from crd.names import ModelName
-from crd.reasons import WORDS, Mode
 from ollama_op.base.errors import ADVICE_LIMIT, RegistryUnavailable, StorageFailed
 from ollama_op.ollama.pull_errors import pull_failed
 from support.pull_faults import FAULTS, Fault
@@ -18,10 +17,9 @@ by_id = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_ollamas_words_say_which_failure_it_is(fault: Fault):
     """Each has one reason, whatever its case; what a person must act on is not tried again."""
     error = fault.error()
-    assert (error.reason, error.stalled) == (fault.reason, fault.stalled)
+    assert (error.reason, error.is_final) == (fault.reason, fault.stalled)
     assert replace(fault, text=fault.text.upper()).error().reason is fault.reason
-    assert max(1, error.patience_s) == fault.wait_s or error.stalled
-    assert error.stalled == (WORDS[error.reason][1] is Mode.STALLED)
+    assert max(1, error.patience_s) == fault.wait_s or error.is_final
 
 
 @by_id

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from crd.v1alpha1 import REFRESH, Reason
+from crd.reasons import Reason
+from crd.v1alpha1 import REFRESH
 from ollama_op.sandbox.ollama.pulls import PullTrouble
 from support.pull_faults import FAULTS, Fault
 from support.world import MB, condition, reason, world

@@ -7,17 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from crd.names import ModelName
-from crd.reasons import Mode
-from crd.v1alpha1 import (
-    FINALIZER,
-    REFRESH,
-    OllamaModel,
-    OllamaModelStatus,
-    Origin,
-    Progress,
-    Reason,
-    State,
-)
+from crd.reasons import Mode, Reason
+from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, OllamaModelStatus, Origin, Progress, State
 from ollama_op.base.errors import (
     AuthenticationFailed,
     InsufficientStorage,
