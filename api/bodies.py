@@ -10,11 +10,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from crd.door import normal
+from crd.model import Malformed, OllamaModel
 from crd.reasons import Reason
 from crd.v1alpha1 import (
     DeletionPolicy,
-    Malformed,
-    OllamaModel,
     OllamaModelSpec,
     Origin,
     Progress,

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 
 from api.bodies import Plan, PlannedModel, Ref
 from api.ports import Held
-from crd.names import InvalidNameError, ModelName
-from crd.options import InvalidOptionError, options
-from crd.v1alpha1 import FINALIZER, DeletionPolicy, Malformed, OllamaModel
+from crd.model import OllamaModel
+from crd.names import ModelName
+from crd.reasons import Verdict
+from crd.v1alpha1 import FINALIZER
 
 
 def plan(
@@ -43,7 +43,7 @@ def _by_name(models: Iterable[OllamaModel]) -> tuple[ByName, ByName, ByName]:
     """Sort objects by the models that they name, let go of, and hold until they are cared for."""
     named, leaving, held = ByName(list), ByName(list), ByName(list)
     for model in models:
-        name, owned = wanted_name(model), _owned(model)
+        name, owned = model.desired.model_name, _owned(model)
         if model.metadata.deletion_timestamp is None:
             if name is not None:
                 named[name].append(model)
@@ -55,33 +55,16 @@ def _by_name(models: Iterable[OllamaModel]) -> tuple[ByName, ByName, ByName]:
     return named, leaving, held
 
 
-def wanted_name(model: OllamaModel) -> ModelName | None:
-    """Return the model that an object names, if it names one."""
-    try:
-        return ModelName.of(model.spec.name, model.spec.tag)
-    except InvalidNameError:
-        return None
-
-
 def _owned(model: OllamaModel) -> set[ModelName]:
-    """List the models that go when the object goes."""
-    names = set[ModelName]()
-    for text in model.status.owned_models:
-        with suppress(InvalidNameError):
-            names.add(ModelName.parse(text))
-    return names
+    """List the models that go when the object goes: none before the operator has been there."""
+    return set(model.desired.owned) if model.status.owned_models else set()
 
 
 def _is_cared_for(model: OllamaModel) -> bool:
     """Return True if the operator acts for the object: it is neither suspended nor wrong."""
-    spec = model.spec
-    if isinstance(spec, Malformed) or spec.suspend or wanted_name(model) is None:
-        return False
-    try:
-        options(spec)
-    except InvalidOptionError:
-        return False
-    return True
+    asked = model.desired
+    is_right = asked.model_name is not None and not isinstance(asked.options, Verdict)
+    return is_right and not asked.is_suspended
 
 
 def _named(result: Plan, by: list[OllamaModel], *, present: bool) -> list[PlannedModel]:
@@ -91,7 +74,7 @@ def _named(result: Plan, by: list[OllamaModel], *, present: bool) -> list[Planne
 
 
 def _goes(by: list[OllamaModel]) -> bool:
-    return any(m.spec.deletion_policy is DeletionPolicy.DELETE for m in by)
+    return not all(m.desired.is_retained for m in by)
 
 
 def _line(name: ModelName, by: list[OllamaModel], held: Held | None) -> PlannedModel:

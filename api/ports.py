@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from crd.model import OllamaModel
 from crd.names import ModelName
-from crd.v1alpha1 import OllamaModel, OllamaModelSpec
+from crd.v1alpha1 import OllamaModelSpec
 
 
 class Listener(Protocol):

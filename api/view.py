@@ -19,7 +19,8 @@ import msgspec
 
 from api.bodies import Model, describe
 from api.problems import invalid_field
-from crd.v1alpha1 import OllamaModel, State
+from crd.model import OllamaModel
+from crd.v1alpha1 import State
 from ollama_op.base.asgi import JSON, REVALIDATE, Answer
 
 ViewKey = tuple[str, str]

@@ -30,8 +30,9 @@ from api.requests import (
 from api.telling import as_problem, no_model
 from api.view import ViewEntry
 from crd.door import mended, normal
+from crd.model import Malformed, OllamaModel
 from crd.names import InvalidNameError, ModelName, meant
-from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, Malformed, OllamaModel, OllamaModelSpec
+from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, OllamaModelSpec
 from ollama_op.base.asgi import JSON, NO_STORE, PREFIX, Answer
 
 NameParam = FromPath[str]

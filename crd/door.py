@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from crd.markers import MARKER_NAMESPACE, is_reserved
 from crd.names import PARTS, InvalidNameError, ModelName, meant
 from crd.options import InvalidOptionError, options
 from crd.v1alpha1 import OllamaModelSpec
@@ -30,11 +31,25 @@ def mended(raw: object) -> object:
     return spec
 
 
+def read_name(name: str | None, tag: str | None) -> ModelName:
+    """Read the model that `spec.name` and `spec.tag` name.
+
+    Raises: InvalidNameError, also for what the operator keeps for itself.
+    """
+    found = ModelName.of(name, tag)
+    if is_reserved(found):
+        raise InvalidNameError(
+            f"{MARKER_NAMESPACE} is where the operator keeps models for --deletion-grace;"
+            " name the model by its own name"
+        )
+    return found
+
+
 def problems(spec: OllamaModelSpec) -> list[tuple[str, str]]:
     """List what is wrong with a spec of the right form: the fields, and a sentence for each."""
     found = []
     try:
-        ModelName.of(spec.name, spec.tag)
+        read_name(spec.name, spec.tag)
     except InvalidNameError as error:
         found.append((error.field, str(error)))
     try:

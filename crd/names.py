@@ -12,8 +12,7 @@ Source: Ollama, types/model/name.go.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Self
+from functools import cached_property, lru_cache
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -26,6 +25,7 @@ MAX_PART = 255
 MAX_PATH = MAX_HOST + 2 * MAX_PART + len("//")
 
 PARTS = 3  # of a path: host, namespace, model
+NAMES_REMEMBERED = 10_000  # those that were read last
 _SHOWN = 48  # characters of a name that a complaint repeats
 _EXAMPLES = "write for example llama3.2, user/model or hf.co/Org/Model"
 _EXAMPLE_TAG = "write for example 1b"
@@ -59,35 +59,23 @@ class ModelName:
     tag: str
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "ModelName":
         """Read a name as Ollama does, but refuse the URL scheme that Ollama silently drops.
 
         Raises: InvalidNameError, naming the part that is wrong.
         """
         path, tag = _cut(text)
-        return cls._of(path, DEFAULT_TAG if tag is None else tag)
+        return _read(path, DEFAULT_TAG if tag is None else tag)
 
     @classmethod
-    def of(cls, name: str | None, tag: str | None) -> Self:
+    def of(cls, name: str | None, tag: str | None) -> "ModelName":
         """Join a name and its tag, as `spec.name` and `spec.tag` carry them.
 
         A name may carry the tag, too, if there is no other one.
 
         Raises: InvalidNameError.
         """
-        return cls._of(*meant(name, tag))
-
-    @classmethod
-    def _of(cls, path: str, tag: str) -> Self:
-        _check_form(path)
-        _check("tag", tag, _PART, MAX_PART)
-        *before, model = path.split("/")
-        namespace = before.pop() if before else DEFAULT_NAMESPACE
-        host = before.pop() if before else DEFAULT_HOST
-        _check("host", host, _HOST, MAX_HOST)
-        _check("namespace", namespace, _NAMESPACE, MAX_PART)
-        _check("model", model, _PART, MAX_PART)
-        return cls(host, namespace, model, tag)
+        return _read(*meant(name, tag))
 
     @cached_property
     def canonical(self) -> str:
@@ -123,6 +111,20 @@ class ModelName:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+@lru_cache(maxsize=NAMES_REMEMBERED)
+def _read(path: str, tag: str) -> ModelName:
+    """Check a name and take it apart. The same name comes back with each version of an object."""
+    _check_form(path)
+    _check("tag", tag, _PART, MAX_PART)
+    *before, model = path.split("/")
+    namespace = before.pop() if before else DEFAULT_NAMESPACE
+    host = before.pop() if before else DEFAULT_HOST
+    _check("host", host, _HOST, MAX_HOST)
+    _check("namespace", namespace, _NAMESPACE, MAX_PART)
+    _check("model", model, _PART, MAX_PART)
+    return ModelName(host, namespace, model, tag)
 
 
 def meant(name: str | None, tag: str | None) -> tuple[str, str]:

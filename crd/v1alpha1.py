@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from crd.form import IS_DURATION, complaint
+from crd.form import IS_DURATION
 from crd.names import MAX_PART, MAX_PATH
 from crd.switches import read_switch
 
@@ -396,90 +396,3 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     deletion_timestamp: datetime | None = None
     finalizers: tuple[str, ...] = ()
     annotations: Annotations = Annotations()
-
-
-class Malformed(msgspec.Struct, frozen=True, kw_only=True):
-    """Stands where a spec should be that is not one; `problem` says why not.
-
-    What it says of deletion and of the model is read all the same: a mistake elsewhere must not
-    cost the model, whether this object names it or another one is about to let it go.
-    """
-
-    problem: str
-    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
-    name: str | None = None
-    tag: str | None = None
-
-
-class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One OllamaModel as the API server holds it."""
-
-    metadata: ObjectMeta
-    spec: OllamaModelSpec | Malformed
-    status: OllamaModelStatus = OllamaModelStatus()
-
-    @property
-    def refresh_wish(self) -> str | None:
-        """The value of the refresh annotation while it asks for something."""
-        value = self.metadata.annotations.refresh
-        if value is UNSET or not value or value.startswith(REFRESHED):
-            return None
-        return None if value == self.status.last_handled_refresh else value
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-    spec: msgspec.Raw = msgspec.Raw(b"{}")
-    status: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Rest(msgspec.Struct, rename="camel"):
-    """What is read of a spec that is not one."""
-
-    deletion_policy: object = DeletionPolicy.DELETE
-    name: object = None
-    tag: object = None
-
-
-_rest = msgspec.json.Decoder(_Rest)
-_envelope = msgspec.json.Decoder(_Envelope)
-_spec = msgspec.json.Decoder(OllamaModelSpec)
-_status = msgspec.json.Decoder(OllamaModelStatus)
-
-
-def decode(raw: bytes | msgspec.Raw) -> OllamaModel:
-    """Read an object from JSON, whatever state its spec and status are in.
-
-    A spec that breaks the schema becomes Malformed, so that its owner can be told and the object
-    can still be deleted. A status that breaks it was written by somebody else and counts as none:
-    all of it can be found again.
-
-    Raises: one of UNREADABLE if it is no Kubernetes object at all.
-    """
-    envelope = _envelope.decode(raw)
-    spec: OllamaModelSpec | Malformed
-    try:
-        spec = _spec.decode(envelope.spec)
-    except UNREADABLE as error:
-        spec = _malformed(error, envelope.spec)
-    try:
-        status = _status.decode(envelope.status)
-    except UNREADABLE:
-        status = OllamaModelStatus()
-    return OllamaModel(metadata=envelope.metadata, spec=spec, status=status)
-
-
-def _malformed(error: Exception, spec: msgspec.Raw) -> Malformed:
-    try:
-        rest, raw = _rest.decode(spec), msgspec.json.decode(spec)
-    except UNREADABLE:  # no object, so it says nothing of anything
-        return Malformed(problem=f"spec: {complaint(error, None, OllamaModelSpec)[1]}")
-    field, problem = complaint(error, raw, OllamaModelSpec)
-    deletes = str(rest.deletion_policy or "delete").lower() == DeletionPolicy.DELETE.lower()
-    return Malformed(
-        problem=f"{f'spec.{field}'.rstrip('.')}: {problem}",
-        # Whoever writes something else does not ask for a deletion that cannot be undone.
-        deletion_policy=DeletionPolicy.DELETE if deletes else DeletionPolicy.RETAIN,
-        name=rest.name if isinstance(rest.name, str) else None,
-        tag=rest.tag if isinstance(rest.tag, str) else None,
-    )

@@ -12,10 +12,11 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from crd.model import decode
 from crd.names import ModelName
 from crd.occasions import Occasion
 from crd.reasons import Mode, Reason
-from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations, decode
+from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations
 from ollama_op.base.errors import OllamaError
 from ollama_op.metrics.gauges import GaugeInputs, families
 from ollama_op.metrics.recorder import Metrics

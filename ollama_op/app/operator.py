@@ -11,8 +11,8 @@ import httpx
 import structlog
 
 from crd.markers import Marker
+from crd.model import OllamaModel
 from crd.names import ModelName
-from crd.v1alpha1 import OllamaModel
 from ollama_op.base.errors import OllamaError
 from ollama_op.base.fence import no_fence
 from ollama_op.base.observer import NOBODY, Observer

@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from crd.v1alpha1 import OllamaModel
+from crd.model import OllamaModel
 
 SENDING: Final = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
 NOT_SENT: Final = "traces not sent; ollama-op doctor says why"

@@ -1,5 +1,7 @@
 """A mailbox for a task that reconciles: it holds only what is newest."""
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import anyio
@@ -13,11 +15,22 @@ class Latest(Generic[T]):
     def __init__(self, item: T) -> None:
         self.item = item
         self._news = anyio.Event()
+        self._is_expected: Callable[[T], bool] = _never
 
     def put(self, item: T) -> None:
-        """Replace the item and wake the reader. Never waits."""
+        """Replace the item and wake the reader, unless it expects this one. Never waits."""
         self.item = item
-        self.poke()
+        if not self._is_expected(item):
+            self.poke()
+
+    @contextmanager
+    def expecting(self, is_expected: Callable[[T], bool]) -> Generator[None]:
+        """Let no item wake the reader that `is_expected`: the reader makes it itself."""
+        self._is_expected = is_expected
+        try:
+            yield
+        finally:
+            self._is_expected = _never
 
     def poke(self) -> None:
         """Wake the reader: something that it looks at besides the item has changed."""
@@ -28,3 +41,7 @@ class Latest(Generic[T]):
         with anyio.move_on_after(within_s):
             await self._news.wait()
         self._news = anyio.Event()
+
+
+def _never(_item: object) -> bool:
+    return False

@@ -19,8 +19,9 @@ import httpx
 import msgspec
 from anyio.abc import TaskGroup
 
+from crd.model import decode
 from crd.names import ModelName
-from crd.v1alpha1 import REFRESH, decode
+from crd.v1alpha1 import REFRESH
 from ollama_op.app.operator import Readiness, operate
 from ollama_op.app.process import http_client, unwrapped
 from ollama_op.base.asgi import App

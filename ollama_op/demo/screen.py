@@ -13,7 +13,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from crd.v1alpha1 import OllamaModel, State
+from crd.model import OllamaModel
+from crd.v1alpha1 import State
 from ollama_op.base.sizes import formatted_part
 
 BAR_CELLS = 12

@@ -12,8 +12,9 @@ import anyio
 import httpx
 import msgspec
 
+from crd.model import OllamaModel, decode
 from crd.names import ModelName
-from crd.v1alpha1 import API_VERSION, KIND, PLURAL, REFRESH, OllamaModel, State, decode
+from crd.v1alpha1 import API_VERSION, KIND, PLURAL, REFRESH, State
 from ollama_op.ollama.client import OllamaClient
 
 MODELS_PATH = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"

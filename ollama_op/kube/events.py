@@ -15,8 +15,9 @@ import anyio
 import msgspec
 import structlog
 
+from crd.model import OllamaModel
 from crd.occasions import Occasion
-from crd.v1alpha1 import API_VERSION, KIND, OllamaModel
+from crd.v1alpha1 import API_VERSION, KIND
 from ollama_op.base import tracing
 from ollama_op.base.errors import KubeError, NotFound, NotLeading
 from ollama_op.base.fence import Fence, no_fence

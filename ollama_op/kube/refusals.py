@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from crd.v1alpha1 import OllamaModel
+from crd.model import OllamaModel
 from ollama_op.base.errors import REFUSED, KubeError, NotFound, NotPermitted
 
 log = structlog.get_logger(__name__)

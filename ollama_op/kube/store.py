@@ -15,9 +15,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from crd.model import keeps_loaded, wanted
+from crd.model import OllamaModel, decode
 from crd.names import ModelName
-from crd.v1alpha1 import UNREADABLE, OllamaModel, decode
+from crd.v1alpha1 import UNREADABLE
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class Store:
     def is_kept(self, name: ModelName, uid: str) -> bool:
         """Return True if a live object other than `uid` wants this model kept in memory."""
         others = self._wanting.get(name, set()) - {uid}
-        return any(keeps_loaded(self._models[other]) for other in others)
+        return any(self._models[other].desired.keeps_loaded for other in others)
 
     def follow(self, follower: Follower) -> None:
         """Tell `follower` of all objects too, from now on, whoever acts on them."""
@@ -223,7 +223,7 @@ def _named_by(model: OllamaModel | None) -> ModelName | None:
     """Return the model that an object stands for, unless it is going or names none."""
     if model is None or model.metadata.deletion_timestamp is not None:
         return None
-    name = wanted(model)
+    name = model.desired.name
     return name if isinstance(name, ModelName) else None
 
 

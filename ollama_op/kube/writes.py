@@ -8,14 +8,8 @@ import anyio
 import msgspec
 import structlog
 
-from crd.v1alpha1 import (
-    API_VERSION,
-    PLURAL,
-    UNREADABLE,
-    OllamaModel,
-    OllamaModelStatus,
-    decode,
-)
+from crd.model import OllamaModel, decode
+from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE, OllamaModelStatus
 from ollama_op.base.errors import KubeUnreachable, LoginFailed
 from ollama_op.base.fence import Fence, no_fence
 from ollama_op.base.observer import NOBODY, Observer

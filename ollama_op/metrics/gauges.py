@@ -12,10 +12,10 @@ from typing import Final
 import anyio
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from crd.model import is_said_ready, is_suspended, ready_reason, wanted
+from crd.model import OllamaModel, is_said_ready, ready_reason
 from crd.names import ModelName
 from crd.reasons import Reason
-from crd.v1alpha1 import OllamaModel, State
+from crd.v1alpha1 import State
 from ollama_op.ollama.wire import Entry
 from ollama_op.reconcile.engine import Engine
 from ollama_op.server.snapshot import PS, TAGS, Snapshot
@@ -100,7 +100,7 @@ def _state_of(model: OllamaModel) -> str:
     reason = ready_reason(model)
     if model.metadata.deletion_timestamp is not None:
         return BLOCKED if reason == Reason.DELETION_BLOCKED else DELETING
-    if is_suspended(model):
+    if model.desired.is_suspended:
         return SUSPENDED_STATE
     if reason == Reason.QUEUED:
         return QUEUED
@@ -160,7 +160,7 @@ def _info(models: Iterable[OllamaModel], held: Mapping[ModelName, Entry]) -> Met
     labels = (*OWNER, "family", "parameter_size", "quantization")
     info = _family("model_info", "What kind of model it is, as Ollama says.", labels)
     for model in models:
-        name = wanted(model)
+        name = model.desired.name
         entry = held.get(name) if isinstance(name, ModelName) else None
         if entry is not None and (kind := entry.details) is not None:
             words = (kind.family, kind.parameter_size, kind.quantization_level)

@@ -10,26 +10,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from crd.model import (
+    OllamaModel,
     fault_of,
     is_current,
     is_said_ready,
     is_stalled,
-    is_suspended,
     is_verified,
     needs_version,
-    owned,
     ready_reason,
     refresh_due,
-    retains,
     retry_due,
-    wanted,
-    wishes,
-    with_wanted,
 )
 from crd.names import ModelName
 from crd.options import Options, never_in_memory
 from crd.reasons import Reason, Verdict
-from crd.v1alpha1 import FINALIZER, OllamaModel
+from crd.v1alpha1 import FINALIZER
 from ollama_op.base.errors import sanitise
 from ollama_op.ollama.wire import Loaded
 
@@ -142,7 +137,7 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     """Choose the one next action: deletion first, ownership second, then the model itself."""
     if model.metadata.deletion_timestamp is not None:
         return _part(model, seen, now)
-    name, care = wanted(model), wishes(model)
+    name, care = model.desired.name, model.desired.options
     if isinstance(name, Verdict):
         return Wait(name)
     if FINALIZER not in model.metadata.finalizers:
@@ -199,9 +194,9 @@ def _keep(
     model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
 ) -> Action:
     """Tidy up around a model that is well, and keep it in memory if that is wished."""
-    if former := tuple(n for n in owned(model) if n != name):
+    if former := tuple(n for n in model.desired.owned if n != name):
         due = retry_due(model, now)
-        return Wait(until=due) if due else PruneFormer(former, retained=retains(model))
+        return Wait(until=due) if due else PruneFormer(former, retained=model.desired.is_retained)
     if care.keep_alive_s is None:
         if model.status.loaded:
             return _next_try(model, seen, now, Unload(name))
@@ -234,15 +229,15 @@ def concerns(model: OllamaModel, action: Action) -> bool:
     """Tell whether an action, and so its outcome, still concerns the object as it is now."""
     match action:
         case Pull() | Verify() | Load():
-            if model.metadata.deletion_timestamp is not None or is_suspended(model):
+            if model.metadata.deletion_timestamp is not None or model.desired.is_suspended:
                 return False
-            return wanted(model) == action.name and _as_wished(model, action)
+            return model.desired.name == action.name and _as_wished(model, action)
         case _:
             return True
 
 
 def _as_wished(model: OllamaModel, action: Pull | Verify | Load) -> bool:
-    care = wishes(model)
+    care = model.desired.options
     if isinstance(care, Verdict):
         return False
     match action:
@@ -321,8 +316,8 @@ def _unread(doubt: str) -> Verdict:
 def _part(model: OllamaModel, seen: Observed, now: datetime) -> Action:
     if FINALIZER not in model.metadata.finalizers:
         return Wait()  # somebody else's finalizer keeps the object
-    stay = retains(model)
-    names = tuple(name for name in with_wanted(model) if name not in seen.shared and not stay)
+    stay = model.desired.is_retained
+    names = tuple(name for name in model.desired.names if name not in seen.shared and not stay)
     if model.metadata.annotations.forces_deletion:
         return Finalize(names if seen.outage is None else (), FORCED)
     if stay:

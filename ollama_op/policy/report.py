@@ -9,19 +9,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from crd.model import is_current, is_said_ready, refresh_due, wanted, wishes, with_wanted
+from crd.model import OllamaModel, is_current, is_said_ready, refresh_due
 from crd.names import ModelName
 from crd.reasons import Mode, Reason, Truth, Verdict
-from crd.v1alpha1 import (
-    FINALIZER,
-    Condition,
-    Fault,
-    OllamaModel,
-    OllamaModelStatus,
-    Origin,
-    Progress,
-    State,
-)
+from crd.v1alpha1 import FINALIZER, Condition, Fault, OllamaModelStatus, Origin, Progress, State
 from ollama_op.base.errors import OllamaError
 from ollama_op.base.sizes import formatted_part, formatted_size
 from ollama_op.ollama.wire import Entry, Loaded
@@ -69,7 +60,7 @@ def report(
             changes["fault"] = None  # only what Ollama says twice without a gap counts
     if FINALIZER in model.metadata.finalizers and model.metadata.deletion_timestamp is None:
         # Whoever names a model answers for it, even if somebody else brings it.
-        changes.setdefault("owned_models", tuple(map(str, with_wanted(model))))
+        changes.setdefault("owned_models", tuple(map(str, model.desired.names)))
     conditions = [_condition(model, "Ready", ready, verdict, now)]
     if mode.value is not None:
         conditions.append(_condition(model, mode.value, "True", verdict, now))
@@ -98,7 +89,7 @@ def _words(model: OllamaModel, reason: Reason) -> tuple[Truth, Mode, State]:
 
 def _is_still_ready(model: OllamaModel) -> bool:
     """Tell whether what made the model Ready is what the spec asks for now."""
-    name, care = wanted(model), wishes(model)
+    name, care = model.desired.name, model.desired.options
     if isinstance(name, Verdict) or isinstance(care, Verdict):
         return False
     is_same = model.status.model == str(name)
@@ -125,7 +116,7 @@ def in_memory(
     long the model stays moves with each use, and each word about it would be a write; so the time
     said is the earliest one, and moves when it has come near.
     """
-    care = wishes(model)
+    care = model.desired.options
     if not isinstance(care, Verdict) and care.keep_alive_s is None and model.status.loaded:
         return {}  # it is yet to be unloaded
     if isinstance(care, Verdict) or care.keep_alive_s is None or care.suspend or is_lost:

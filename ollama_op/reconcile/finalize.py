@@ -13,7 +13,7 @@ from datetime import datetime
 import anyio
 from msgspec.structs import replace
 
-from crd.model import owned, ready_reason, wanted, with_wanted
+from crd.model import ready_reason
 from crd.names import ModelName
 from crd.occasions import Occasion
 from crd.reasons import Reason, Verdict
@@ -49,7 +49,7 @@ class Finalizer:
         """
         for name in () if action.retained else action.names:
             await self._remove(handle, name)
-        kept = tuple(str(each) for each in owned(handle.model) if each not in action.names)
+        kept = tuple(str(each) for each in handle.model.desired.owned if each not in action.names)
         await handle.say(replace(handle.model.status, owned_models=kept))
         occasion = Occasion.KEPT_BEHIND if action.retained else Occasion.DISCARDED
         handle.event(occasion, models=_join(action.names))
@@ -158,7 +158,7 @@ class Finalizer:
 
     async def _unload(self, handle: Handle, action: Finalize) -> None:
         """Take a model that stays on the server out of memory if only this object kept it there."""
-        name = wanted(handle.model)
+        name = handle.model.desired.name
         is_away = action.event == FORCED or self._instance.monitor.outage is not None
         if is_away or not handle.model.status.loaded or not isinstance(name, ModelName):
             return
@@ -203,8 +203,8 @@ async def _release(handle: Handle, action: Finalize, kept_until: datetime | None
 
 
 def _tell_left(handle: Handle, action: Finalize, kept_until: datetime | None) -> None:
-    removed = [name for name in with_wanted(handle.model) if name in handle.removed]
-    kept = [name for name in with_wanted(handle.model) if name not in removed]
+    removed = [name for name in handle.model.desired.names if name in handle.removed]
+    kept = [name for name in handle.model.desired.names if name not in removed]
     handle.log.info("released", removed=[*map(str, removed)], kept=[*map(str, kept)])
     match action.event:
         case _ if action.event == FORCED and removed and not kept:

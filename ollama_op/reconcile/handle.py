@@ -4,18 +4,18 @@ Whatever is written comes back as the newest version at once, so nobody acts on 
 their own words.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 from msgspec.structs import replace
 
-from crd.model import reason_of, wanted
+from crd.model import OllamaModel, reason_of
 from crd.names import ModelName
 from crd.occasions import Occasion
 from crd.reasons import Reason
-from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
+from crd.v1alpha1 import FINALIZER, OllamaModelStatus
 from ollama_op.base.errors import REFUSED, OllamaError
 from ollama_op.base.logs import about
 from ollama_op.base.mailbox import Latest
@@ -116,7 +116,7 @@ class Handle:
     def is_needed(self, name: ModelName) -> bool:
         """Tell whether any live object names this model, this one included."""
         alive = self.model.metadata.deletion_timestamp is None
-        return self.is_shared(name) or (alive and wanted(self.model) == name)
+        return self.is_shared(name) or (alive and self.model.desired.name == name)
 
     def is_kept(self, name: ModelName) -> bool:
         """Return True if another live object wants this model kept in memory."""
@@ -128,7 +128,7 @@ class Handle:
         Another reason is logged, and so is each attempt that has `failed`. With how many others it
         shares its model is said along with everything else.
         """
-        name = wanted(self.model)
+        name = self.model.desired.name
         others = 0
         if isinstance(name, ModelName):
             others = self._objects.sharers(name, self.model.metadata.uid)
@@ -140,12 +140,20 @@ class Handle:
             self._log_change(reason_of(before), status, failed=failed)
 
     async def _write(self, status: OllamaModelStatus) -> None:
+        expected = _but_version(replace(self.model, status=status))
         try:
-            self._objects.put(await self._kube.patch_status(self.model, status))
+            with self._box.expecting(lambda model: _but_version(model) == expected):
+                self._objects.put(await self._kube.patch_status(self.model, status))
         except REFUSED:
             self.is_mute = True
             raise
         self.is_mute = False
+
+    async def _keep(self, write: Awaitable[OllamaModel]) -> None:
+        """Keep what a write has made of the metadata. It fails if others have been faster."""
+        expected = _but_metadata(self.model)
+        with self._box.expecting(lambda model: _but_metadata(model) == expected):
+            self._objects.put(await write)
 
     def _log_change(
         self, before: Reason | None, status: OllamaModelStatus, *, failed: bool
@@ -177,9 +185,7 @@ class Handle:
         model = self.model
         finalizers = (*model.metadata.finalizers, FINALIZER)
         annotations = self.trace.annotations(model)
-        self._objects.put(
-            await self._kube.set_finalizers(model, finalizers, annotations=annotations)
-        )
+        await self._keep(self._kube.set_finalizers(model, finalizers, annotations=annotations))
 
     async def release(self, *, dry_run: bool = False) -> None:
         """Take our finalizer off it; with `dry_run`, only ask whether that would be taken."""
@@ -190,7 +196,7 @@ class Handle:
 
     async def annotate(self, name: str, value: str) -> None:
         """Set an annotation."""
-        self._objects.put(await self._kube.annotate(self.model, name, value))
+        await self._keep(self._kube.annotate(self.model, name, value))
 
     def event(self, occasion: Occasion, **values: object) -> None:
         """Send a Kubernetes event with these values in its message. Never waits, never fails."""
@@ -200,3 +206,11 @@ class Handle:
         """Say that a model may stay in memory that is not on the disk any more."""
         self.log.warning("model not unloaded", model=str(name), problem=str(problem))
         self.event(Occasion.UNLOAD_FAILED, model=name, problem=str(problem).rstrip("."))
+
+
+def _but_version(model: OllamaModel) -> OllamaModel:
+    return replace(model, metadata=replace(model.metadata, resource_version=""))
+
+
+def _but_metadata(model: OllamaModel) -> tuple[object, ...]:
+    return model.spec, model.status, model.metadata.deletion_timestamp

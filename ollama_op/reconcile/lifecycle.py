@@ -11,21 +11,11 @@ import anyio
 from msgspec.structs import replace
 from structlog.contextvars import bind_contextvars
 
-from crd.model import (
-    fault_of,
-    is_said_ready,
-    is_stalled,
-    is_suspended,
-    needs_version,
-    ready_reason,
-    wanted,
-    wishes,
-    with_wanted,
-)
+from crd.model import OllamaModel, fault_of, is_said_ready, is_stalled, needs_version, ready_reason
 from crd.names import ModelName
 from crd.occasions import Occasion
 from crd.reasons import Reason, Verdict
-from crd.v1alpha1 import Fault, OllamaModel
+from crd.v1alpha1 import Fault
 from ollama_op.base import tracing
 from ollama_op.base.errors import (
     REFUSED,
@@ -137,7 +127,7 @@ class Lifecycle:
         return decide(handle.model, self._observe(handle), handle.now)
 
     def _observe(self, handle: Handle) -> Observed:
-        name, seen = wanted(handle.model), self._instance.monitor.now
+        name, seen = handle.model.desired.name, self._instance.monitor.now
         entry = memory = doubt = None
         if isinstance(name, ModelName):
             doubt = self._instance.monitor.doubt(name)
@@ -147,7 +137,7 @@ class Lifecycle:
             is_foreign=seen.is_foreign,
             doubt=doubt,
             digest=entry.digest if entry else None,
-            shared=[each for each in with_wanted(handle.model) if handle.is_shared(each)],
+            shared=[each for each in handle.model.desired.names if handle.is_shared(each)],
             memory=memory,
             runs_on=entry.runs_on if entry else None,
             memory_known=seen.memory is not None,
@@ -244,7 +234,7 @@ class Lifecycle:
         self, handle: Handle, action: Action, error: OllamaError
     ) -> tuple[OllamaError, Fault | None]:
         """Place an error in what is known of the model that is there, and say what to remember."""
-        name = wanted(handle.model)
+        name = handle.model.desired.name
         if not isinstance(action, Verify | Pull | Load) or isinstance(name, Verdict):
             return error, handle.model.status.fault
         entry = self._instance.monitor.find(name)
@@ -267,10 +257,10 @@ class Lifecycle:
 
 def _interest(model: OllamaModel) -> Interest:
     """Say what there is to be woken for, with the object as it is."""
-    name, care = wanted(model), wishes(model)
+    name, care = model.desired.name, model.desired.options
     if isinstance(name, Verdict):
         return Interest()
-    if isinstance(care, Verdict) or is_suspended(model):
+    if isinstance(care, Verdict) or model.desired.is_suspended:
         return Interest(name)
     return Interest(
         name,

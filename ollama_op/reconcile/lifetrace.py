@@ -9,8 +9,9 @@ of the life; what is tried again joins the first try.
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
+from crd.model import OllamaModel
 from crd.reasons import Reason
-from crd.v1alpha1 import TRACEPARENT, OllamaModel
+from crd.v1alpha1 import TRACEPARENT
 from ollama_op.base import tracing
 from ollama_op.base.tracing import MODEL, NO_SPAN, Attributes, Span, Value
 from ollama_op.policy.decide import (

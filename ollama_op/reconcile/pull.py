@@ -6,11 +6,11 @@ from typing import TypeVar
 import anyio
 from msgspec.structs import replace
 
-from crd.model import removes, wishes
+from crd.model import OllamaModel
 from crd.names import ModelName
 from crd.occasions import Occasion
 from crd.reasons import Reason, Verdict
-from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, OllamaModel, Progress
+from crd.v1alpha1 import ANY_REFRESH, REFRESH, REFRESHED, Progress
 from ollama_op.base.errors import KubeError, NotLeading, OllamaError, PullFailed, UnexpectedDigest
 from ollama_op.base.sizes import formatted_size
 from ollama_op.ollama.wire import Entry
@@ -144,7 +144,7 @@ def _is_moot(model: OllamaModel, pull: Pull, download: Download) -> bool:
     Ollama writes a model that it verifies even when the connection is closed: a deletion would find
     nothing, let go of the object, and the model would come after it. So that end is waited for.
     """
-    awaited = download.is_ending and removes(model)
+    awaited = download.is_ending and model.desired.is_removed
     return not concerns(model, pull) and not awaited
 
 
@@ -180,7 +180,7 @@ async def settle(
 
 
 def _expected_digest(handle: Handle) -> str | None:
-    care = wishes(handle.model)
+    care = handle.model.desired.options
     return None if isinstance(care, Verdict) else care.expected_digest
 
 

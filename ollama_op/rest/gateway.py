@@ -11,17 +11,9 @@ import anyio
 import msgspec
 
 from api.ports import Held, Listener, Unavailable
+from crd.model import OllamaModel, decode
 from crd.names import ModelName
-from crd.v1alpha1 import (
-    API_VERSION,
-    KIND,
-    PLURAL,
-    TRACEPARENT,
-    UNREADABLE,
-    OllamaModel,
-    OllamaModelSpec,
-    decode,
-)
+from crd.v1alpha1 import API_VERSION, KIND, PLURAL, TRACEPARENT, UNREADABLE, OllamaModelSpec
 from ollama_op.base import tracing
 from ollama_op.kube.calls import KubeCalls, read_object
 from ollama_op.kube.reflector import Reflector

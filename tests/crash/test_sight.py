@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from crash.scenarios import SCENARIOS
 from crash.sweep import strike, undisturbed
 from crash.writes import Mishap, Point, Step
-from crd.v1alpha1 import FINALIZER, OllamaModel, OllamaModelStatus
+from crd.model import OllamaModel
+from crd.v1alpha1 import FINALIZER, OllamaModelStatus
 from ollama_op.kube import writes
 from ollama_op.kube.writes import JSON_PATCH, StatusWriter
 from ollama_op.policy.decide import Action, decide

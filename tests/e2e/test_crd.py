@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from crd.model import decode
 from crd.render import crd
 from crd.v1alpha1 import (
     API_VERSION,
@@ -19,7 +20,6 @@ from crd.v1alpha1 import (
     OllamaModelStatus,
     Progress,
     State,
-    decode,
 )
 from support.controlplane import ControlPlane, KubectlError
 from support.operator import PATIENCE, RESOURCE, wait_until

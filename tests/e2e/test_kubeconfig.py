@@ -303,7 +303,7 @@ def test_each_row_of_the_table_is_held() -> None:
 
 def test_files_that_are_renewed_are_used(bench: Bench, monkeypatch) -> None:
     """Certificates too: they belong to connections, so new ones are made, and a watch goes on."""
-    monkeypatch.setattr(login, "LOOK_S", 0.2)
+    monkeypatch.setattr(login, "LOGIN_CHECK_S", 0.2)
     put(bench, "carol")
     grant = ("create", "clusterrolebinding", "carol", "--clusterrole=cluster-admin", "--user=carol")
     bench.plane.kubectl(*grant)

@@ -20,7 +20,8 @@ from structlog.typing import EventDict, WrappedLogger
 
 from api.bodies import describe
 from crash.play import LIMIT_S, SETTINGS, TICK_S, Scenario, repeatable
-from crd.v1alpha1 import PLURAL, decode
+from crd.model import decode
+from crd.v1alpha1 import PLURAL
 from ollama_op.sandbox.kube.storage import Change
 from support.world import START, Object, World, world
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
+from crd.model import OllamaModel, decode
 from crd.reasons import Reason
-from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Condition, OllamaModel, decode
+from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Condition
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DIGEST = "d" * 64

@@ -11,8 +11,9 @@ import httpx
 from api.access import Key, Keys
 from api.app import Api, ApiOptions, create_api
 from api.ports import Held, Listener
+from crd.model import OllamaModel
 from crd.names import ModelName
-from crd.v1alpha1 import OllamaModel, OllamaModelSpec
+from crd.v1alpha1 import OllamaModelSpec
 from ollama_op.app.operator import Readiness, operate
 from ollama_op.base.asgi import App
 from ollama_op.base.observer import NOBODY

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
+from crd.model import Malformed, decode
 from crd.names import ModelName
 from crd.render import PATH, crd, main, manifest
 from crd.structural import NotStructuralError, structural
@@ -20,12 +21,10 @@ from crd.v1alpha1 import (
     API_VERSION,
     KIND,
     Condition,
-    Malformed,
     OllamaModelSpec,
     OllamaModelStatus,
     Progress,
     State,
-    decode,
 )
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"

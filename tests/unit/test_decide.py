@@ -2,10 +2,10 @@ from datetime import timedelta
 
 import pytest
 
-from crd.model import owned as owned_by
+from crd.model import OllamaModel
 from crd.names import ModelName
 from crd.reasons import Reason
-from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH, OllamaModel
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
 from ollama_op.policy.decide import (
     AVAILABLE,
     Action,
@@ -19,7 +19,6 @@ from ollama_op.policy.decide import (
     Wait,
     concerns,
     decide,
-    wanted,
 )
 from support.models import DIGEST, NOW, condition, made, manifest, owned
 
@@ -81,12 +80,12 @@ LIVING: dict[str, tuple[OllamaModel, Observed, Action]] = {
     "A name that is none is said, and not even claimed": (
         made(manifest(model="a//b:c")),
         ABSENT,
-        Wait(wanted(made(manifest(model="a//b:c")))),
+        Wait(made(manifest(model="a//b:c")).desired.name),
     ),
     "A spec that cannot be read is said": (
         made(manifest() | {"spec": {"name": 5}}),
         ABSENT,
-        Wait(wanted(made(manifest() | {"spec": {"name": 5}}))),
+        Wait(made(manifest() | {"spec": {"name": 5}}).desired.name),
     ),
     "A model that is not there is pulled": (
         model(),
@@ -488,12 +487,12 @@ def test_a_deleted_object(obj, seen, action):
 
 def test_a_bad_spec_is_told_in_words():
     """What is wrong, and where."""
-    assert wanted(made(manifest(model="llama3.2:-b"))) == Verdict(
+    assert made(manifest(model="llama3.2:-b")).desired.name == Verdict(
         Reason.INVALID_NAME,
         "spec.tag: the tag begins with '-', which Ollama does not take there; write for example 1b."
         " Correct the spec.",
     )
-    verdict = wanted(made(manifest() | {"spec": {"name": 5, "tag": "1b"}}))
+    verdict = made(manifest() | {"spec": {"name": 5, "tag": "1b"}}).desired.name
     assert verdict == Verdict(
         Reason.INVALID_SPEC,
         'spec.name: 5 is a number; write it as a text, in quotes: "5". Correct the spec.',
@@ -503,7 +502,7 @@ def test_a_bad_spec_is_told_in_words():
 def test_a_status_edited_by_hand_owns_only_what_are_names():
     """What cannot be a model cannot be removed either."""
     obj = owned(ownedModels=["phi3:mini", "https://evil", ""])
-    assert owned_by(obj) == (PHI,)
+    assert obj.desired.owned == (PHI,)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from crd.model import OllamaModel
 from crd.names import ModelName
 from crd.reasons import Reason
-from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel
+from crd.v1alpha1 import FINALIZER, REFRESH
 from ollama_op.ollama.wire import Loaded
 from ollama_op.policy.decide import (
     AVAILABLE,

@@ -6,11 +6,11 @@ import pytest
 from api.access import Keys
 from api.app import ApiOptions, create_api
 from crd.door import mended, normal, problems
-from crd.model import wanted, wishes
+from crd.model import OllamaModel, decode
 from crd.names import ModelName
 from crd.options import options
 from crd.reasons import Verdict
-from crd.v1alpha1 import OllamaModelSpec, decode
+from crd.v1alpha1 import OllamaModelSpec
 from support.inputs import REFUSED, TAKEN, Refused, Taken
 from support.models import made, manifest, raw
 from support.rest import Known, Written, client_of, key
@@ -45,7 +45,7 @@ def test_what_has_one_meaning_is_taken_and_cared_for(row: Taken):
     model = decode(raw(manifest() | {"spec": row.spec}))
     assert isinstance(model.spec, OllamaModelSpec)
     assert problems(model.spec) == []
-    assert wanted(model) == ModelName.parse(row.model)
+    assert model.desired.name == ModelName.parse(row.model)
     care = options(model.spec)
     assert {name: getattr(care, name) for name in row.care} == row.care
 
@@ -89,6 +89,10 @@ async def test_a_body_of_ollamas_own_api_is_understood(body):
 # --- what has none
 
 
+def asked(model: OllamaModel) -> tuple[object, object]:
+    return model.desired.name, model.desired.options
+
+
 def told(row: Refused) -> str:
     return f"spec.{row.field}: {row.says}"
 
@@ -97,7 +101,7 @@ def told(row: Refused) -> str:
 def test_the_status_says_the_field_and_what_to_write(row: Refused):
     """In the words of the other doors, and of nobody's programming language."""
     model = decode(raw(manifest() | {"spec": row.spec}))
-    verdicts = [each for each in (wanted(model), wishes(model)) if isinstance(each, Verdict)]
+    verdicts = [each for each in asked(model) if isinstance(each, Verdict)]
     assert verdicts[0].message == f"{told(row)}. Correct the spec."
 
 
@@ -177,7 +181,7 @@ def test_what_is_repeated_is_short():
         {"name": "a", "tag": 10**60},
     ):
         model = decode(raw(manifest() | {"spec": spec}))
-        verdicts = [each for each in (wanted(model), wishes(model)) if isinstance(each, Verdict)]
+        verdicts = [each for each in asked(model) if isinstance(each, Verdict)]
         assert len(verdicts[0].message) < 300
 
 

@@ -9,8 +9,8 @@ import anyio
 import httpx
 import pytest
 
+from crd.model import OllamaModel, decode
 from crd.occasions import Occasion
-from crd.v1alpha1 import OllamaModel, decode
 from ollama_op.kube import events
 from ollama_op.kube.events import EVENTS_WAITING, EventRecorder
 from ollama_op.sandbox.http import SandboxRequest

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, OllamaModelStatus, State, decode
+from crd.model import OllamaModel, decode
+from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelStatus, State
 from ollama_op.base.asgi import App, Message, Receive, Send
 from ollama_op.base.errors import (
     Conflict,

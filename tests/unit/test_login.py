@@ -12,7 +12,7 @@ import httpx
 import pytest
 import structlog
 
-from crd.v1alpha1 import OllamaModel, decode
+from crd.model import OllamaModel, decode
 from ollama_op.base.errors import LoginFailed, NotLeading, Unauthenticated
 from ollama_op.base.parsing import ConfigError
 from ollama_op.kube.access import Access

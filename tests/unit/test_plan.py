@@ -6,9 +6,10 @@ import pytest
 
 from api.plan import plan
 from api.ports import Held
+from crd.model import OllamaModel
 from crd.names import ModelName
 from crd.reasons import Reason
-from crd.v1alpha1 import FINALIZER, FORCE_DELETE, OllamaModel
+from crd.v1alpha1 import FINALIZER, FORCE_DELETE
 from ollama_op.policy.decide import Finalize, Observed, PruneFormer, Pull, decide
 from support.models import DIGEST, NOW, condition, made, manifest
 

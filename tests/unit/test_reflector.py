@@ -14,7 +14,8 @@ import httpx
 import pytest
 import structlog
 
-from crd.v1alpha1 import API_VERSION, PLURAL, Malformed, OllamaModel
+from crd.model import Malformed, OllamaModel
+from crd.v1alpha1 import API_VERSION, PLURAL
 from ollama_op.base.asgi import Message, Receive, Send
 from ollama_op.kube.reflector import WATCH_LINE_LIMIT, Reflector
 from ollama_op.kube.store import Store

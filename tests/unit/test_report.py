@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from crd.model import OllamaModel
 from crd.names import ModelName
 from crd.reasons import Mode, Reason
-from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModel, OllamaModelStatus, Origin, Progress, State
+from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelStatus, Origin, Progress, State
 from ollama_op.base.errors import (
     AuthenticationFailed,
     InsufficientStorage,

@@ -1,7 +1,8 @@
 import pytest
 
+from crd.model import OllamaModel
 from crd.names import ModelName
-from crd.v1alpha1 import FINALIZER, OllamaModel
+from crd.v1alpha1 import FINALIZER
 from ollama_op.kube import store as watch
 from ollama_op.kube.store import Store
 from support.models import made, manifest, raw
