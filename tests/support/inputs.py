@@ -97,6 +97,12 @@ REFUSED = [
         "the name has 5 parts; Ollama takes no more than host/namespace/model",
     ),
     Refused(
+        _spec("ollama-op-grace/m"),
+        "name",
+        "ollama-op-grace is where the operator keeps models for --deletion-grace; name the model by"
+        " its own name",
+    ),
+    Refused(
         _spec("a b"), "name", f"the model has ' ', which Ollama does not take there; {_EXAMPLES}"
     ),
     Refused(

@@ -65,3 +65,9 @@ def test_the_plan_is_what_is_decided(case: str, there: tuple[ModelName, ...]) ->
         assert {line.model for line in said.delete} == deleted
     lists = (said.keep, said.delete, said.unmanaged)
     assert sorted(line.model for lines in lists for line in lines) == sorted(map(str, there))
+
+
+def test_what_the_operator_keeps_for_itself_is_not_to_be_pulled() -> None:
+    """An object that names it is wrong, and nothing is done for it."""
+    told = plan([made(manifest(model="ollama-op-grace/m:1"))], {})
+    assert (told.pull, told.paused) == ([], [])
