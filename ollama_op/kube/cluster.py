@@ -1,18 +1,20 @@
 """The connections to one cluster."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import anyio
 import structlog
 
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import KubeError, LoginFailed
 from ollama_op.kube.connection import Connection, LoggedIn
 from ollama_op.kube.requests import version_of
 
 log = structlog.get_logger(__name__)
 
-CONNECT_RETRY_S: Final = 30.0  # at the most, between tries to reach the cluster
+CONNECT_RETRY: Final = Backoff(first_s=1, longest_s=30)  # between tries to reach the cluster
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ async def connect(login: LoggedIn, *, rest: bool = False, lease: bool = False) -
 async def reach(api: Connection, *, quietly: bool = False) -> None:
     """Wait until the cluster answers, as long as it takes."""
     say = log.debug if quietly else log.warning
-    wait_s = 1.0
-    while True:
+    for wait_s in map(CONNECT_RETRY.after, count(1)):
         try:
             await version_of(api)
         except KubeError as error:
@@ -48,4 +49,3 @@ async def reach(api: Connection, *, quietly: bool = False) -> None:
         else:
             return
         await anyio.sleep(wait_s)
-        wait_s = min(wait_s * 2, CONNECT_RETRY_S)

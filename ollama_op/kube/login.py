@@ -14,6 +14,7 @@ from typing import Final
 import anyio
 import structlog
 
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import LoginFailed
 from ollama_op.base.parsing import ConfigError
 from ollama_op.kube.access import Access, find_access
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 AHEAD_S: Final = 60.0  # before the end of its credentials, or half of their time, comes a new login
 LOGIN_CHECK_S: Final = 60.0  # between looks at files, which kubelet and others renew
 LOGIN_PAUSE_S: Final = 10.0  # after a login: what it gave is taken as good, even if it has expired
-LOGIN_RETRY_FIRST_S, LOGIN_RETRY_LONGEST_S = 1.0, 30.0
+LOGIN_RETRY: Final = Backoff(first_s=1, longest_s=30)
 
 Look = Callable[[], Access]
 """Reads the kubeconfig anew. Raises: BadSetting."""
@@ -178,9 +179,8 @@ class Login:
     def _failed(self, error: LoginFailed) -> None:
         if self._error is None:
             log.warning("not logged in to kubernetes, will retry", problem=str(error))
-        pause_s = min(LOGIN_RETRY_FIRST_S * 2**self._failures, LOGIN_RETRY_LONGEST_S)
-        self._error, self._failures = error, min(self._failures + 1, 10)
-        self._not_before = anyio.current_time() + pause_s
+        self._error, self._failures = error, self._failures + 1
+        self._not_before = anyio.current_time() + LOGIN_RETRY.after(self._failures)
 
     def _succeeded(self, credentials: Credentials, took_s: float) -> None:
         say = log.info if self._error else log.debug

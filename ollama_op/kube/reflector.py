@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import (
     Expired,
     KubeError,
@@ -39,7 +40,7 @@ LIST_TIMEOUT_S = 30.0
 SILENCE_S = 90.0  # bookmarks come about once a minute: no word for longer is a dead connection
 WATCH_S = (240, 300)  # how long a watch is asked to last; spread, so that replicas do not meet
 WATCH_LINE_LIMIT = 8 << 20  # bytes; etcd refuses objects of more than about 1.5 MiB
-WATCH_RETRY_FIRST_S, WATCH_RETRY_LONGEST_S = 0.5, 30.0
+WATCH_RETRY = Backoff(first_s=0.25, longest_s=15, jitter=1)
 AT_LEAST_S = 0.05
 HEALTHY_S = 5.0  # a watch that lasted this long had worked: the next end counts as the first
 
@@ -130,7 +131,9 @@ class Reflector:
                 trouble, cause = error, "broken"
             if self._answered and anyio.current_time() - began > HEALTHY_S:
                 quick_ends = 0
-            wait_s = _backoff(quick_ends) if quick_ends or trouble else AT_LEAST_S
+            chance = random.random()  # noqa: S311 - no secret
+            backoff_s = WATCH_RETRY.after(quick_ends + 1, chance=chance)
+            wait_s = backoff_s if quick_ends or trouble else AT_LEAST_S
             if trouble:
                 wait_s = max(wait_s, trouble.retry_after_s)
                 self._complain(trouble, quick_ends, wait_s)
@@ -226,11 +229,6 @@ def _hint(error: KubeError) -> dict[str, str]:
             return {"hint": "kubectl auth can-i watch ollamamodels --all-namespaces"}
         case _:
             return {}
-
-
-def _backoff(failures: int) -> float:
-    longest_s = min(WATCH_RETRY_FIRST_S * 2.0 ** min(failures, 10), WATCH_RETRY_LONGEST_S)
-    return longest_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], raw: bytes | msgspec.Raw) -> Any:

@@ -64,8 +64,8 @@ class Pull:
     why: Reason
     again: bool = False
     repair: bool = False
-    insecure: bool = False
-    timeout_s: float = math.inf
+    insecure: bool = False  # Ollama's own word: without TLS
+    timeout_s: float = math.inf  # of the download, once its turn has come
 
 
 @dataclass(frozen=True, slots=True)

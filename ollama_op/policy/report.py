@@ -13,14 +13,13 @@ from crd.model import OllamaModel, is_current, is_said_ready, refresh_due
 from crd.names import ModelName
 from crd.reasons import Mode, Reason, Truth, Verdict
 from crd.v1alpha1 import FINALIZER, Condition, Fault, OllamaModelStatus, Origin, Progress, State
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import OllamaError
 from ollama_op.base.sizes import formatted_part, formatted_size
 from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.policy.decide import blocked, load_ahead, present
 
-RETRY_FIRST_S = 1.0
-RETRY_LONGEST_S = 300.0
-RETRY_JITTER = 0.2  # part of a delay that chance may add, so that failures do not come back in step
+MODEL_RETRY = Backoff(first_s=1, longest_s=300, jitter=0.2)
 
 _BY_TRUTH: dict[Truth, State] = {
     "True": State.READY,
@@ -270,9 +269,8 @@ def _is_final(model: OllamaModel, error: OllamaError, problem: str, attempts: in
 
 
 def retry_delay(attempts: int, patience_s: float, chance: float) -> timedelta:
-    """Double the delay with each failed attempt, up to a longest; never below `patience_s`."""
-    delay_s = min(RETRY_FIRST_S * 2 ** min(attempts - 1, 16), RETRY_LONGEST_S)
-    seconds = max(delay_s, patience_s) * (1 + RETRY_JITTER * chance)
+    """Return how long to wait after so many failed attempts, and never below `patience_s`."""
+    seconds = MODEL_RETRY.after(attempts, chance=chance, at_least_s=patience_s)
     # Status times have whole seconds; rounding up never makes a retry come early.
     return timedelta(seconds=int(seconds) + 1)
 

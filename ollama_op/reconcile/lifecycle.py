@@ -17,6 +17,7 @@ from crd.occasions import Occasion
 from crd.reasons import Reason, Verdict
 from crd.v1alpha1 import Fault
 from ollama_op.base import tracing
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import (
     REFUSED,
     Conflict,
@@ -60,11 +61,12 @@ from ollama_op.server.monitor import Interest
 
 LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
 
-KUBE_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0)  # while the Kubernetes API does not take our writes
+# While the Kubernetes API does not take our writes.
+KUBE_RETRY = Backoff(first_s=1, longest_s=30, jitter=1)
 # While it refuses them: rights may be granted soon; a namespace that is gone is seldom made again.
-REFUSED_RETRY_S: Mapping[type[KubeError], tuple[float, ...]] = {
-    NotPermitted: (1.0, 2.0, 5.0, 10.0),
-    NotFound: (1.0, 5.0, 15.0, 60.0, 300.0),
+REFUSED_RETRY: Mapping[type[KubeError], Backoff] = {
+    NotPermitted: Backoff(first_s=1, longest_s=10, jitter=1),
+    NotFound: Backoff(first_s=1, longest_s=300, jitter=1),
 }
 UNSURE_S = 1.0  # before something is tried again for which the lease was too short
 
@@ -102,8 +104,8 @@ class Lifecycle:
             except Conflict:
                 await handle.news(within_s=1)  # the newer version is on its way
             except KubeError as error:
-                await self._wait_for_kubernetes(handle, error, troubles)
                 troubles += 1
+                await self._wait_for_kubernetes(handle, error, troubles)
             except NotLeading as error:
                 # Either the lease is renewed in the next seconds, or this task ends with it.
                 handle.log.debug("not begun", problem=str(error))
@@ -244,9 +246,8 @@ class Lifecycle:
         return judged(fault, error, name), fault
 
     async def _wait_for_kubernetes(self, handle: Handle, error: KubeError, troubles: int) -> None:
-        waits_s = REFUSED_RETRY_S.get(type(error), KUBE_RETRY_S)
-        wait_s = waits_s[min(troubles, len(waits_s) - 1)] * (1 + self._chance())
-        wait_s = max(wait_s, error.retry_after_s)
+        backoff = REFUSED_RETRY.get(type(error), KUBE_RETRY)
+        wait_s = max(backoff.after(troubles, chance=self._chance()), error.retry_after_s)
         # What is refused, or that nothing can be written at all, is told where it is written.
         handle.log.debug("write failed, will retry", problem=str(error), retry_in_s=wait_s)
         if isinstance(error, REFUSED):

@@ -68,13 +68,9 @@ class Puller:
 
         async def fetch() -> Entry:
             return await self._instance.pull(
-                pull.name,
+                pull,
                 download,
-                again=pull.again,
-                repair=pull.repair,
                 retried=bool(handle.model.status.attempts),
-                insecure=pull.insecure,
-                timeout_s=pull.timeout_s,
                 stays=lambda error: handle.stays_in_memory(pull.name, error),
             )
 

@@ -7,13 +7,14 @@ task notices.
 """
 
 from collections.abc import Awaitable, Callable, Hashable
-from itertools import chain, repeat
+from itertools import count
 from typing import Generic, TypeVar
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.mailbox import Latest
 from ollama_op.base.observer import NOBODY, Observer
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)  # between restarts of a crashed task; the last one repeats
+RESTART = Backoff(first_s=1, longest_s=60)  # of a crashed task
 
 
 class Supervisor(Generic[K, T]):
@@ -63,7 +64,7 @@ class Supervisor(Generic[K, T]):
     async def _supervise(self, key: K, box: Latest[T], scope: anyio.CancelScope) -> None:
         try:
             with scope:  # retire() cancels this task only
-                for delay_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
+                for delay_s in map(RESTART.after, count(1)):
                     try:
                         return await self._run(box)
                     except Exception:  # cancellation is a BaseException and passes

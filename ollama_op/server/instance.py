@@ -33,6 +33,7 @@ from ollama_op.base.observer import NOBODY, Observer
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.progress import Meter
 from ollama_op.ollama.wire import Entry
+from ollama_op.policy.decide import Pull
 from ollama_op.server.grace import Grace
 from ollama_op.server.memory import Memory, Stays
 from ollama_op.server.monitor import ServerMonitor
@@ -110,40 +111,32 @@ class Instance:
 
     async def pull(
         self,
-        name: ModelName,
+        pull: Pull,
         download: Download,
         *,
-        again: bool = False,
-        repair: bool = False,
         retried: bool = False,
-        insecure: bool = False,
-        timeout_s: float = math.inf,
         stays: Stays,
     ) -> Entry:
         """Bring the model to the server and see it whole.
 
-        Already there, it is only verified, unless `again` asks the registry for a newer version.
-        One that cannot be shown is an error, unless `repair` is asked for: then it is pulled again,
-        and deleted and pulled afresh if that alone does not mend it. What was `retried` may have
-        left parts on the server that nobody has checked. Cancelled, it ends the download and keeps
-        the part. `timeout_s` is for the download, once its turn has come; `insecure` is Ollama's
-        own word.
+        Already there, it is only verified, unless it is pulled `again`. One that cannot be shown is
+        an error, unless it is pulled to `repair` it: first over what is there, then, if that does
+        not mend it, after a deletion. What was `retried` may have left parts on the server that
+        nobody has checked. Cancelled, it ends the download and keeps the part.
         A version that is replaced is taken out of memory as the download of the new one begins,
         since it could not be later; `stays` hears if that fails.
 
         Raises: OllamaError.
         """
-        fetch = partial(
-            self._fetch, name, download, insecure=insecure, timeout_s=timeout_s, stays=stays
-        )
+        name, repair, fetch = pull.name, pull.repair, partial(self._fetch, pull, download, stays)
         async with self.alone(name):
             had = self._digest(name)
-            if repair or (had and not again):
+            if repair or (had and not pull.again):
                 entry = await self._verify_or(name, repair=repair)
-                if entry and not again:
+                if entry and not pull.again:
                     return entry
                 repair = entry is None
-            if had is None and not again and (entry := await self._take_over(name, download)):
+            if had is None and not pull.again and (entry := await self._take_over(name, download)):
                 return entry
 
             def is_fresh(has: str | None) -> bool:
@@ -201,24 +194,17 @@ class Instance:
 
     async def _fetch(
         self,
-        name: ModelName,
+        pull: Pull,
         download: Download,
-        is_fresh: Callable[[str | None], bool],
-        *,
-        insecure: bool,
-        timeout_s: float,
         stays: Stays,
+        is_fresh: Callable[[str | None], bool],
     ) -> Entry:
         """Pull the model and see it whole; `is_fresh` tells of its digest if all of it is new."""
-        old, left = self.monitor.find(name), list[OllamaError]()
+        name, left = pull.name, list[OllamaError]()
+        old = self.monitor.find(name)
+        make_way = partial(self._memory.make_way, old, name, left.append)
         for attempt in count(1):
-            undisturbed = await self._download(
-                name,
-                download,
-                insecure=insecure,
-                timeout_s=timeout_s,
-                make_way=partial(self._memory.make_way, old, name, left.append),
-            )
+            undisturbed = await self._download(pull, download, make_way)
             await self.monitor.refresh()
             try:
                 entry = await self._see_whole(name)
@@ -344,13 +330,7 @@ class Instance:
             await self._memory.unload(name)
 
     async def _download(
-        self,
-        name: ModelName,
-        download: Download,
-        *,
-        insecure: bool,
-        timeout_s: float,
-        make_way: Callable[[], Awaitable[None]],
+        self, pull: Pull, download: Download, make_way: Callable[[], Awaitable[None]]
     ) -> bool:
         """Run one pull to Ollama's success; return True if no deletion came near it."""
         async with self._slots:
@@ -359,27 +339,24 @@ class Instance:
             before, busy = self._deletions_begun, bool(self._deletions)
             began = anyio.current_time()
             with self._observer.pulling(download.meter.received):
-                with anyio.move_on_after(timeout_s) as limit:
-                    await self._read_steps(name, download, make_way, insecure=insecure)
+                with anyio.move_on_after(pull.timeout_s) as limit:
+                    await self._read_steps(pull, download, make_way)
                 download.took_s += anyio.current_time() - began
                 if limit.cancelled_caught:
-                    raise PullTimedOut(f"The pull took longer than {timeout_s:g} s (spec.timeout)")
+                    raise PullTimedOut(
+                        f"The pull took longer than {pull.timeout_s:g} s (spec.timeout)"
+                    )
         for deletion in tuple(self._deletions):
             await deletion.wait()
         return not busy and before == self._deletions_begun
 
     async def _read_steps(
-        self,
-        name: ModelName,
-        download: Download,
-        make_way: Callable[[], Awaitable[None]],
-        *,
-        insecure: bool,
+        self, pull: Pull, download: Download, make_way: Callable[[], Awaitable[None]]
     ) -> None:
         is_new = False
         download.is_ending = False
         with anyio.move_on_after(self._stall_timeout_s) as watchdog, ExitStack() as stack:
-            async with self._client.pull(name, insecure=insecure) as steps:
+            async with self._client.pull(pull.name, insecure=pull.insecure) as steps:
                 async for step in steps:
                     download.is_ending |= step.status == VERIFYING
                     if step.status == REMOVING:

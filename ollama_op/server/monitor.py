@@ -6,7 +6,6 @@ with servers, not with models. What is in memory, and which Ollama it is, is ask
 somebody wants to know, and beside that: no list waits for these answers, and none depends on them.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import anyio
 import structlog
 
 from crd.names import ModelName
+from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import NotOllama, OllamaError, OllamaUnreachable
 from ollama_op.base.mailbox import Latest
 from ollama_op.ollama.client import OllamaClient
@@ -33,7 +33,6 @@ from ollama_op.server.snapshot import (
 
 log = structlog.get_logger(__name__)
 
-LONGEST_DOUBLING = 10  # of the pause between probes in an outage
 SECOND_LOOK_S = 1.0  # one lost answer is no outage; this much later, a second one is
 LOOK_GAP_S = 0.2  # between the starts of two lists: what is asked for meanwhile shares one
 HURRIED_GAP_S = 0.08  # likewise, where something else waits for the answer
@@ -170,9 +169,9 @@ class ServerMonitor:
 
     async def _pause(self, started: float, failures: int) -> None:
         """Wait until the next look is due: an interval, or in an outage ever longer up to that."""
-        doubled_s = 2.0 ** min(failures - 1, LONGEST_DOUBLING) if failures else math.inf
         while not self._asked:
-            left_s = started + min(doubled_s, self._shortest_s) - anyio.current_time()
+            wait_s = Backoff(1, self._shortest_s).after(failures) if failures else self._shortest_s
+            left_s = started + wait_s - anyio.current_time()
             if left_s <= 0:
                 return
             self._stirred = anyio.Event()

@@ -6,7 +6,7 @@ import anyio.lowlevel
 import pytest
 
 from ollama_op.base.mailbox import Latest
-from ollama_op.reconcile.supervise import BACKOFF_S, Supervisor
+from ollama_op.reconcile.supervise import RESTART, Supervisor
 
 
 async def test_a_mailbox_holds_only_the_newest():
@@ -128,7 +128,7 @@ async def test_a_task_that_ends_is_forgotten():
 
 
 async def test_a_crashed_task_is_started_again_ever_more_slowly():
-    """After 1, 2, 5, 15, 60 and then every 60 seconds, with the newest item."""
+    """After 1, 2, 4, 8, 16, 32, 60 and then every 60 seconds, with the newest item."""
     starts = []
 
     async def run(box: Latest[int]) -> None:
@@ -144,8 +144,8 @@ async def test_a_crashed_task_is_started_again_ever_more_slowly():
         tasks.cancel_scope.cancel()
     times = [at for at, _ in starts]
     gaps = [round(b - a) for a, b in pairwise(times)]
-    assert gaps == [1, 2, 5, 15, 60, 60, 60, 60]
-    assert (BACKOFF_S[-1], [item for _, item in starts]) == (60, [1, 1, 2, 2, 2, 2, 2, 2, 2])
+    assert gaps == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert (RESTART.longest_s, [item for _, item in starts]) == (60, [1, 1, *[2] * 8])
 
 
 async def test_one_tasks_crash_leaves_the_others_alone():
