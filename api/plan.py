@@ -7,63 +7,66 @@ from api.bodies import Plan, PlannedModel, Ref
 from api.ports import Held
 from crd.model import OllamaModel
 from crd.names import ModelName
+from crd.placement import Placement
 from crd.reasons import Verdict
 from crd.v1alpha1 import FINALIZER
 
 
 def plan(
     models: Iterable[OllamaModel],
-    there: Mapping[ModelName, Held],
+    there: Mapping[Placement, Held],
     namespaces: Collection[str] | None = None,
 ) -> Plan:
     """Sort the models that somebody names, and those that nobody does.
 
     With `namespaces`, only what is named there is told, though all objects count.
     """
-    named, leaving, held = _by_name(models)
+    named, leaving, held = _by_place(models)
     result = Plan(pull=[], keep=[], delete=[], paused=[], unmanaged=[])
-    for name in sorted({*named, *leaving, *held, *there}, key=str):
-        by = named.get(name) or leaving.get(name) or held.get(name, [])
+    for where in sorted({*named, *leaving, *held, *there}, key=_order_of_place):
+        by = named.get(where) or leaving.get(where) or held.get(where, [])
         shown = [m for m in by if namespaces is None or m.metadata.namespace in namespaces]
         if not shown and (by or namespaces is not None):
             continue
-        line = _line(name, shown, there.get(name))
-        if name in named:
-            _named(result, by, present=name in there).append(line)
-        elif name in there:
-            goes, stays = name in leaving and _goes(by), name in held and name not in leaving
+        line = _line(where.model, shown, there.get(where))
+        if where in named:
+            _named(result, by, present=where in there).append(line)
+        elif where in there:
+            goes, stays = where in leaving and _goes(by), where in held and where not in leaving
             (result.delete if goes else result.keep if stays else result.unmanaged).append(line)
     return result
 
 
-ByName = defaultdict[ModelName, list[OllamaModel]]
+ByPlace = defaultdict[Placement, list[OllamaModel]]
 
 
-def _by_name(models: Iterable[OllamaModel]) -> tuple[ByName, ByName, ByName]:
+def _by_place(models: Iterable[OllamaModel]) -> tuple[ByPlace, ByPlace, ByPlace]:
     """Sort objects by the models that they name, let go of, and hold until they are cared for."""
-    named, leaving, held = ByName(list), ByName(list), ByName(list)
+    named, leaving, held = ByPlace(list), ByPlace(list), ByPlace(list)
     for model in models:
-        name, owned = model.desired.model_name, _owned(model)
+        where, owned = model.desired.placement, _owned(model)
         if model.metadata.deletion_timestamp is None:
-            if name is not None:
-                named[name].append(model)
-            for each in owned - {name}:
+            if where is not None:
+                named[where].append(model)
+            for each in owned - {where}:
                 (leaving if _is_cared_for(model) else held)[each].append(model)
         elif FINALIZER in model.metadata.finalizers:
-            for each in owned | ({name} if name else set()):
+            for each in owned | ({where} if where else set()):
                 leaving[each].append(model)
     return named, leaving, held
 
 
-def _owned(model: OllamaModel) -> set[ModelName]:
+def _owned(model: OllamaModel) -> set[Placement]:
     """List the models that go when the object goes: none before the operator has been there."""
-    return set(model.desired.owned) if model.status.owned_models else set()
+    if not model.status.owned_models:
+        return set()
+    return {Placement(model.desired.server, name) for name in model.desired.owned}
 
 
 def _is_cared_for(model: OllamaModel) -> bool:
     """Return True if the operator acts for the object: it is neither suspended nor wrong."""
     asked = model.desired
-    is_right = asked.model_name is not None and not isinstance(asked.options, Verdict)
+    is_right = asked.placement is not None and not isinstance(asked.options, Verdict)
     return is_right and not asked.is_suspended
 
 
@@ -90,3 +93,7 @@ def _line(name: ModelName, by: list[OllamaModel], held: Held | None) -> PlannedM
 
 def _order(ref: Ref) -> tuple[str, str]:
     return ref.namespace, ref.name
+
+
+def _order_of_place(where: Placement) -> tuple[str, str]:
+    return str(where.model), str(where.server)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crd.model import OllamaModel
-from crd.names import ModelName
+from crd.placement import Placement
 from crd.v1alpha1 import OllamaModelSpec
 
 
@@ -39,7 +39,7 @@ class Reader(Protocol):
     def age_s(self) -> float:
         """Return for how many seconds no news could arrive; 0 while the watch is up."""
 
-    def on_server(self) -> Mapping[ModelName, Held] | None:
+    def on_servers(self) -> Mapping[Placement, Held] | None:
         """Return what the Ollama server has; None while nobody knows."""
 
 

@@ -221,7 +221,7 @@ async def get_plan(request: RequestParams, reads: Known) -> Answer:
     """Say what is about to be pulled and deleted, and what is there without an OllamaModel."""
     namespaces = await _visible(request, "list", _named(read_query(request, OneQuery)))
     reads.require_list()
-    there = reads.reader.on_server()
+    there = reads.reader.on_servers()
     if there is None:
         detail = "The Ollama server does not answer, so there is nothing to compare with."
         raise Problem(Kind.OLLAMA_UNAVAILABLE, detail, headers={"retry-after": "10"})

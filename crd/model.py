@@ -18,6 +18,7 @@ from crd.door import read_name
 from crd.form import complaint
 from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
+from crd.placement import DEFAULT_SERVER, Placement, ServerRef
 from crd.reasons import Reason, Verdict
 from crd.v1alpha1 import (
     REFRESHED,
@@ -75,6 +76,7 @@ class Desired:
     the same, if those two fields can be read.
     """
 
+    server: ServerRef
     name: ModelName | Verdict
     options: Options | Verdict
     owned: tuple[ModelName, ...]  # models that this object may have brought to the server
@@ -90,6 +92,7 @@ class Desired:
         is_retained = spec.deletion_policy is DeletionPolicy.RETAIN
         is_going = meta.deletion_timestamp is not None
         return cls(
+            server=DEFAULT_SERVER,
             name=name,
             options=_options(spec),
             owned=_owned(model.status, name),
@@ -102,6 +105,11 @@ class Desired:
     def model_name(self) -> ModelName | None:
         """The model that the object names, if it names one."""
         return self.name if isinstance(self.name, ModelName) else None
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the model is that the object names, if it names one."""
+        return Placement(self.server, self.name) if isinstance(self.name, ModelName) else None
 
     @property
     def names(self) -> tuple[ModelName, ...]:

@@ -15,10 +15,11 @@ import msgspec
 from crd.model import decode
 from crd.names import ModelName
 from crd.occasions import Occasion
+from crd.placement import DEFAULT_SERVER
 from crd.reasons import Mode, Reason
 from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Annotations
 from ollama_op.base.errors import OllamaError
-from ollama_op.metrics.gauges import GaugeInputs, families
+from ollama_op.metrics.gauges import GaugeInputs, SeenServer, families
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.metrics.served import Admitted
 from ollama_op.ollama.wire import Details, Entry
@@ -174,4 +175,5 @@ def _scene() -> GaugeInputs:
     model = decode(json.dumps({"apiVersion": API_VERSION, "kind": KIND, **raw}).encode())
     entry = Entry(name="m:1", digest="0", size=1, details=Details("llama", "1B", "Q4_0"))
     server = Snapshot({ModelName.of("m", "1"): entry}, version="0.17.4")
-    return GaugeInputs((model,), server, NOW, watch_up=True, tasks=1, pulls_waiting=0)
+    servers = {DEFAULT_SERVER: SeenServer(server, NOW, pulls_waiting=0)}
+    return GaugeInputs((model,), servers, watch_up=True, tasks=1)

@@ -14,6 +14,7 @@ import msgspec
 from crd.door import mended, problems
 from crd.form import complaint
 from crd.names import CLOUD_HOST, InvalidNameError, ModelName
+from crd.placement import DEFAULT_SERVER, Placement
 from crd.v1alpha1 import GROUP, PLURAL, UNREADABLE, OllamaModelSpec
 from ollama_op.admission.review import (
     AdmissionRequest,
@@ -32,7 +33,7 @@ NO_CLOUD: Final = (
     f"cloud models run on {CLOUD_HOST}, which is not allowed here; take one that runs on the server"
 )
 
-Sharers = Callable[[ModelName, str], int]
+Sharers = Callable[[Placement, str], int]
 """Counts the live objects that name a model, other than the one with this uid."""
 
 
@@ -136,7 +137,7 @@ def _warnings(spec: OllamaModelSpec, uid: str, sharers: Sharers) -> tuple[str, .
         )
     name = ModelName.of(spec.name, spec.tag)
     # How many, and not which: they may be in namespaces that are none of the author's business.
-    if others := sharers(name, uid):
+    if others := sharers(Placement(DEFAULT_SERVER, name), uid):
         noun = "OllamaModel names" if others == 1 else "OllamaModels name"
         warnings.append(f"{others} other {noun} this model; there will be one copy: {name}")
     return tuple(map(_short, warnings))

@@ -1,6 +1,6 @@
 """The operator, put together: who watches, who knows, who acts."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,9 +10,8 @@ import anyio
 import httpx
 import structlog
 
-from crd.markers import Marker
 from crd.model import OllamaModel
-from crd.names import ModelName
+from crd.placement import DEFAULT_SERVER, Placement
 from ollama_op.base.errors import OllamaError
 from ollama_op.base.fence import no_fence
 from ollama_op.base.observer import NOBODY, Observer
@@ -26,16 +25,15 @@ from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.store import Store
 from ollama_op.kube.writes import StatusWriter
 from ollama_op.ollama.client import OllamaClient
-from ollama_op.ollama.wire import Entry
 from ollama_op.reconcile.engine import Engine
 from ollama_op.reconcile.handle import Handle
 from ollama_op.reconcile.lifecycle import Lifecycle
 from ollama_op.reconcile.supervise import Supervisor
 from ollama_op.rest.gateway import Gateway
 from ollama_op.rest.reviewer import KubeReviewer
-from ollama_op.server.grace import Grace
 from ollama_op.server.instance import Instance
 from ollama_op.server.monitor import ServerMonitor
+from ollama_op.server.servers import Servers
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +55,9 @@ class Readiness:
         """Return False while the cluster takes no credentials that the operator has."""
         return self.login is None or not self.login.problem()
 
-    def sharers(self, name: ModelName, uid: str) -> int:
+    def sharers(self, where: Placement, uid: str) -> int:
         """Count the live objects other than `uid` that name this model, as far as is known."""
-        return self.engine.store.sharers(name, uid) if self.engine else 0
+        return self.engine.store.sharers(where, uid) if self.engine else 0
 
     def admits(self) -> None:
         """Take in that the webhook answers from now on."""
@@ -110,6 +108,7 @@ async def operate(
         now=now,
         observer=observer,
     )
+    servers = Servers({DEFAULT_SERVER: instance})
     kube, store = StatusWriter(cluster.writes, observer=observer, fence=fence), Store()
     store.follow(kube.refusals)
     reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
@@ -119,7 +118,7 @@ async def operate(
         store=store,
         reflector=reflector,
         reviewer=KubeReviewer(KubeCalls(for_clients)),
-        on_server=lambda: _listed(monitor),
+        on_servers=servers.listed,
     )
 
     def events() -> EventRecorder:
@@ -127,16 +126,18 @@ async def operate(
 
     def lifecycle(events: EventRecorder) -> Lifecycle:
         return Lifecycle(
-            instance=instance,
-            handle=lambda box: Handle(box, kube=kube, events=events, objects=store, clock=now),
+            handle=lambda box: Handle(
+                box, kube=kube, events=events, objects=store, servers=servers, clock=now
+            ),
             progress_interval_s=settings.progress_interval_s,
             observer=observer,
         )
 
-    crew = _Crew(store, monitor, instance.grace, events, lifecycle, observer)
+    crew = _Crew(store, servers, events, lifecycle, observer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reflector.run)
-        tasks.start_soon(monitor.run)
+        for server in servers:
+            tasks.start_soon(server.monitor.run)
         if leadership is None:
             tasks.start_soon(crew.work)
         else:
@@ -147,8 +148,7 @@ async def operate(
         health.engine = Engine(
             store,
             reflector,
-            monitor,
-            instance,
+            servers,
             crew,
             gateway.reviewer,
             kube.refusals,
@@ -161,8 +161,7 @@ class _Crew:
     """Who acts: a task for each object, and the sender of events. All end with `work`."""
 
     store: Store
-    monitor: ServerMonitor
-    grace: Grace
+    servers: Servers
     events: Callable[[], EventRecorder]
     lifecycle: Callable[[EventRecorder], Lifecycle]
     observer: Observer
@@ -174,8 +173,9 @@ class _Crew:
 
     async def take_over(self) -> None:
         """Work, once it is known what the last leader has left on the server."""
-        with suppress(OllamaError):  # what there is of it is told by each model
-            await self.monitor.refresh()
+        for server in self.servers:
+            with suppress(OllamaError):  # what there is of it is told by each model
+                await server.monitor.refresh()
         await self.work()
 
     async def work(self) -> None:
@@ -185,20 +185,10 @@ class _Crew:
             run = self.lifecycle(events).run
             self._at_work = Supervisor[str, OllamaModel](tasks, run, observer=self.observer)
             self.store.attach(self._at_work)
-            tasks.start_soon(self.grace.sweep)
+            for server in self.servers:
+                tasks.start_soon(server.grace.sweep)
             try:
                 await events.run()
             finally:
                 self.store.attach(None)  # nothing can be begun any more
         self._at_work = None
-
-
-def _listed(monitor: ServerMonitor) -> Mapping[ModelName, Entry] | None:
-    """Return the newest list of the server's models, while there is one that can be trusted.
-
-    Without what is kept for a grace: it is no model of its own, and goes by itself.
-    """
-    if not monitor.looked.is_set() or monitor.outage is not None:
-        return None
-    models = monitor.now.models
-    return {name: entry for name, entry in models.items() if Marker.read(name) is None}

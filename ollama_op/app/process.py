@@ -216,7 +216,7 @@ async def _main(settings: Settings, ready: _Ready) -> int:
         log.info("stopping", signal=number.name)
         if (engine := ready.health.engine) is not None:
             with anyio.move_on_after(CLOSE_LIMIT_S):
-                await engine.instance.close()
+                await engine.servers.close()
         tasks.cancel_scope.cancel()
     return EXIT_INTERRUPTED if number is signal.SIGINT else 0
 

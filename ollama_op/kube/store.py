@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from crd.model import OllamaModel, decode
-from crd.names import ModelName
+from crd.placement import Placement
 from crd.v1alpha1 import UNREADABLE
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class Store:
         self._listener: StoreListener | None = None
         self._followers: list[Follower] = []
         self._models: dict[str, OllamaModel] = {}
-        self._wanting: defaultdict[ModelName, set[str]] = defaultdict(set)  # uids of live objects
+        self._wanting: defaultdict[Placement, set[str]] = defaultdict(set)  # uids of live objects
         self._gone: dict[str, None] = {}
         self._doubted = set[str]()  # uids, alive or gone, that the list under way has yet to judge
         self._complete = False
@@ -79,14 +79,14 @@ class Store:
         self._listener = listener
         self._tell_all()
 
-    def sharers(self, name: ModelName, uid: str) -> int:
+    def sharers(self, where: Placement, uid: str) -> int:
         """Count the live objects other than `uid` that name this model."""
-        wanting = self._wanting.get(name) or set[str]()
+        wanting = self._wanting.get(where) or set[str]()
         return len(wanting) - (uid in wanting)
 
-    def is_kept(self, name: ModelName, uid: str) -> bool:
+    def is_kept(self, where: Placement, uid: str) -> bool:
         """Return True if a live object other than `uid` wants this model kept in memory."""
-        others = self._wanting.get(name, set()) - {uid}
+        others = self._wanting.get(where, set()) - {uid}
         return any(self._models[other].desired.keeps_loaded for other in others)
 
     def follow(self, follower: Follower) -> None:
@@ -198,33 +198,32 @@ class Store:
         if self._complete and self._listener is not None:
             self._listener.offer(uid, self._models[uid])
 
-    def _index(self, name: ModelName | None, uid: str) -> None:
-        if name is not None:
-            self._tell_sharers(name)
-            self._wanting[name].add(uid)
+    def _index(self, where: Placement | None, uid: str) -> None:
+        if where is not None:
+            self._tell_sharers(where)
+            self._wanting[where].add(uid)
 
-    def _unindex(self, name: ModelName | None, uid: str) -> None:
-        if name is None:
+    def _unindex(self, where: Placement | None, uid: str) -> None:
+        if where is None:
             return
-        self._wanting[name].discard(uid)
-        if not self._wanting[name]:
-            del self._wanting[name]
+        self._wanting[where].discard(uid)
+        if not self._wanting[where]:
+            del self._wanting[where]
         else:
-            self._tell_sharers(name)
+            self._tell_sharers(where)
 
-    def _tell_sharers(self, name: ModelName) -> None:
+    def _tell_sharers(self, where: Placement) -> None:
         """Have those who name a model look again: there are more of them by now, or fewer."""
         if self._complete and self._listener is not None:
-            for uid in self._wanting[name]:
+            for uid in self._wanting[where]:
                 self._listener.poke(uid)
 
 
-def _named_by(model: OllamaModel | None) -> ModelName | None:
-    """Return the model that an object stands for, unless it is going or names none."""
+def _named_by(model: OllamaModel | None) -> Placement | None:
+    """Return what an object stands for, unless it is going or names nothing."""
     if model is None or model.metadata.deletion_timestamp is not None:
         return None
-    name = model.desired.name
-    return name if isinstance(name, ModelName) else None
+    return model.desired.placement
 
 
 @contextmanager

@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from typing import Final
 
 import anyio
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from crd.model import OllamaModel, is_said_ready, ready_reason
-from crd.names import ModelName
+from crd.placement import ServerRef
 from crd.reasons import Reason
 from crd.v1alpha1 import State
-from ollama_op.ollama.wire import Entry
 from ollama_op.reconcile.engine import Engine
+from ollama_op.server.instance import Instance
 from ollama_op.server.snapshot import PS, TAGS, Snapshot
 
-SERVER: Final = "default"  # there is one; the label keeps queries valid once there are more
 OWNER: Final = ("model_namespace", "model")  # `namespace` is the scraper's own label
 SUSPENDED_STATE, QUEUED = "Suspended", "Queued"
 DELETING, BLOCKED = "Deleting", "DeletionBlocked"
@@ -28,15 +28,22 @@ STATES: Final = (*(state.value for state in State), QUEUED, SUSPENDED_STATE, DEL
 
 
 @dataclass(frozen=True, slots=True)
+class SeenServer:
+    """What is known of one server at that moment."""
+
+    seen: Snapshot
+    looked_at: datetime | None
+    pulls_waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class GaugeInputs:
     """What is true at one moment; no part of it changes any more."""
 
     models: tuple[OllamaModel, ...]
-    server: Snapshot
-    looked_at: datetime | None
+    servers: Mapping[ServerRef, SeenServer]
     watch_up: bool
     tasks: int
-    pulls_waiting: int
     refused: frozenset[str] = frozenset()  # uids about which Kubernetes refuses a write
 
     def is_stuck(self, model: OllamaModel) -> bool:
@@ -58,39 +65,37 @@ class GaugeInputs:
 
 def look(engine: Engine, now: datetime) -> GaugeInputs:
     """Take in how things are. To be called on the engine's event loop."""
-    monitor = engine.monitor
-    looked_at = None
-    if monitor.looked_at is not None:
-        age_s = anyio.current_time() - monitor.looked_at
-        looked_at = datetime.fromtimestamp(now.timestamp() - age_s, UTC)
     return GaugeInputs(
         models=tuple(engine.store),
-        server=monitor.now,
-        looked_at=looked_at,
+        servers={ref: _look_at(server, now) for ref, server in engine.servers.items()},
         watch_up=engine.reflector.is_in_sync(),
         tasks=len(engine.tasks),
-        pulls_waiting=engine.instance.pulls_waiting,
         refused=engine.refusals.uids(),
     )
 
 
+def _look_at(server: Instance, now: datetime) -> SeenServer:
+    monitor, looked_at = server.monitor, None
+    if monitor.looked_at is not None:
+        age_s = anyio.current_time() - monitor.looked_at
+        looked_at = datetime.fromtimestamp(now.timestamp() - age_s, UTC)
+    return SeenServer(monitor.now, looked_at, server.pulls_waiting)
+
+
 def families(scene: GaugeInputs, *, per_model: bool) -> Iterator[Metric]:
     """Write a scene down, with or without the series that each model has of its own."""
-    yield from _of_server(scene)
+    yield from _of_servers(scene.servers)
     yield _gauge("watch_up", "1 if news of OllamaModels arrives.", scene.watch_up)
     yield _gauge("tasks", "Running tasks, one for each OllamaModel.", scene.tasks)
-    yield _gauge(
-        "pulls_waiting", "Downloads that wait for a slot.", scene.pulls_waiting, server=True
-    )
     refused = sum(map(scene.is_refused, scene.models))
     text = "OllamaModels about which Kubernetes refuses a write; the log has the cause."
     yield _gauge("models_refused", text, refused)
-    states = Counter(map(scene.state_of, scene.models))
+    states = Counter((each.desired.server, scene.state_of(each)) for each in scene.models)
     models = _family(
         "models", "OllamaModels by what they are doing; the sum is all.", ("server", "state")
     )
-    for state in STATES:
-        models.add_metric((SERVER, state), states[state])
+    for ref, state in product(scene.servers, STATES):
+        models.add_metric((str(ref), state), states[ref, state])
     yield models
     if per_model:
         yield from _of_models(scene)
@@ -107,25 +112,28 @@ def _state_of(model: OllamaModel) -> str:
     return (model.status.state or State.PENDING).value
 
 
-def _of_server(scene: GaugeInputs) -> Iterator[Metric]:
-    server = scene.server
-    up = scene.looked_at is not None and server.outage is None
-    yield _gauge("server_up", "1 if Ollama answered the last look.", up, server=True)
-    if scene.looked_at is not None:
-        when = scene.looked_at.timestamp()
-        text = "When Ollama was last looked at, whether it answered or not."
-        yield _gauge("server_last_look_timestamp_seconds", text, when, server=True)
-        text = "Models that Ollama lists, asked for or not."
-        yield _gauge("server_models", text, len(server.models), server=True)
+def _of_servers(servers: Mapping[ServerRef, SeenServer]) -> Iterator[Metric]:
+    label = ("server",)
+    up = _family("server_up", "1 if Ollama answered the last look.", label)
+    text = "When Ollama was last looked at, whether it answered or not."
+    last_look = _family("server_last_look_timestamp_seconds", text, label)
+    count = _family("server_models", "Models that Ollama lists, asked for or not.", label)
     text = "Entries of Ollama's lists that cannot be read; the others are."
     unreadable = _family("server_unreadable_entries", text, ("server", "endpoint"))
-    for endpoint in (TAGS, PS):
-        unreadable.add_metric((SERVER, endpoint), server.unreadable.get(endpoint, 0))
-    yield unreadable
     info = _family("server_info", "Which Ollama it is.", ("server", "version"))
-    if server.version is not None:
-        info.add_metric((SERVER, server.version), 1)
-    yield info
+    waiting = _family("pulls_waiting", "Downloads that wait for a slot.", label)
+    for ref, server in servers.items():
+        name, seen = str(ref), server.seen
+        up.add_metric((name,), server.looked_at is not None and seen.outage is None)
+        if server.looked_at is not None:
+            last_look.add_metric((name,), server.looked_at.timestamp())
+            count.add_metric((name,), len(seen.models))
+        for endpoint in (TAGS, PS):
+            unreadable.add_metric((name, endpoint), seen.unreadable.get(endpoint, 0))
+        if seen.version is not None:
+            info.add_metric((name, seen.version), 1)
+        waiting.add_metric((name,), server.pulls_waiting)
+    yield from (up, last_look, count, unreadable, info, waiting)
 
 
 def _of_models(scene: GaugeInputs) -> Iterator[Metric]:
@@ -141,7 +149,7 @@ def _of_models(scene: GaugeInputs) -> Iterator[Metric]:
     for model in scene.models:
         state.add_metric((*_owner(model), scene.state_of(model)), 1)
     yield state
-    yield _info(scene.models, scene.server.models)
+    yield _info(scene)
 
 
 def _last_pull(model: OllamaModel) -> float | None:
@@ -156,12 +164,12 @@ _PER_MODEL: Final[Mapping[str, tuple[str, Callable[[OllamaModel], float | None]]
 }
 
 
-def _info(models: Iterable[OllamaModel], held: Mapping[ModelName, Entry]) -> Metric:
+def _info(scene: GaugeInputs) -> Metric:
     labels = (*OWNER, "family", "parameter_size", "quantization")
     info = _family("model_info", "What kind of model it is, as Ollama says.", labels)
-    for model in models:
-        name = model.desired.name
-        entry = held.get(name) if isinstance(name, ModelName) else None
+    for model in scene.models:
+        where = model.desired.placement
+        entry = scene.servers[where.server].seen.models.get(where.model) if where else None
         if entry is not None and (kind := entry.details) is not None:
             words = (kind.family, kind.parameter_size, kind.quantization_level)
             info.add_metric((*_owner(model), *(word or "" for word in words)), 1)
@@ -172,9 +180,9 @@ def _owner(model: OllamaModel) -> tuple[str, str]:
     return model.metadata.namespace, model.metadata.name
 
 
-def _gauge(name: str, text: str, value: float, *, server: bool = False) -> Metric:
-    family = _family(name, text, ("server",) if server else ())
-    family.add_metric((SERVER,) if server else (), value)
+def _gauge(name: str, text: str, value: float) -> Metric:
+    family = _family(name, text, ())
+    family.add_metric((), value)
     return family
 
 

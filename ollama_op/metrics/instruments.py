@@ -17,6 +17,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from crd.placement import DEFAULT_SERVER
 from ollama_op.base.errors import (
     ModelUnsupported,
     NotOllama,
@@ -25,12 +26,12 @@ from ollama_op.base.errors import (
     ProtocolError,
     PullFailed,
 )
-from ollama_op.metrics.gauges import SERVER
 
 SUCCESS, CANCELLED = "success", "cancelled"
 CLOSED, EXPIRED, BROKEN = "closed", "expired", "broken"
 CONFLICT, FAILURE = "conflict", "error"
 
+SERVER: Final = str(DEFAULT_SERVER)  # the calls and pulls that are measured are of this one
 _CALL_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 900)
 _PULL_S: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _ACT_S: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 14400)

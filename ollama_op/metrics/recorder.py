@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from crd.reasons import Reason
 from ollama_op.base.errors import Conflict, KubeError, OllamaError
 from ollama_op.base.observer import Observer
-from ollama_op.metrics.gauges import SERVER, families, look
-from ollama_op.metrics.instruments import CANCELLED, CONFLICT, FAILURE, SUCCESS, Instruments
+from ollama_op.metrics.gauges import families, look
+from ollama_op.metrics.instruments import CANCELLED, CONFLICT, FAILURE, SERVER, SUCCESS, Instruments
 from ollama_op.metrics.served import OTHER, Admitted, Served
 from ollama_op.reconcile.engine import Engine
 

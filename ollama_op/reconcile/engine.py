@@ -8,8 +8,7 @@ from api.ports import User
 from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.refusals import Refusals
 from ollama_op.kube.store import Store
-from ollama_op.server.instance import Instance
-from ollama_op.server.monitor import ServerMonitor
+from ollama_op.server.servers import Servers
 
 
 class VisitReviewer(Protocol):
@@ -28,8 +27,7 @@ class Engine:
 
     store: Store
     reflector: Reflector
-    monitor: ServerMonitor
-    instance: Instance
+    servers: Servers
     tasks: Sized  # one for each object, while this replica leads
     reviewer: VisitReviewer
     refusals: Refusals

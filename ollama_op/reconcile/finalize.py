@@ -23,7 +23,6 @@ from ollama_op.policy import report
 from ollama_op.policy.decide import FORCED, RETAINED, Finalize, PruneFormer
 from ollama_op.reconcile.handle import Handle
 from ollama_op.reconcile.pull import unless_moot
-from ollama_op.server.instance import Instance
 
 AT_ONCE = 40
 SURE_S = 1.0  # so long one object's answer to whether it would be let go counts for its namespace
@@ -34,10 +33,9 @@ VERIFIED_PER_S = 200e6  # bytes that Ollama verifies in a second, on a slow disk
 
 
 class Finalizer:
-    """Lets go of models of one Ollama server."""
+    """Lets go of models."""
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+    def __init__(self) -> None:
         self._slots = anyio.CapacityLimiter(AT_ONCE)
         # By namespace: how long the answer counts, and what it was.
         self._answers: dict[str, tuple[float, KubeError | None]] = {}
@@ -142,7 +140,7 @@ class Finalizer:
 
     def _kept_until(self, handle: Handle) -> datetime | None:
         """Return until when what was removed can be taken over; None if none of it can."""
-        kept = (self._instance.grace.kept_until(name) for name in handle.removed)
+        kept = (handle.server.grace.kept_until(name) for name in handle.removed)
         return max((until for until in kept if until), default=None)
 
     async def _remove_all(
@@ -159,20 +157,20 @@ class Finalizer:
     async def _unload(self, handle: Handle, action: Finalize) -> None:
         """Take a model that stays on the server out of memory if only this object kept it there."""
         name = handle.model.desired.name
-        is_away = action.event == FORCED or self._instance.monitor.outage is not None
+        is_away = action.event == FORCED or handle.server.monitor.outage is not None
         if is_away or not handle.model.status.loaded or not isinstance(name, ModelName):
             return
         if name in handle.removed or handle.is_kept(name):
             return
         try:
-            await self._instance.unload(name)
+            await handle.server.unload(name)
         except OllamaError as error:  # a courtesy
             handle.stays_in_memory(name, error)
 
     async def _remove(self, handle: Handle, name: ModelName, *, has_grace: bool = False) -> bool:
         if handle.is_needed(name):
             return False  # not even worth waiting for whoever acts on the name
-        removed = await self._instance.remove(
+        removed = await handle.server.remove(
             name,
             unless=lambda: handle.is_needed(name),
             stays=lambda error: handle.stays_in_memory(name, error),

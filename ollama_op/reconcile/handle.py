@@ -14,12 +14,15 @@ from msgspec.structs import replace
 from crd.model import OllamaModel, reason_of
 from crd.names import ModelName
 from crd.occasions import Occasion
+from crd.placement import Placement
 from crd.reasons import Reason
 from crd.v1alpha1 import FINALIZER, OllamaModelStatus
 from ollama_op.base.errors import REFUSED, OllamaError
 from ollama_op.base.logs import about
 from ollama_op.base.mailbox import Latest
 from ollama_op.reconcile.lifetrace import LifeTrace
+from ollama_op.server.instance import Instance
+from ollama_op.server.servers import Servers
 
 log = structlog.get_logger("ollama_op.reconcile.lifecycle")
 
@@ -60,10 +63,10 @@ class Objects(Protocol):
     def put(self, model: OllamaModel) -> None:
         """Take in a version of an object."""
 
-    def sharers(self, name: ModelName, uid: str) -> int:
+    def sharers(self, where: Placement, uid: str) -> int:
         """Count the live objects other than `uid` that name this model."""
 
-    def is_kept(self, name: ModelName, uid: str) -> bool:
+    def is_kept(self, where: Placement, uid: str) -> bool:
         """Return True if a live object other than `uid` wants this model kept in memory."""
 
 
@@ -77,10 +80,11 @@ class Handle:
         kube: ObjectWriter,
         events: Recorder,
         objects: Objects,
+        servers: Servers,
         clock: Callable[[], datetime],
     ) -> None:
         self._box, self._kube, self._events = box, kube, events
-        self._objects, self._clock = objects, clock
+        self._objects, self._servers, self._clock = objects, servers, clock
         self.trace = LifeTrace()
         self.has_pulled = False  # or another operator did, before this one
         self.is_mute = False  # the last status was refused
@@ -90,6 +94,14 @@ class Handle:
     def model(self) -> OllamaModel:
         """The newest version."""
         return self._box.item
+
+    @property
+    def server(self) -> Instance:
+        """The Ollama server that the model is placed on."""
+        return self._servers[self.model.desired.server]
+
+    def _place(self, name: ModelName) -> Placement:
+        return Placement(self.model.desired.server, name)
 
     @property
     def now(self) -> datetime:
@@ -111,7 +123,7 @@ class Handle:
 
     def is_shared(self, name: ModelName) -> bool:
         """Tell whether another live object names this model."""
-        return self._objects.sharers(name, self.model.metadata.uid) > 0
+        return self._objects.sharers(self._place(name), self.model.metadata.uid) > 0
 
     def is_needed(self, name: ModelName) -> bool:
         """Tell whether any live object names this model, this one included."""
@@ -120,7 +132,7 @@ class Handle:
 
     def is_kept(self, name: ModelName) -> bool:
         """Return True if another live object wants this model kept in memory."""
-        return self._objects.is_kept(name, self.model.metadata.uid)
+        return self._objects.is_kept(self._place(name), self.model.metadata.uid)
 
     async def say(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
         """Make this the object's status; what it says already is not written again.
@@ -128,10 +140,8 @@ class Handle:
         Another reason is logged, and so is each attempt that has `failed`. With how many others it
         shares its model is said along with everything else.
         """
-        name = self.model.desired.name
-        others = 0
-        if isinstance(name, ModelName):
-            others = self._objects.sharers(name, self.model.metadata.uid)
+        where = self.model.desired.placement
+        others = self._objects.sharers(where, self.model.metadata.uid) if where else 0
         status = replace(status, shared_with=others or None)
         if status != (before := self.model.status):
             with self.trace.remark(self.model):

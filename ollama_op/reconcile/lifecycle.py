@@ -56,7 +56,6 @@ from ollama_op.policy.repair import judged, noted
 from ollama_op.reconcile.finalize import Finalizer
 from ollama_op.reconcile.handle import Handle
 from ollama_op.reconcile.pull import Puller, settle, unless_moot
-from ollama_op.server.instance import Instance
 from ollama_op.server.monitor import Interest
 
 LOADING = Verdict(Reason.AVAILABLE, "Model is present and answers; loading it into memory.")
@@ -72,33 +71,31 @@ UNSURE_S = 1.0  # before something is tried again for which the lease was too sh
 
 
 class Lifecycle:
-    """Runs the lives of all models of one Ollama server."""
+    """Runs the lives of all models."""
 
     def __init__(
         self,
         *,
-        instance: Instance,
         handle: Callable[[Latest[OllamaModel]], Handle],
         progress_interval_s: float,
         chance: Callable[[], float] = random.random,
         observer: Observer = NOBODY,
     ) -> None:
-        self._instance, self._subject, self._observer = instance, handle, observer
-        self._puller = Puller(instance, progress_interval_s=progress_interval_s)
-        self._finalizer = Finalizer(instance)
+        self._handle, self._observer = handle, observer
+        self._puller = Puller(progress_interval_s=progress_interval_s)
+        self._finalizer = Finalizer()
         self._chance = chance
 
     async def run(self, box: Latest[OllamaModel]) -> None:
         """Keep one model as its object wishes, until the object is gone."""
-        monitor = self._instance.monitor
-        await monitor.looked.wait()
-        handle = self._subject(box)
+        handle = self._handle(box)
+        await handle.server.monitor.looked.wait()
         troubles = 0
         while True:
             # For whoever logs in this task and knows of no model: its supervisor, after a crash.
             bind_contextvars(**about(handle.model))
             try:
-                with monitor.subscribe(box, _interest(handle.model)):
+                with handle.server.monitor.subscribe(box, _interest(handle.model)):
                     await self._step(handle)
                 troubles = 0
             except Conflict:
@@ -129,10 +126,10 @@ class Lifecycle:
         return decide(handle.model, self._observe(handle), handle.now)
 
     def _observe(self, handle: Handle) -> Observed:
-        name, seen = handle.model.desired.name, self._instance.monitor.now
+        name, seen = handle.model.desired.name, handle.server.monitor.now
         entry = memory = doubt = None
         if isinstance(name, ModelName):
-            doubt = self._instance.monitor.doubt(name)
+            doubt = handle.server.monitor.doubt(name)
             entry, memory = seen.models.get(name), (seen.memory or {}).get(name)
         return Observed(
             outage=seen.outage,
@@ -153,7 +150,7 @@ class Lifecycle:
             case Pull():
                 await self._puller.pull(handle, action)
             case Verify(name):
-                entry = await self._instance.verify(name, again=action.again)
+                entry = await handle.server.verify(name, again=action.again)
                 if concerns(handle.model, action):
                     await settle(handle, name, entry)
             case Load():
@@ -171,7 +168,7 @@ class Lifecycle:
 
     async def _rest(self, handle: Handle, action: Wait) -> None:
         model, verdict = handle.model, action.verdict
-        is_lost = self._instance.monitor.has_lost_memory
+        is_lost = handle.server.monitor.has_lost_memory
         if verdict is None:
             gone = {"loaded": None, "expires_at": None} if is_lost else {}
             await handle.say(replace(model.status, **gone))
@@ -187,18 +184,18 @@ class Lifecycle:
 
     async def _unload(self, handle: Handle, unload: Unload) -> None:
         if not handle.is_kept(unload.name):
-            await self._instance.unload(unload.name)
+            await handle.server.unload(unload.name)
         await handle.say(replace(handle.model.status, loaded=None, expires_at=None))
 
     async def _load(self, handle: Handle, load: Load) -> None:
-        monitor = self._instance.monitor
+        monitor = handle.server.monitor
         if load.name not in (monitor.now.memory or {}) and handle.model.status.loaded is not False:
             await handle.say(
                 report.report(handle.model, LOADING, handle.now, loaded=False, expires_at=None)
             )
         _, error = await unless_moot(
             handle,
-            lambda: self._instance.load(load.name, load.keep_alive_s),
+            lambda: handle.server.load(load.name, load.keep_alive_s),
             is_moot=lambda: self._decide(handle) != load,  # also when it is there, unannounced
         )
         if error is not None:
@@ -217,13 +214,13 @@ class Lifecycle:
         error, fault = self._judge(handle, action, error)
         self._observer.failed(error.reason)
         if isinstance(error, OllamaUnreachable | NotOllama):
-            self._instance.monitor.invalidate()
+            handle.server.monitor.invalidate()
         reason = _reason(action, error, is_in_use=is_said_ready(handle.model))
         status = report.failed(
             handle.model, error, handle.now, reason=reason, chance=self._chance(), fault=fault
         )
         if reason.row.needs_version:
-            version = await self._instance.monitor.ask_version()
+            version = await handle.server.monitor.ask_version()
             status = replace(status, server_version=version)
         if status.next_retry_time:
             due = status.next_retry_time.isoformat()
@@ -239,7 +236,7 @@ class Lifecycle:
         name = handle.model.desired.name
         if not isinstance(action, Verify | Pull | Load) or isinstance(name, Verdict):
             return error, handle.model.status.fault
-        entry = self._instance.monitor.find(name)
+        entry = handle.server.monitor.find(name)
         fault = fault_of(handle.model, name, entry.digest if entry else None)
         if isinstance(error, ModelBroken):
             fault = noted(fault, error, name, entry.digest if entry else None, handle.now)

@@ -17,7 +17,7 @@ from ollama_op.ollama.wire import Entry
 from ollama_op.policy import report
 from ollama_op.policy.decide import Pull, concerns
 from ollama_op.reconcile.handle import Handle
-from ollama_op.server.instance import Download, Instance, WaitsFor
+from ollama_op.server.instance import Download, WaitsFor
 
 T = TypeVar("T")
 
@@ -25,10 +25,9 @@ BRIEF_S = 0.5  # a phase shorter than this is not worth a write
 
 
 class Puller:
-    """Brings models to one Ollama server."""
+    """Brings models to their Ollama servers."""
 
-    def __init__(self, instance: Instance, *, progress_interval_s: float) -> None:
-        self._instance = instance
+    def __init__(self, *, progress_interval_s: float) -> None:
         self._progress_interval_s = progress_interval_s
 
     async def pull(self, handle: Handle, pull: Pull) -> None:
@@ -39,7 +38,7 @@ class Puller:
         wish = handle.model.refresh_wish
         handle.has_pulled = True
         _tell_why(handle, pull)
-        with self._instance.enlist(pull.name) as download:
+        with handle.server.enlist(pull.name) as download:
             # Said before Ollama is touched: should the operator die in the middle, its successor
             # knows from the status what may have to be removed one day.
             await self._say_under_way(handle, pull, waits_for=download.waits_for)
@@ -67,7 +66,7 @@ class Puller:
         """Pull with the object and the status in view; None if it was cancelled as moot."""
 
         async def fetch() -> Entry:
-            return await self._instance.pull(
+            return await handle.server.pull(
                 pull,
                 download,
                 retried=bool(handle.model.status.attempts),
@@ -91,7 +90,7 @@ class Puller:
 
         Raises: UnexpectedDigest.
         """
-        there, expected = self._instance.monitor.find(name), _expected_digest(handle)
+        there, expected = handle.server.monitor.find(name), _expected_digest(handle)
         if there is not None and expected not in (None, there.digest):
             raise UnexpectedDigest(
                 f"{name} is {there.digest}, and spec.expectedDigest is {expected}. The registry"
@@ -124,11 +123,11 @@ class Puller:
         waits_for: WaitsFor | None = None,
     ) -> None:
         why = pull.why
-        if why is Reason.REFRESHING and self._instance.monitor.find(pull.name) is None:
+        if why is Reason.REFRESHING and handle.server.monitor.find(pull.name) is None:
             why = Reason.MODEL_LOST  # the old version, meant to stay in use, is not there any more
         verdict = Verdict(why, report.fetching(why, progress))
         if waits_for is not None and why is Reason.PULLING:
-            limit = self._instance.max_concurrent_pulls
+            limit = handle.server.max_concurrent_pulls
             among = f" (limit {limit})" if waits_for is WaitsFor.SLOT else ""
             verdict = Verdict(Reason.QUEUED, f"Waiting for {waits_for.value}{among}.")
         await handle.say(report.under_way(handle.model, pull.name, verdict, progress, handle.now))

@@ -12,7 +12,7 @@ import msgspec
 
 from api.ports import Held, Listener, Unavailable
 from crd.model import OllamaModel, decode
-from crd.names import ModelName
+from crd.placement import Placement
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL, TRACEPARENT, UNREADABLE, OllamaModelSpec
 from ollama_op.base import tracing
 from ollama_op.kube.calls import KubeCalls, read_object
@@ -46,10 +46,10 @@ class Gateway:
         store: Store,
         reflector: Reflector,
         reviewer: KubeReviewer,
-        on_server: Callable[[], Mapping[ModelName, Entry] | None],
+        on_servers: Callable[[], Mapping[Placement, Entry] | None],
     ) -> None:
         self._calls, self._store, self._reflector = calls, store, reflector
-        self._on_server, self.reviewer = on_server, reviewer
+        self._on_servers, self.reviewer = on_servers, reviewer
         self._in_sync_at = anyio.current_time()
 
     async def run(self) -> None:
@@ -75,12 +75,12 @@ class Gateway:
             return 0
         return anyio.current_time() - self._in_sync_at
 
-    def on_server(self) -> Mapping[ModelName, Held] | None:
-        """Return what the Ollama server has."""
-        models = self._on_server()
+    def on_servers(self) -> Mapping[Placement, Held] | None:
+        """Return what the Ollama servers have; None while that is not known."""
+        models = self._on_servers()
         if models is None:
             return None
-        return {name: Held(entry.digest, entry.size) for name, entry in models.items()}
+        return {where: Held(entry.digest, entry.size) for where, entry in models.items()}
 
     # --- writer
 

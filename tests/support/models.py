@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 
 from crd.model import OllamaModel, decode
+from crd.names import ModelName
+from crd.placement import DEFAULT_SERVER, Placement
 from crd.reasons import Reason
 from crd.v1alpha1 import API_VERSION, FINALIZER, KIND, Condition
 
@@ -62,3 +64,9 @@ def condition(kind: str, status: str, reason: Reason) -> dict[str, Any]:
     )
     result: dict[str, Any] = msgspec.to_builtins(made_of, builtin_types=(datetime,))
     return result
+
+
+def placed(model: str | ModelName) -> Placement:
+    """Return a model on the one server."""
+    name = ModelName.parse(model) if isinstance(model, str) else model
+    return Placement(DEFAULT_SERVER, name)

@@ -12,7 +12,7 @@ from api.access import Key, Keys
 from api.app import Api, ApiOptions, create_api
 from api.ports import Held, Listener
 from crd.model import OllamaModel
-from crd.names import ModelName
+from crd.placement import Placement
 from crd.v1alpha1 import OllamaModelSpec
 from ollama_op.app.operator import Readiness, operate
 from ollama_op.base.asgi import App
@@ -37,7 +37,7 @@ class Known:
     def __init__(self) -> None:
         self.listener: Listener | None = None
         self.listed, self.age = True, 0.0
-        self.there: Mapping[ModelName, Held] | None = {}
+        self.there: Mapping[Placement, Held] | None = {}
 
     def follow(self, listener: Listener) -> None:
         self.listener = listener
@@ -48,7 +48,7 @@ class Known:
     def age_s(self) -> float:
         return self.age
 
-    def on_server(self) -> Mapping[ModelName, Held] | None:
+    def on_servers(self) -> Mapping[Placement, Held] | None:
         return self.there
 
     def put(self, *bodies: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from api.requests import is_legal_name
 from crd.names import InvalidNameError, ModelName
 from crd.reasons import Mode, Reason
 from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelSpec
-from support.models import DIGEST, condition, made, manifest
+from support.models import DIGEST, condition, made, manifest, placed
 from support.rest import KEY, Known, Written, client_of, key
 
 MODELS = "/api/v1/models"
@@ -672,7 +672,7 @@ def test_it_is_told_where_no_refresh_can_help(reason, in_vain):
 async def test_the_plan_sorts_what_is_wanted_and_what_is_there(client, known):
     """To pull, to keep, to delete; and what nobody has asked for."""
     known.there = {
-        ModelName.parse(text): Held("d" * 64, 5)
+        placed(text): Held("d" * 64, 5)
         for text in ("llama3.2:1b", "dying:1", "stays:1", "old:1", "stranger:1")
     }
     gone = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [FINALIZER]}
@@ -697,7 +697,7 @@ async def test_the_plan_sorts_what_is_wanted_and_what_is_there(client, known):
 
 async def test_the_plan_of_a_namespace_is_silent_about_others(client, known):
     """What others have, and what is nobody's, is not told."""
-    known.there = {ModelName.parse("stranger:1"): Held("d" * 64, 5)}
+    known.there = {placed("stranger:1"): Held("d" * 64, 5)}
     plan = (await client.get("/api/v1/plan?namespace=ai")).json()
     assert plan["pull"][0]["wantedBy"] == [{"namespace": "ai", "name": "a"}]
     assert plan["unmanaged"] == []

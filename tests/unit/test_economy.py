@@ -74,7 +74,9 @@ async def test_a_status_write_wakes_only_for_what_others_have_changed(others, is
     store.listed(set(), "0")
     store.put(box.item)
     await box.news(0)  # that of the object itself
-    handle = Handle(box, kube=Kube(**others), events=None, objects=store, clock=lambda: NOW)
+    handle = Handle(
+        box, kube=Kube(**others), events=None, objects=store, servers=None, clock=lambda: NOW
+    )
     await handle.say(OllamaModelStatus(state=State.PENDING))
     assert boxes.box.item.status.state is State.PENDING
     with anyio.move_on_after(1) as waiting:

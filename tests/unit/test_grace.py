@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from crd.markers import MARKER_NAMESPACE, Marker
 from crd.names import ModelName
+from crd.placement import DEFAULT_SERVER
 from crd.v1alpha1 import FORCE_DELETE
-from ollama_op.app.operator import _listed
 from ollama_op.sandbox.http import SandboxRequest
 from support.gateway import FOREIGN
 from support.world import MB, World, condition, reason, world
@@ -387,8 +387,8 @@ async def test_a_plan_shows_no_marker(g: World) -> None:
     await brought(g)
     await removed(g)
     assert g.health.engine is not None
-    assert len(g.health.engine.monitor.now.models) == 1
-    assert _listed(g.health.engine.monitor) == {}
+    assert len(g.health.engine.servers[DEFAULT_SERVER].monitor.now.models) == 1
+    assert g.health.engine.servers.listed() == {}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from crd.names import ModelName
+from crd.placement import DEFAULT_SERVER
 from ollama_op.base.asgi import App, Message, Receive, Send
 from ollama_op.base.errors import NotLeading
 from ollama_op.base.settings import Settings
@@ -53,7 +54,7 @@ async def test_one_acts_and_all_know(r):
     assert b.acts() == []
     engine = b.health.engine
     assert [m.metadata.name for m in engine.store] == ["m"]
-    assert [str(name) for name in engine.monitor.now.models] == ["m:1"]
+    assert [str(name) for name in engine.servers[DEFAULT_SERVER].monitor.now.models] == ["m:1"]
     assert (b.health.is_ready(), len(engine.tasks)) == (True, 0)
 
 

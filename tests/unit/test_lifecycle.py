@@ -604,7 +604,7 @@ async def test_who_stops_ends_a_deletion_under_way_and_begins_no_other(w: World)
     assert w.health.engine is not None
     began = anyio.current_time()
     await w.delete("n")
-    await w.health.engine.instance.close()
+    await w.health.engine.servers.close()
     assert (anyio.current_time() - began, set(w.ollama.models)) == (pytest.approx(1, 0.1), {"n:1"})
     await w.stop()
     assert await w.exists("m")  # nobody has said yet that its model is gone

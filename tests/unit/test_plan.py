@@ -11,7 +11,7 @@ from crd.names import ModelName
 from crd.reasons import Reason
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE
 from ollama_op.policy.decide import Finalize, Observed, PruneFormer, Pull, decide
-from support.models import DIGEST, NOW, condition, made, manifest
+from support.models import DIGEST, NOW, condition, made, manifest, placed
 
 NAME, OLD = ModelName.parse("new:1"), ModelName.parse("old:1")
 HELD = Held(DIGEST, 5)
@@ -51,7 +51,7 @@ OBJECTS = {
 def test_the_plan_is_what_is_decided(case: str, there: tuple[ModelName, ...]) -> None:
     """What it lists to pull is pulled next; what it lists to delete is let go of, and no more."""
     model = OBJECTS[case]
-    said = plan([model], dict.fromkeys(there, HELD))
+    said = plan([model], dict.fromkeys(map(placed, there), HELD))
     pulled = deleted = set[str]()
     match decide(model, Observed(digest=DIGEST if NAME in there else None), NOW):
         case Pull(name):

@@ -42,7 +42,8 @@ def unmanaged(w: World) -> list[str]:
     """Return what `GET /api/v1/plan` lists as nobody's."""
     engine = w.health.engine
     assert engine is not None
-    there = {n: Held(e.digest, e.size) for n, e in engine.monitor.now.models.items()}
+    listed = engine.servers.listed() or {}
+    there = {where: Held(e.digest, e.size) for where, e in listed.items()}
     return [each.model for each in plan(engine.store, there).unmanaged]
 
 

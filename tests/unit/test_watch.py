@@ -5,7 +5,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER
 from ollama_op.kube import store as watch
 from ollama_op.kube.store import Store
-from support.models import made, manifest, raw
+from support.models import made, manifest, placed, raw
 
 LLAMA = ModelName.parse("llama3.2:1b")
 GONE = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
@@ -90,7 +90,7 @@ def test_the_dead_do_not_come_back(store, heard):
     store.put(made(manifest("a", version=4)))
     store.seen(raw(manifest("a", version=5)))
     assert heard.take() == [("uid-of-a", "2"), ("uid-of-a", "gone")]
-    assert (len(store), store.sharers(LLAMA, "")) == (0, 0)
+    assert (len(store), store.sharers(placed(LLAMA), "")) == (0, 0)
 
 
 def test_the_dead_are_not_remembered_for_ever(store, heard, monkeypatch):
@@ -177,7 +177,7 @@ def test_the_same_version_may_be_another_one_after_a_restore(store, heard):
     store.seen(raw(manifest("a", version=90, model="phi3:mini")))
     store.listed({"uid-of-a"}, "90")
     assert heard.take() == [("uid-of-a", "90")] * 2
-    assert (store.sharers(LLAMA, ""), len(store)) == (0, 1)
+    assert (store.sharers(placed(LLAMA), ""), len(store)) == (0, 1)
 
 
 def test_a_list_that_breaks_off_judges_nothing_that_it_did_not_show(store, heard):
@@ -233,11 +233,11 @@ def test_an_object_that_can_no_longer_be_read_has_not_gone(store, heard):
 def test_a_model_is_shared_when_another_live_object_names_it(store):
     """In any namespace and any spelling; oneself does not count."""
     store.put(made(manifest("a", version=2, model="llama3.2:1b")))
-    assert not store.sharers(LLAMA, "uid-of-a")
+    assert not store.sharers(placed(LLAMA), "uid-of-a")
     store.put(made(manifest("b", version=3, model="LIBRARY/Llama3.2:1B", namespace="other")))
-    assert store.sharers(LLAMA, "uid-of-a")
-    assert store.sharers(LLAMA, "uid-of-b")
-    assert not store.sharers(ModelName.parse("llama3.2:3b"), "uid-of-a")
+    assert store.sharers(placed(LLAMA), "uid-of-a")
+    assert store.sharers(placed(LLAMA), "uid-of-b")
+    assert not store.sharers(placed("llama3.2:3b"), "uid-of-a")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_model_is_no_longer_shared_when_the_other_lets_go(store, change):
     """However the other object ceases to name it."""
     store.put(made(manifest("a", version=2)))
     store.put(made(manifest("b", version=3)))
-    assert store.sharers(LLAMA, "uid-of-a")
+    assert store.sharers(placed(LLAMA), "uid-of-a")
     change(store)
-    assert not store.sharers(LLAMA, "uid-of-a")
-    assert store.sharers(LLAMA, "somebody else")
+    assert not store.sharers(placed(LLAMA), "uid-of-a")
+    assert store.sharers(placed(LLAMA), "somebody else")

@@ -186,8 +186,8 @@ async def test_a_model_that_others_name_is_warned_of():
     """How many, and not which: they may be in somebody else's namespace."""
     asked = []
 
-    def sharers(name, uid):
-        asked.append((str(name), uid))
+    def sharers(where, uid):
+        asked.append((str(where.model), uid))
         return 2
 
     response = await validate(review(GOOD), sharers=sharers)
