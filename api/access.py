@@ -25,7 +25,7 @@ READS: Final = frozenset({"get", "list", "watch"})
 
 
 class Caller(Protocol):
-    """Who sent a request."""
+    """The sender of a request."""
 
     @property
     def name(self) -> str:
@@ -33,10 +33,10 @@ class Caller(Protocol):
 
     @property
     def sees_all(self) -> bool:
-        """Tell whether this caller may, without anybody being asked, read all models."""
+        """Return True if this caller may, without anybody being asked, read all models."""
 
     async def may(self, verb: str, namespace: str | None) -> bool:
-        """Tell whether the caller may do this there; `verb` is Kubernetes', None is everywhere."""
+        """Return True if the caller may do this. `verb` is Kubernetes'; None is all namespaces."""
 
     async def visible(self) -> Collection[str] | None:
         """Return the namespaces that a list without one is narrowed to; None for no limit."""
@@ -53,11 +53,11 @@ class Key:
 
     @property
     def sees_all(self) -> bool:
-        """Tell whether no namespace is out of its reach."""
+        """Return True if no namespace is out of its reach."""
         return self.namespaces is None
 
     async def may(self, verb: str, namespace: str | None) -> bool:
-        """Tell whether the key is for this verb and namespace."""
+        """Return True if the key is for this verb and namespace."""
         here = self.namespaces is None or namespace in self.namespaces
         return here and (self.writes or verb in READS)
 
@@ -78,7 +78,7 @@ class Keys:
         self.loaded: tuple[Key, ...] = ()
 
     def __bool__(self) -> bool:
-        """Tell whether there is any key."""
+        """Return True if there is any key."""
         return bool(self.fixed or self.loaded)
 
     def find(self, presented: bytes) -> Key | None:
@@ -124,7 +124,7 @@ class Failures:
         return max(left_s, 0) if len(wrong) >= self._limit else 0
 
     def note(self, address: str, presented: bytes) -> None:
-        """Take in a wrong key."""
+        """Record a wrong key."""
         network, now = _network(address), self._now()
         began, wrong = self._table.pop(network, (now, set[bytes]()))
         if now - began >= self._window_s:

@@ -234,7 +234,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 def describe(model: OllamaModel) -> Model:
-    """Say about an object what the API says."""
+    """Return what the API says about an object."""
     meta, spec, status = model.metadata, model.spec, model.status
     ready, stalled = status.condition("Ready"), _holds(model, "Stalled")
     reason = ready.reason if ready else None

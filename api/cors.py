@@ -28,7 +28,7 @@ class Cors:
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 
     def allows(self, origin: bytes) -> bool:
-        """Tell whether pages of this origin may call."""
+        """Return True if pages of this origin may call."""
         return self._all or origin in self._origins
 
     def preflight(self, method: str, headers: dict[bytes, bytes]) -> Answer | None:

@@ -64,7 +64,7 @@ class FeedReader:
         self.news.set()
 
     def end(self) -> None:
-        """Tell that no more will come."""
+        """Announce that no more will come."""
         self.over = True
         self.news.set()
 
@@ -106,7 +106,7 @@ class Feed:
 
     @contextmanager
     def reading(self, wants: Wants) -> Generator[FeedReader]:
-        """Have a reader until the end of the block."""
+        """Register a reader until the end of the block."""
         reader = FeedReader(wants)
         self._readers.add(reader)
         if self._closed:

@@ -31,10 +31,10 @@ Hot = Callable[[str, bytes], tuple[str, Answer] | None]
 
 
 class ObserveRequest(Protocol):
-    """Who wants to know what was served: route template, method, status, seconds."""
+    """Is notified of each request: route template, method, status, seconds."""
 
     def __call__(self, route: str, method: str, code: int, duration_s: float, /) -> None:
-        """Take in one request."""
+        """Record one request."""
 
 
 class Authenticator:

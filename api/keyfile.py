@@ -103,7 +103,7 @@ def load(path: Path) -> tuple[Key, ...]:
 
 
 async def follow(path: Path, keys: Keys, changed: Callable[[], None] = lambda: None) -> None:
-    """Take in each change of the file, for ever, and then call `changed`.
+    """Read each change of the file, for ever, and then call `changed`.
 
     One that cannot be used changes nothing.
 
@@ -122,7 +122,7 @@ async def follow(path: Path, keys: Keys, changed: Callable[[], None] = lambda: N
 
 
 async def reload(path: Path, keys: Keys) -> None:
-    """Take in what the file has now; if that cannot be used, keep what was valid."""
+    """Read what the file has now; if that cannot be used, keep what was valid."""
     try:
         keys.loaded = await anyio.to_thread.run_sync(load, path)
     except InvalidKeyFileError as error:
@@ -140,7 +140,7 @@ def _mark(path: Path) -> Any:
 
 
 def _without_values(error: Exception, read: object) -> str:
-    """Say what is wrong, and where; a key that was pasted in place of its hash is not repeated."""
+    """Return what is wrong, and where, without repeating a key that was pasted as its hash."""
     where, problem = complaint(error, read, _File, secret=True)
     if problem == ALIEN:
         problem = _TAKES.get(where.rpartition(".")[2], "is no name of a namespace")

@@ -10,7 +10,7 @@ WAIT: Final = {"retry-after": "5"}
 
 
 async def lobby(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say that the process answers, and is not ready. No key is looked at: nothing is known."""
+    """Answer that the process is up and not ready. No key is checked: nothing is known yet."""
     path = scope["path"]
     problem = Problem(Kind.NOT_READY, "The operator has not reached Kubernetes yet.", headers=WAIT)
     answer = OK if path == HEALTH else problem.answer(path, scope.get(PREFIX, ""))

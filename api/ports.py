@@ -10,13 +10,13 @@ from crd.v1alpha1 import OllamaModelSpec
 
 
 class Listener(Protocol):
-    """Who is told of every object: first of all that are known, then of each change."""
+    """Is notified of every object: first of all that are known, then of each change."""
 
     def offer(self, key: str, item: OllamaModel) -> None:
-        """Take in an object, new or changed; `key` is its uid."""
+        """Handle a new or changed object; `key` is its uid."""
 
     def retire(self, key: str) -> None:
-        """Take in that an object is gone."""
+        """Handle the end of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Reader(Protocol):
     """What is known without asking anybody. Nothing here waits."""
 
     def follow(self, listener: Listener) -> None:
-        """Tell `listener` of all objects from now on."""
+        """Notify `listener` of all objects from now on."""
 
     def is_listed(self) -> bool:
-        """Tell whether all objects are known: the first list was complete."""
+        """Return True if all objects are known: the first list was complete."""
 
     def age_s(self) -> float:
         """Return for how many seconds no news could arrive; 0 while the watch is up."""
@@ -119,4 +119,4 @@ class Reviewer(Protocol):
         """Return whom the token stands for; None if it is not valid."""
 
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
-        """Tell whether `user` may do this to OllamaModels there; None is all namespaces."""
+        """Return True if `user` may do this to OllamaModels there; None is all namespaces."""

@@ -57,7 +57,7 @@ class Kind(Enum):
         "Bodies are `application/json`; PATCH also takes `application/merge-patch+json`."
     )  # fmt: skip
     INVALID = 422, "Not possible", (
-        "The request has the right form, but cannot be meant: a name that Ollama does not take, a"
+        "The request has the right form, but is invalid: a name that Ollama does not take, a"
         " time zone that does not exist. `errors` names the field and says what it takes."
     )  # fmt: skip
     TOO_MANY_FAILURES = 429, "Too many failures", (
@@ -124,12 +124,12 @@ class Problem(Exception):
 
 
 def bad_field(field: str, message: str) -> Problem:
-    """Make the 400 about one field or parameter."""
+    """Return the 400 about one field or parameter."""
     return Problem(Kind.BAD_REQUEST, f"{field}: {message}", fields=[(field, message)])
 
 
 def invalid_field(field: str, message: str) -> Problem:
-    """Make the 422 about one field."""
+    """Return the 422 about one field."""
     return Problem(Kind.INVALID, f"{field}: {message}", fields=[(field, message)])
 
 

@@ -76,7 +76,7 @@ class Reads:
         return ROUTE, self.one(key, if_none_match)
 
     def require_own(self, namespace: str) -> None:
-        """See that the operator looks after this namespace: nobody would act on what is elsewhere.
+        """Check that the operator watches this namespace: nobody acts on what is elsewhere.
 
         Raises: Problem 404.
         """
@@ -85,7 +85,7 @@ class Reads:
             raise Problem(Kind.NAMESPACE_NOT_FOUND, detail)
 
     def require_list(self) -> None:
-        """See that all models are known.
+        """Check that all models are known.
 
         Raises: Problem 503.
         """
@@ -93,7 +93,7 @@ class Reads:
             raise Problem(Kind.NOT_READY, "Not all models are known yet.", headers=SOON)
 
     def dated(self, answer: Answer) -> Answer:
-        """Say how old the view is, when it is."""
+        """Return the header that says how old the view is, if it is old."""
         age_s = self.reader.age_s()
         return answer if age_s < 1 else answer.having((b"x-view-age", b"%d" % age_s))
 
@@ -102,7 +102,7 @@ Known = NamedDependency[SkipValidation[Reads]]
 
 
 async def permit(request: RequestParams, verb: str, namespace: str | None) -> None:
-    """See that the caller may do this there.
+    """Check that the caller may do this there.
 
     Raises: Problem 403.
     """
@@ -166,7 +166,7 @@ async def get_model(request: RequestParams, reads: Known, name: FromPath[str]) -
 
 
 async def _helped(problem: Problem, request: RequestParams, reads: Known, name: str) -> Problem:
-    """Say where else there is a model of this name, if the caller may know."""
+    """Return where else there is a model of this name, if the caller may know."""
     if problem.kind is not Kind.MODEL_NOT_FOUND:
         return problem
     others = [entry.key[0] for entry in reads.view.named(name)[:10]]
@@ -218,7 +218,7 @@ async def watch_models(request: RequestParams, reads: Known) -> Stream:
 
 @get("/api/v1/plan")
 async def get_plan(request: RequestParams, reads: Known) -> Answer:
-    """Say what is about to be pulled and deleted, and what is there without an OllamaModel."""
+    """Answer what will be pulled and deleted, and what is there without an OllamaModel."""
     namespaces = await _visible(request, "list", _named(read_query(request, OneQuery)))
     reads.require_list()
     there = reads.reader.on_servers()
@@ -231,12 +231,12 @@ async def get_plan(request: RequestParams, reads: Known) -> Answer:
 
 @get(HEALTH)
 async def health() -> Answer:
-    """Tell that the process answers."""
+    """Answer that the process is up."""
     return OK
 
 
 @get("/readiness")
 async def readiness(reads: Known) -> Answer:
-    """Tell whether all models are known."""
+    """Return True if all models are known."""
     reads.require_list()
     return OK

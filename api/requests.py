@@ -112,7 +112,7 @@ def legal_namespace(text: str | UnsetType | None, default: str) -> str:
 
 
 def is_legal_name(text: str) -> bool:
-    """Tell whether an object can have this name."""
+    """Return True if an object can have this name."""
     return _OBJECT.fullmatch(text) is not None
 
 
@@ -127,7 +127,7 @@ def check(spec: OllamaModelSpec) -> None:
 
 
 def unreadable(error: Exception, raw: object, kind: type[Any]) -> Problem:
-    """Make the 400 about something that is no `kind`."""
+    """Return the 400 about something that is no `kind`."""
     path, problem = complaint(error, raw, kind)
     if problem == ALIEN:
         problem = TAKES.get(path, problem)

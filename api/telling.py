@@ -47,7 +47,7 @@ def as_problem(
 
 
 def no_model(name: str, namespace: str) -> Problem:
-    """Make the 404 about a model."""
+    """Return the 404 about a model."""
     detail = f"No OllamaModel {name!r} in namespace {namespace!r}."
     return Problem(Kind.MODEL_NOT_FOUND, detail)
 

@@ -100,7 +100,7 @@ class Tokens:
         return None if user is None else Person(user, self)
 
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
-        """Tell whether somebody may do something.
+        """Return True if somebody may do something.
 
         Raises: WriteError.
         """

@@ -70,7 +70,7 @@ class Filter:
     text: str = ""
 
     def takes(self, entry: ViewEntry) -> bool:
-        """Tell whether an object is in the list."""
+        """Return True if an object is in the list."""
         return (
             (self.namespaces is None or entry.key[0] in self.namespaces)
             and (self.state is None or entry.state is self.state)
@@ -101,7 +101,7 @@ class View:
     # --- what the store says
 
     def offer(self, key: str, item: OllamaModel) -> None:
-        """Take in an object, new or changed."""
+        """Handle a new or changed object."""
         entry = ViewEntry(item)
         self._by_uid[key] = entry
         holder = self._by_key.get(entry.key)

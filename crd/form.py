@@ -86,7 +86,7 @@ def _unknown(name: str, kind: type[Any], path: str) -> str:
 
 
 def _other_type(wanted: list[str], got: str, value: object) -> str:
-    """Say what there is in place of what."""
+    """Return what was found in place of what."""
     found = _IS.get(got, "something else")
     shown = msgspec.json.encode(value).decode() if isinstance(value, bool | int | float) else ""
     if "str" in wanted and shown and len(shown) <= _SHOWN:

@@ -193,13 +193,13 @@ def needs_version(model: OllamaModel) -> bool:
 
 
 def is_said_ready(model: OllamaModel) -> bool:
-    """Tell whether the status says that the model can be used."""
+    """Return True if the status says that the model can be used."""
     ready = model.status.condition("Ready")
     return ready is not None and ready.status == "True"
 
 
 def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool:
-    """Tell whether exactly this version of the model was seen to answer, with no gap since."""
+    """Return True if exactly this version of the model was seen to answer, with no gap since."""
     status, reason = model.status, ready_reason(model)
     return (
         status.model == str(name)
@@ -210,7 +210,7 @@ def is_verified(model: OllamaModel, name: ModelName, digest: str | None) -> bool
 
 
 def is_current(model: OllamaModel) -> bool:
-    """Tell whether the status speaks of this spec and this refresh wish, and not of older ones."""
+    """Return True if the status is of this spec and this refresh request, not of older ones."""
     status = model.status
     return (
         status.observed_generation == model.metadata.generation
@@ -227,7 +227,7 @@ def fault_of(model: OllamaModel, name: ModelName, digest: str | None) -> Fault |
 
 
 def is_stalled(model: OllamaModel) -> bool:
-    """Tell whether nothing is tried again until a person acts."""
+    """Return True if nothing is tried again until a person acts."""
     return is_current(model) and model.status.condition("Stalled") is not None
 
 

@@ -135,7 +135,7 @@ class Occasion(Enum):
     INVALID_SPEC = (
         "InvalidSpec",
         WARNING,
-        "the spec cannot be read, or one of its options cannot be meant",
+        "the spec cannot be read, or one of its options is invalid",
         "{problem}",
     )
     DISCARDED = (

@@ -101,7 +101,7 @@ def options(spec: OllamaModelSpec) -> Options:
 
 
 def never_in_memory(host: str) -> str:
-    """Say why a model that runs elsewhere cannot be kept in memory here."""
+    """Return why a model that runs elsewhere cannot be kept in memory here."""
     return f"a cloud model runs on {host} and is never in memory here; leave keepAlive out"
 
 

@@ -175,10 +175,10 @@ class Verdict:
 
     @classmethod
     def of(cls, reason: Reason, **values: object) -> Self:
-        """Say what is always said with this reason, with values in its places."""
+        """Return the fixed message of a reason, with values in its places."""
         return cls(reason, reason.row.message.format(**values))
 
     @classmethod
     def about(cls, reason: Reason, problem: str) -> Self:
-        """Say what is wrong, and what follows from it."""
+        """Return a message of what is wrong, and what follows from it."""
         return cls(reason, f"{problem.rstrip('.')}. {reason.row.advice}")

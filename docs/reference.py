@@ -22,7 +22,7 @@ Every name that you can write or meet, rendered from the code by `just reference
 EXITS: Final = {
     0: "Done. `run` was ended by SIGTERM, `doctor` has found nothing that fails.",
     EXIT_FAILED: "Failed: `run` cannot start, `doctor` found what fails, `demo` broke a promise.",
-    EXIT_USAGE: "A flag, a variable or a combination of them cannot be meant.",
+    EXIT_USAGE: "A flag, a variable or a combination of them is invalid.",
     EXIT_INTERRUPTED: "Ended by Ctrl-C. `demo` ends with 128 and the number of any signal.",
 }
 OTLP: Final = "OTEL_EXPORTER_OTLP_"

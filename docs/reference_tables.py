@@ -150,7 +150,7 @@ def _unit(name: str) -> str:
 
 
 def _families() -> list[Any]:
-    """Have everything measured once, so that each metric shows its labels."""
+    """Measure everything once, so that each metric shows its labels."""
     found = [*anyio.run(_counted), *families(_scene(), per_model=True)]
     ours = [each for each in found if each.name.startswith(("ollama_op_", "ollama_api_"))]
     return sorted(ours, key=lambda family: family.name)

@@ -23,14 +23,14 @@ SERVER_ERROR: Final = 500
 
 
 class ObserveReview(Protocol):
-    """Who wants to know what was asked: path, operation, result, seconds."""
+    """Is notified of each request: path, operation, result, seconds."""
 
     def __call__(self, path: str, operation: str, result: str, duration_s: float, /) -> None:
-        """Take in one request."""
+        """Record one request."""
 
 
 def nobody(_path: str, _operation: str, _result: str, _duration_s: float) -> None:
-    """Take in one request, and forget it."""
+    """Record one request, and forget it."""
 
 
 class AdmissionLog:
@@ -42,7 +42,7 @@ class AdmissionLog:
         self.is_answered = False
 
     def decided(self, request: AdmissionRequest, response: AdmissionResponse) -> None:
-        """Say what it was about, and what was decided."""
+        """Record what it was about, and what was decided."""
         self.operation, self.result = request.operation, response.result
         name = request.object.metadata.name[:LONGEST_USER_NAME] if request.object else ""
         namespace = request.namespace[:LONGEST_USER_NAME]
@@ -60,7 +60,7 @@ class AdmissionLog:
         self._span.set(about)
 
     def answered(self, code: int) -> None:
-        """Say what goes back."""
+        """Record what goes back."""
         self.is_answered = True
         self._span.set({"http.response.status_code": code})
         if code >= SERVER_ERROR:
@@ -69,7 +69,7 @@ class AdmissionLog:
 
 @contextmanager
 def asked(scope: Scope, observe: ObserveReview) -> Generator[AdmissionLog]:
-    """Tell of one request, as a part of the API server's trace if it keeps one."""
+    """Record one request, as a part of the API server's trace if it keeps one."""
     began, parent = perf_counter(), tracing.sent(scope["headers"])
     method, path = scope["method"], scope["path"]
     about = {"http.request.method": method, "url.path": path}

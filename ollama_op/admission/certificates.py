@@ -76,7 +76,7 @@ def renewed(held: CertBundle | None, hosts: Sequence[str], now: datetime) -> Cer
 
 
 def is_broken(held: CertBundle) -> bool:
-    """Tell whether these cannot be used at all, rather than only not for long or not by us."""
+    """Return True if these cannot be used at all, rather than only not for long or not by us."""
     pairs = ((held.authorities, held.authority_key), (held.certificate, held.key))
     for pem, secret in pairs:
         certificates, key = _certificates(pem), _key(secret)
@@ -124,7 +124,7 @@ def _authority(held: CertBundle, known: list[x509.Certificate], now: datetime) -
 
 
 def _is_good(held: CertBundle, authority: _Authority, hosts: Sequence[str], now: datetime) -> bool:
-    """Tell whether the certificate can be served for a while yet."""
+    """Return True if the certificate can be served for a while yet."""
     key, certificates = _key(held.key), _certificates(held.certificate)
     if key is None or not certificates or certificates[0].public_key() != key.public_key():
         return False
@@ -182,7 +182,7 @@ def _finish(
     *,
     is_authority: bool,
 ) -> x509.Certificate:
-    """Say what the key is for and whose it is, and sign all that."""
+    """Write what the key is for and whose it is, and sign it."""
     usage = x509.KeyUsage(
         digital_signature=not is_authority,
         key_cert_sign=is_authority,

@@ -40,7 +40,7 @@ Sharers = Callable[[Placement, str], int]
 def judge(
     request: AdmissionRequest, *, registries: Collection[str], sharers: Sharers
 ) -> AdmissionResponse:
-    """Say whether the spec may be stored, and what to think about though it may.
+    """Decide whether the spec may be stored, and what to warn of if it may.
 
     `registries` are the hosts that models may come from, in lower case; none at all means all.
     """
@@ -58,7 +58,7 @@ def judge(
 
 
 def mutate(request: AdmissionRequest) -> AdmissionResponse:
-    """Rewrite a name that can only be meant in one way, and is not written in that way.
+    """Rewrite a name that has only one meaning, and is not written in that way.
 
     A tag at the end of `spec.name` moves to `spec.tag` if that is missing or says the same; a host
     is written in lower case, as hosts have no other. The rest of a name stays as it is: Ollama
@@ -112,7 +112,7 @@ def _causes(spec: OllamaModelSpec, registries: Collection[str]) -> list[StatusCa
 
 
 def _unreadable(error: Exception, raw: msgspec.Raw) -> StatusCause:
-    """Say which field breaks the schema; one of another release may let it pass until here."""
+    """Return which field breaks the schema. Another release may let it pass until here."""
     try:
         read = msgspec.json.decode(raw)
     except UNREADABLE:

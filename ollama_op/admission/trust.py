@@ -102,7 +102,7 @@ class CertRotator:
             await anyio.sleep(ROTATE_CHECK_S if self._installed else ROTATE_RETRY_S)
 
     async def rotate(self) -> None:
-        """See that a good certificate is there, trusted and served.
+        """Check that a good certificate is there, trusted and served.
 
         Raises: KubeError.
         """
@@ -159,7 +159,7 @@ class CertRotator:
             await self._secret("PATCH", f"secrets/{WEBHOOK_SECRET}", body, MERGE_PATCH)
 
     async def _spread(self, plural: str, authorities: bytes) -> None:
-        """Have the API server trust the authorities where it calls us.
+        """Make the API server trust the authorities where it calls us.
 
         Raises: KubeError.
         """

@@ -47,7 +47,7 @@ class Readiness:
     login: LoggedIn | None = None
 
     def is_ready(self) -> bool:
-        """Tell whether all objects are known, news of them would arrive, and a webhook answers."""
+        """Return True if all objects are known, the watch is up, and a webhook answers."""
         in_sync = self.engine is not None and self.engine.reflector.is_in_sync()
         return in_sync and self.is_admitting and self.is_logged_in()
 
@@ -60,7 +60,7 @@ class Readiness:
         return self.engine.store.sharers(where, uid) if self.engine else 0
 
     def admits(self) -> None:
-        """Take in that the webhook answers from now on."""
+        """Record that the webhook answers from now on."""
         self.is_admitting = True
 
 
@@ -158,7 +158,7 @@ async def operate(
 
 @dataclass
 class _Crew:
-    """Who acts: a task for each object, and the sender of events. All end with `work`."""
+    """What acts: a task for each object, and the sender of events. All end with `work`."""
 
     store: Store
     servers: Servers

@@ -73,7 +73,7 @@ def _stop(provider: TracerProvider) -> None:
 
 
 def _resource() -> Resource:
-    """Say whose spans these are. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
+    """Return whose spans these are. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
     ours = {
         SERVICE_NAME: SCOPE_NAME,
         "service.version": version(SCOPE_NAME),

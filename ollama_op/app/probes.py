@@ -6,10 +6,10 @@ from ollama_op.base.asgi import Message, Receive, Send
 
 
 class Health(Protocol):
-    """Who knows whether the operator is ready."""
+    """Knows whether the operator is ready."""
 
     def is_ready(self) -> bool:
-        """Tell whether it is."""
+        """Return True if the operator is ready."""
 
     def is_logged_in(self) -> bool:
         """Return False while Kubernetes does not know who calls."""

@@ -16,24 +16,24 @@ class Observer:
     wants_version = False  # whether Ollama is to be asked for its version all the time
 
     def failed(self, reason: Reason) -> None:
-        """Hear that something did not work for a model, and why."""
+        """Count a failure of a model, by its reason."""
 
     def crashed(self) -> None:
-        """Hear that the task of a model met a bug, and is started again."""
+        """Count a crash of a model's task, which is started again."""
 
     def watch_ended(self, cause: str) -> None:
-        """Hear that the watch begins anew: `closed`, `expired` or `broken`."""
+        """Count the end of a watch: `closed`, `expired` or `broken`."""
 
     def acting(self, _action: str) -> AbstractContextManager[None]:
-        """Be there while a decision is carried out, named after its class."""
+        """Measure while a decision is carried out, named after its class."""
         return nullcontext()
 
     def pulling(self, _received: Callable[[], int]) -> AbstractContextManager[None]:
-        """Be there while a download runs, of which so many bytes have been seen to arrive."""
+        """Measure while a download runs, of which so many bytes have been seen to arrive."""
         return nullcontext()
 
     def writing_status(self) -> AbstractContextManager[None]:
-        """Be there while a status is written to Kubernetes."""
+        """Measure while a status is written to Kubernetes."""
         return nullcontext()
 
 

@@ -32,7 +32,7 @@ _REGISTRY = re.compile(r"[a-z0-9_][a-z0-9_.:-]*")
 
 
 class ConfigError(ValueError):
-    """A value that cannot be meant. The message says what is wrong; `hint`, what to do."""
+    """An invalid value. The message says what is wrong; `hint`, what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -86,7 +86,7 @@ class Address:
         return socket.create_server(place)
 
     def is_loopback(self) -> bool:
-        """Tell whether only this machine can reach it."""
+        """Return True if only this machine can reach it."""
         if self.host == "localhost":
             return True
         try:
@@ -111,7 +111,7 @@ def parse_switch(text: str) -> bool:
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """Read texts that are parted by commas."""
+    """Read texts that are separated by commas."""
     return tuple(part for part in (part.strip() for part in text.split(",")) if part)
 
 

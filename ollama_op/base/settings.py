@@ -27,7 +27,7 @@ def pod_namespace() -> str | None:
 
 
 def wants_tracing(environ: Mapping[str, str]) -> bool:
-    """Tell from the variables of OpenTelemetry whether spans are to be sent somewhere.
+    """Return True if the variables of OpenTelemetry ask for spans to be sent.
 
     Raises: BadSetting for a way to send them that is not here.
     """
@@ -58,7 +58,7 @@ def wants_tracing(environ: Mapping[str, str]) -> bool:
 
 
 def _check_endpoint(name: str, text: str | None) -> None:
-    """See that spans could be sent to an address.
+    """Check that spans could be sent to an address.
 
     Raises: BadSetting. Its message never repeats what could be a key.
     """
@@ -74,7 +74,7 @@ def _check_endpoint(name: str, text: str | None) -> None:
 
 
 class UsageError(ConfigError):
-    """Values that cannot be meant together: a mistake on the command line."""
+    """Values that are invalid together: a mistake on the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class RestSettings:
         return self.bind_address if self.enabled else None
 
     def check(self) -> None:
-        """See that a server that everybody can reach lets not everybody in.
+        """Check that a server that everybody can reach lets not everybody in.
 
         Raises: Misuse.
         """
@@ -144,7 +144,7 @@ class WebhookSettings:
         )
 
     def check(self) -> None:
-        """See that what is set can be kept.
+        """Check that what is set can be kept.
 
         Raises: Misuse.
         """

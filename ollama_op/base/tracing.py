@@ -24,13 +24,13 @@ class Span:
         """Add attributes."""
 
     def event(self, name: str, attributes: Attributes = NO_ATTRIBUTES) -> None:
-        """Note a moment in it."""
+        """Record a moment in it."""
 
     def fail(self, error_type: str, message: str) -> None:
-        """Say that it failed, of what kind the error was, and in words that hold no secret."""
+        """Record that it failed: the kind of error, and words that hold no secret."""
 
     def answered(self, code: int, size_bytes: int | None = None) -> None:
-        """Say what an HTTP server answered."""
+        """Record what an HTTP server answered."""
         self.set({"http.response.status_code": code})
         if size_bytes is not None:
             self.set({"http.response.body.size": size_bytes})
@@ -52,7 +52,7 @@ NO_SPAN = Span()
 
 
 class Backend(Protocol):
-    """Who records."""
+    """Records spans."""
 
     def span(
         self, name: str, kind: str, parent: str | None, *, root: bool, link: str | None
@@ -63,7 +63,7 @@ class Backend(Protocol):
         """Return the span that this is called in."""
 
     def is_valid(self, traceparent: str) -> bool:
-        """Tell whether somebody can join there."""
+        """Return True if somebody can join there."""
 
 
 _backend: Backend | None = None
@@ -76,7 +76,7 @@ def use(backend: Backend | None) -> None:
 
 
 def is_on() -> bool:
-    """Tell whether anything is recorded."""
+    """Return True if anything is recorded."""
     return _backend is not None
 
 
@@ -109,7 +109,7 @@ def current() -> Span:
 
 
 def is_valid(traceparent: object) -> bool:
-    """Tell whether somebody can join there."""
+    """Return True if somebody can join there."""
     if _backend is None or not isinstance(traceparent, str):
         return False
     return _backend.is_valid(traceparent)

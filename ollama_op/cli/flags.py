@@ -248,7 +248,7 @@ def rest_flags(command: F) -> F:
             "rest_cors_origins",
             type=ORIGINS,
             default=(),
-            help="Origins whose pages may call it, parted by commas; default is none.",
+            help="Origins whose pages may call it, separated by commas; default is none.",
         ),
         flag(
             "--api-server-trusted-proxies",

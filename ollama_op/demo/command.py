@@ -140,7 +140,7 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """Say what is real."""
+        """Print which parts are real."""
         if self.sandbox is None:
             return f"ollama-op demo · sandboxed cluster, the real Ollama at {self.ollama.where}"
         return "ollama-op demo · embedded sandbox, nothing leaves this machine"
@@ -171,7 +171,7 @@ async def _set_scene(
 
 
 def publish(sandbox: OllamaSandbox) -> None:
-    """Have the models of the story upstream, one of which cannot be had at first."""
+    """Publish the models of the story, one of which cannot be had at first."""
     for name, sizes in SIZES.items():
         sandbox.publish(name, *sizes)
     sandbox.trouble(SCRIPTED.troubled, PullTrouble(error=REGISTRY_DOWN, after_bytes=300 * MB))

@@ -31,7 +31,7 @@ class Recording(SpanExporter):
         return otel.start_recording(SimpleSpanProcessor(self), *senders)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Take in what has ended."""
+        """Record what has ended."""
         self._spans.extend(spans)
         return SpanExportResult.SUCCESS
 

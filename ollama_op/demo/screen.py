@@ -86,14 +86,14 @@ class Screen:
         return self._now() - self._began
 
     def say(self, mark: str, text: str) -> None:
-        """Tell what happened."""
+        """Print what happened."""
         line = Line(self.elapsed_s, mark, text)
         self._lines.append(line)
         if not self._is_live:
             self._print(str(line))
 
     def show(self, models: list[OllamaModel]) -> None:
-        """Take in how the models are now."""
+        """Record how the models are now."""
         self._models = models
         if self._is_live:
             return

@@ -36,7 +36,7 @@ class Fate(Protocol):
 
 
 class Tell(Protocol):
-    """Who shows the story."""
+    """Shows the story."""
 
     def say(self, mark: str, text: str) -> None:
         """Show a line."""

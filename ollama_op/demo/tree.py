@@ -70,7 +70,7 @@ def finished(spans: Iterable[ReadableSpan]) -> list[TreeSpan]:
 
 
 def told_of(event: str, attributes: Mapping[str, object]) -> str:
-    """Say in one line what an event and its attributes are, as a span's `events` have it."""
+    """Return an event and its attributes as one line."""
     details = ", ".join(_details(attributes, besides=event))
     return f"{event}: {details}" if details else event
 
@@ -196,7 +196,7 @@ def _event(name: str, after_s: float) -> Text:
 
 
 def _details(attributes: Mapping[str, object], *, besides: str) -> Iterator[str]:
-    """Say what is worth a place beside the name and is not in it."""
+    """Return what is worth a place beside the name and is not in it."""
     for key, value in attributes.items():
         *_, last = key.rpartition(".")
         if key.startswith(LEFT_OUT) or str(value) in besides:

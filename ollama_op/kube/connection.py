@@ -34,10 +34,10 @@ class LoggedIn(Protocol):
         """Return credentials. Raises: LoginFailed."""
 
     def refused(self, used: Credentials) -> bool:
-        """Note a 401; return True if new credentials may help."""
+        """Record a 401; return True if new credentials may help."""
 
     def accepted(self, used: Credentials) -> None:
-        """Note any other answer."""
+        """Record any other answer."""
 
 
 class Connection(Api):

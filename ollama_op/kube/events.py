@@ -64,7 +64,7 @@ class EventRecorder:
         self._sent: dict[_Moment, tuple[str, int]] = {}  # name of the event, and its count
 
     def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
-        """Tell about a moment in the object's life. Never waits."""
+        """Record a moment in the object's life. Never waits."""
         moment = _Moment(model.metadata.uid, occasion.kind, occasion.reason, message)
         try:
             self._in.send_nowait((model, moment, tracing.current().traceparent))

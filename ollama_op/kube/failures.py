@@ -66,7 +66,7 @@ def _by(proxy: str | None) -> str:
 
 
 def _at(error: Exception) -> str:
-    """Say which server, where the error knows."""
+    """Return which server it was, where the error knows."""
     try:
         url = error.request.url if isinstance(error, httpx.RequestError) else None
     except RuntimeError:  # httpx has no request to tell of

@@ -79,7 +79,7 @@ class AuthProvider(msgspec.Struct, frozen=True):
 
 
 class UserEntry(msgspec.Struct, frozen=True, rename="kebab"):
-    """Who calls, and as whom."""
+    """The user of a kubeconfig, and whom it acts as."""
 
     client_certificate: str = ""
     client_certificate_data: str = ""
@@ -223,7 +223,7 @@ def _unreadable(path: Path, why: str) -> ConfigError:
 
 
 def _why(error: OSError | UnicodeError | yaml.YAMLError) -> str:
-    """Say why a file cannot be read, without repeating any of it."""
+    """Return why a file cannot be read, without repeating any of it."""
     match error:
         case OSError():
             return (error.strerror or "it cannot be opened").lower()
@@ -234,7 +234,7 @@ def _why(error: OSError | UnicodeError | yaml.YAMLError) -> str:
 
 
 def _in_words(error: msgspec.ValidationError) -> str:
-    """Say where a value is of the wrong kind, without repeating it: it may be a secret."""
+    """Return where a value is of the wrong kind, without repeating it: it may be a secret."""
     problem, _, place = str(error).partition(" - at `")
     kinds = [words for kind, words in CONFIG_KINDS.items() if f"Expected `{kind}" in problem]
     return f"{place.strip('`').removeprefix('$.') or 'it'} is not {kinds[0] if kinds else 'valid'}"

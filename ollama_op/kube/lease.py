@@ -59,7 +59,7 @@ _NOTHING_YET: Final[Object] = {"not": "read"}  # like no record
 
 
 def boot_clock() -> float:
-    """Tell the seconds since some moment. The event loop's clock may be as old as its last turn."""
+    """Return the seconds since some moment. The event loop's clock may lag behind."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -194,7 +194,7 @@ class Leadership:
             self._valid_until = -math.inf
 
     def _is_free(self, lease: Object | None) -> bool:
-        """Tell whether this replica may write itself into the record that it has read last."""
+        """Return True if this replica may write itself into the record that it has read last."""
         is_silent = self._clock() >= self._expires_at
         if lease is None:
             return is_silent or self.is_leading  # while it leads, it was ours that was deleted
@@ -210,7 +210,7 @@ class Leadership:
         return self._seen_at + duration_s
 
     def _take_in(self, lease: Object | None) -> None:
-        """Note a record, and since when it is the same. To be called once it has arrived."""
+        """Record a record, and since when it is the same. To be called once it has arrived."""
         record = None if lease is None else spec_of(lease)
         if record == self._seen:
             return

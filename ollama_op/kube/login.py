@@ -95,7 +95,7 @@ class Login:
         return self._credentials
 
     def refused(self, used: Credentials) -> bool:
-        """Note that the API server answered 401; return True if a new login may help."""
+        """Record that the API server answered 401; return True if a new login may help."""
         if used is not self._credentials:
             return True  # there are others by now
         may_help = anyio.current_time() >= self._not_before
@@ -106,7 +106,7 @@ class Login:
         return may_help
 
     def accepted(self, used: Credentials) -> None:
-        """Note that the API server knew who called."""
+        """Record that the API server knew who called."""
         if used is self._refused:
             self._refused = None
         if self._told_refusal and used is self._credentials:

@@ -46,19 +46,19 @@ HEALTHY_S = 5.0  # a watch that lasted this long had worked: the next end counts
 
 
 class Sink(Protocol):
-    """Who wants to know. Objects are raw JSON; the sink copes with whatever is in them."""
+    """Receives what the reflector finds: raw JSON, whatever is in it."""
 
     def seen(self, raw: msgspec.Raw) -> str:
-        """Take in an object as it is now; return its uid."""
+        """Handle an object as it is now; return its uid."""
 
     def listing(self) -> None:
         """Expect a list: what is seen from now on until `listed` is its content."""
 
     def deleted(self, raw: msgspec.Raw) -> None:
-        """Take in that an object is gone."""
+        """Handle the end of an object."""
 
     def listed(self, uids: set[str], resource_version: str) -> None:
-        """Take in that these were all objects there are at `resource_version`."""
+        """Handle the end of a list: these were all objects at `resource_version`."""
 
 
 class _Meta(msgspec.Struct, rename="camel"):
@@ -112,7 +112,7 @@ class Reflector:
         self._told: type[KubeError] | None = None  # the outage that the log has been told of
 
     def is_in_sync(self) -> bool:
-        """Tell whether everything was listed and the watch is up."""
+        """Return True if everything was listed and the watch is up."""
         return self.synced.is_set() and self.connected
 
     async def run(self) -> None:

@@ -46,7 +46,7 @@ class Refusals:
 
     @contextmanager
     def noted(self, model: OllamaModel, part: str) -> Generator[None]:
-        """Note how the writing of `part` of an object ends: `/status`, or empty for the rest."""
+        """Record how the writing of `part` of an object ends: `/status`, or empty for the rest."""
         key = (model.metadata.uid, part)
         try:
             yield

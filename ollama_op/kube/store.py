@@ -25,20 +25,20 @@ TOMBSTONES = 10_000  # deleted objects remembered, so that a late answer does no
 
 
 class Follower(Protocol):
-    """Who wants to know of all objects."""
+    """Is notified of all objects."""
 
     def offer(self, key: str, item: OllamaModel) -> None:
-        """Take in an object, new or changed."""
+        """Handle a new or changed object."""
 
     def retire(self, key: str) -> None:
-        """Take in that an object is gone."""
+        """Handle the end of an object."""
 
 
 class StoreListener(Follower, Protocol):
-    """Who acts on the objects: the supervisor."""
+    """Acts on the objects: the supervisor."""
 
     def poke(self, key: str) -> None:
-        """Take in that what an object shares with others has changed."""
+        """Handle a change of what an object shares with others."""
 
 
 class _Meta(msgspec.Struct):
@@ -75,7 +75,7 @@ class Store:
         return iter(tuple(self._models.values()))
 
     def attach(self, listener: StoreListener | None) -> None:
-        """Tell `listener` of all objects from now on; None for nobody."""
+        """Notify `listener` of all objects from now on; None for nobody."""
         self._listener = listener
         self._tell_all()
 
@@ -90,7 +90,7 @@ class Store:
         return any(self._models[other].desired.keeps_loaded for other in others)
 
     def follow(self, follower: Follower) -> None:
-        """Tell `follower` of all objects too, from now on, whoever acts on them."""
+        """Notify `follower` of all objects too, from now on, whoever acts on them."""
         self._followers.append(follower)
         for model in self._models.values():
             self._tell_followers(model)
@@ -101,7 +101,7 @@ class Store:
         self._drop(uid)
 
     def put(self, model: OllamaModel) -> None:
-        """Take in a version of an object, unless a newer one is known."""
+        """Handle a version of an object, unless a newer one is known."""
         uid = model.metadata.uid
         self._doubted.discard(uid)
         known = self._models.get(uid)
@@ -131,7 +131,7 @@ class Store:
         self._doubted = {*self._models, *self._gone}
 
     def seen(self, raw: msgspec.Raw) -> str:
-        """Take in an object as the API server sent it; return its uid."""
+        """Handle an object as the API server sent it; return its uid."""
         try:
             model = decode(raw)
         except UNREADABLE as error:
@@ -213,7 +213,7 @@ class Store:
             self._tell_sharers(where)
 
     def _tell_sharers(self, where: Placement) -> None:
-        """Have those who name a model look again: there are more of them by now, or fewer."""
+        """Wake those who name a model: there are more of them by now, or fewer."""
         if self._complete and self._listener is not None:
             for uid in self._wanting[where]:
                 self._listener.poke(uid)

@@ -82,7 +82,7 @@ class StatusWriter:
         return await self._patch(model, body, MERGE_PATCH)
 
     def is_busy(self) -> bool:
-        """Tell whether something is being written."""
+        """Return True if something is being written."""
         return self._slots.borrowed_tokens > 0
 
     async def _patch(

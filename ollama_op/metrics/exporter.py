@@ -76,7 +76,7 @@ class _Door:
         return await self._ask().who(token)
 
     async def may(self, user: User, _verb: str, _namespace: str | None) -> bool:
-        """Tell whether somebody may read the metrics."""
+        """Return True if somebody may read the metrics."""
         return await self._ask().may_visit(user, METRICS_PATH)
 
     def _ask(self) -> VisitReviewer:

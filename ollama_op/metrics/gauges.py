@@ -55,7 +55,7 @@ class GaugeInputs:
         return model.metadata.uid in self.refused
 
     def state_of(self, model: OllamaModel) -> str:
-        """Say in one word what a model is doing: its `status.state`, or what matters more."""
+        """Return in one word what a model is doing: its `status.state`, or what matters more."""
         return BLOCKED if self.is_stuck(model) else _state_of(model)
 
     def is_ready(self, model: OllamaModel) -> bool:
@@ -64,7 +64,7 @@ class GaugeInputs:
 
 
 def look(engine: Engine, now: datetime) -> GaugeInputs:
-    """Take in how things are. To be called on the engine's event loop."""
+    """Record how things are. To be called on the engine's event loop."""
     return GaugeInputs(
         models=tuple(engine.store),
         servers={ref: _look_at(server, now) for ref, server in engine.servers.items()},

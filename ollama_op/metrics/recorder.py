@@ -52,7 +52,7 @@ class Metrics(Observer):
         self.admitted: Admitted | None = None  # where there is a webhook
 
     def scrape(self) -> Callable[[], bytes]:
-        """Take in how things are now; what is returned writes that down, in any thread."""
+        """Record how things are now; what is returned writes that down, in any thread."""
         parts = self.counted()
         if (engine := self.engine()) is not None:
             parts.append(families(look(engine, self._now()), per_model=self._per_model))

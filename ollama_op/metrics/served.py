@@ -40,12 +40,12 @@ class Timed:
         self._sums_s: dict[LabelValues, float] = {}
 
     def begin_at_zero(self, key: LabelValues) -> None:
-        """Have a number before the first request: else no alert would see that one."""
+        """Start a counter before the first request: else no alert would see that one."""
         self._counts.setdefault(key, [0] * len(BOUNDS))
         self._sums_s.setdefault(key, 0)
 
     def add(self, key: LabelValues, duration_s: float) -> None:
-        """Take in one request."""
+        """Record one request."""
         if key not in self._counts:
             self.begin_at_zero(key)
         self._counts[key][bisect_left(BUCKETS_S, duration_s)] += 1
@@ -75,7 +75,7 @@ class Served(Timed):
         super().__init__("ollama_api", "the REST API", ("method", "route", "code"))
 
     def note(self, route: str, method: str, code: int, duration_s: float) -> None:
-        """Take in one request. It is an `api.front.ObserveRequest`, and quick."""
+        """Record one request. It is an `api.front.ObserveRequest`, and quick."""
         key = (method, route, code)
         if key not in self._counts and method not in METHODS:
             key = (OTHER, route, code)
@@ -94,7 +94,7 @@ class Admitted(Timed):
                     self.begin_at_zero((webhook, operation, result))
 
     def note(self, path: str, operation: str, result: str, duration_s: float) -> None:
-        """Take in one request. It is an `asked.ObserveReview`."""
+        """Record one request. It is an `asked.ObserveReview`."""
         webhook = WEBHOOKS.get(path, OTHER)
         self.add((webhook, operation if operation in OPERATIONS else OTHER, result), duration_s)
 

@@ -107,7 +107,7 @@ class OllamaClient:
         return heard(await self._courtesy("GET", "/api/version"), _version.decode).version
 
     async def show(self, name: ModelName) -> None:
-        """See that the server can read a model that it has.
+        """Check that the server can read a model that it has.
 
         Raises: ModelAbsent, ModelBroken, OllamaUnreachable, NotOllama, ProtocolError.
         """
@@ -123,7 +123,7 @@ class OllamaClient:
             raise
 
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
-        """Have a model in memory, and kept there so long after each use; infinite is for ever.
+        """Load a model, and keep it there so long after each use; infinite is for ever.
 
         Raises: ModelAbsent, ModelUnsupported, LoadFailed, OllamaUnreachable, NotOllama.
         """
@@ -256,7 +256,7 @@ def _nothing(raw: bytes) -> None:
 
 
 def _skew(answer: httpx.Response, now: datetime) -> timedelta:
-    """Tell how far our clock is ahead of the server's; HTTP's date has whole seconds."""
+    """Return how far our clock is ahead of the server's; HTTP's date has whole seconds."""
     try:
         skew = now - parsedate_to_datetime(answer.headers.get("date", ""))
     except (TypeError, ValueError):  # no date, or none with a time zone

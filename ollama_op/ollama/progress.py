@@ -26,7 +26,7 @@ class Meter:
         self._base: int | None = None  # bytes that were there already when the first step came
 
     def take(self, step: Step, now: float) -> bool:
-        """Note one step; tell whether it shows any advance, in bytes or by a new phase."""
+        """Record one step; tell whether it shows any advance, in bytes or by a new phase."""
         advanced = step.status != self._said
         self._said = step.status
         if step.digest:
@@ -55,7 +55,7 @@ class Meter:
         return sum(self._totals.values())
 
     def progress(self, now: float) -> Progress:
-        """Say how far it is, at what speed, and how long it will take."""
+        """Return how far it is, at what speed, and how long it will take."""
         completed, total = self.completed_bytes, self.total_bytes
         if total:
             # A layer announced late makes the total grow; the figure shown waits rather than

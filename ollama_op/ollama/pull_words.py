@@ -61,7 +61,7 @@ def shown(words: str) -> str:
 
 
 def web_page(said: Said, status: int) -> OllamaError:
-    """Say that a page came in place of the registry's answer."""
+    """Return the error for this: a page came in place of the registry's answer."""
     return RegistryUnavailable(
         f"HTTP {status} with a web page came in place of {said.name}: not the registry's own"
         " answer. Look at what is between Ollama and the registry."
@@ -69,12 +69,12 @@ def web_page(said: Said, status: int) -> OllamaError:
 
 
 def busy(words: str) -> OllamaError:
-    """Say that the registry limits how often it is asked."""
+    """Return the error for this: the registry limits how often it is asked."""
     return RegistryBusy(f"The registry limits how often it is asked: {words}.")
 
 
 def refused(said: Said, words: str) -> OllamaError:
-    """Say that the registry will not give the model."""
+    """Return the error for this: the registry will not give the model."""
     return RegistryRefused(
         f"The registry refuses {said.name}: {words}. Correct spec.name or spec.tag, or request a"
         " refresh once the registry offers it."
@@ -82,7 +82,7 @@ def refused(said: Said, words: str) -> OllamaError:
 
 
 def unknown(said: Said, words: str = "") -> OllamaError:
-    """Say that the registry has no such model."""
+    """Return the error for this: the registry has no such model."""
     text = f"The registry has no {said.name}"
     text += f" ({words})" if words else ""
     text += ". Correct spec.name or spec.tag, or request a refresh once it is there."
@@ -92,14 +92,14 @@ def unknown(said: Said, words: str = "") -> OllamaError:
 
 
 def missing(said: Said) -> OllamaError:
-    """Say that something is not there: the model, or a file of it."""
+    """Return the error for this: something is not there: the model, or a file of it."""
     if said.of_manifest:
         return unknown(said)
     return RegistryUnavailable(f"The registry lists {said.name}, and lacks a file of it.")
 
 
 def denied(said: Said, words: str = "") -> OllamaError:
-    """Say that the registry wants other credentials."""
+    """Return the error for this: the registry wants other credentials."""
     return AuthenticationFailed(
         f"The registry denies access to {said.name}: {words or said.words}. Give Ollama's key"
         " access there, or correct the name; then request a refresh."
@@ -107,7 +107,7 @@ def denied(said: Said, words: str = "") -> OllamaError:
 
 
 def name_refused(said: Said) -> OllamaError:
-    """Say that this server takes no such name."""
+    """Return the error for this: this server takes no such name."""
     return NameRefused(
         f"This Ollama takes no such name: {said.words}. Many versions take 80 characters for each"
         f" part of a name. Correct spec.name or spec.tag, or upgrade the server. {_LATER}"
@@ -115,17 +115,17 @@ def name_refused(said: Said) -> OllamaError:
 
 
 def too_old(said: Said) -> OllamaError:
-    """Say that the model needs a newer Ollama."""
+    """Return the error for this: the model needs a newer Ollama."""
     return ServerTooOld(f"{said.name} needs a newer Ollama. Upgrade the server. {_LATER}")
 
 
 def unsupported(said: Said) -> OllamaError:
-    """Say that this Ollama cannot use the model."""
+    """Return the error for this: this Ollama cannot use the model."""
     return ModelUnsupported(f"This Ollama cannot use {said.name}: {said.words}. {_LATER}")
 
 
 def no_redirect(said: Said) -> OllamaError:
-    """Say that the registry serves files itself, which Ollama does not take."""
+    """Return the error for this: the registry serves files itself, which Ollama does not take."""
     return RegistryUnsupported(
         f"The registry serves the files of {said.name} itself (no Location header). Ollama takes"
         " them by a redirect to another host only: turn on redirects to the storage behind the"
@@ -134,7 +134,7 @@ def no_redirect(said: Said) -> OllamaError:
 
 
 def other_redirect(said: Said) -> OllamaError:
-    """Say that the registry redirects in a way that Ollama does not take."""
+    """Return the error for this: the registry redirects in a way that Ollama does not take."""
     status = said.text.rpartition(" ")[2]
     return RegistryUnsupported(
         f"The registry redirects to the files of {said.name} by HTTP {status}. Ollama takes 307"
@@ -143,7 +143,7 @@ def other_redirect(said: Said) -> OllamaError:
 
 
 def login_elsewhere(said: Said) -> OllamaError:
-    """Say that the registry's login is at a host that Ollama does not trust."""
+    """Return the error for this: the registry's login is at a host that Ollama does not trust."""
     return RegistryUnsupported(
         f"The registry of {said.name} asks Ollama to log in at another host, and Ollama logs in at"
         f" the registry itself only: {said.words}. Use another registry; then request a refresh."
@@ -151,22 +151,22 @@ def login_elsewhere(said: Said) -> OllamaError:
 
 
 def full(_said: Said) -> OllamaError:
-    """Say that the disk is full."""
+    """Return the error for this: the disk is full."""
     return InsufficientStorage("No space left on the Ollama server.")
 
 
 def mismatch(said: Said) -> OllamaError:
-    """Say that what came is not what was promised."""
+    """Return the error for this: what came is not what was promised."""
     return DigestMismatch(f"What the registry sent for {said.name} does not match its digest.")
 
 
 def storage(said: Said) -> OllamaError:
-    """Say that the server's disk does not do what it should."""
+    """Return the error for this: the server's disk does not do what it should."""
     return StorageFailed(f"The Ollama server cannot use its disk: {said.words}.")
 
 
 def no_manifest(said: Said) -> OllamaError:
-    """Say that something else than a manifest came, with HTTP 200."""
+    """Return the error for this: something else than a manifest came, with HTTP 200."""
     what = "a web page" if "'<'" in said.text else "no manifest"
     return RegistryUnavailable(
         f"{what.capitalize()} came in place of {said.name}: not a registry's answer"
@@ -175,7 +175,7 @@ def no_manifest(said: Said) -> OllamaError:
 
 
 def past_proxy(said: Said) -> OllamaError:
-    """Say that this kind of model is downloaded past the proxy."""
+    """Return the error for this: this kind of model is downloaded past the proxy."""
     return RegistryUnavailable(
         f"The registry serves the manifest of {said.name}, and not its files: {said.words}."
         " If Ollama goes through a proxy: it downloads safetensors models past HTTPS_PROXY; let it"
@@ -184,14 +184,14 @@ def past_proxy(said: Said) -> OllamaError:
 
 
 def unavailable(said: Said, words: str = "") -> OllamaError:
-    """Say that the registry, or the way to it, has trouble."""
+    """Return the error for this: the registry, or the way to it, has trouble."""
     if not said.of_manifest and _PAST_PROXY.match(said.text.lower()):
         return past_proxy(said)
     return RegistryUnavailable(f"The registry does not serve {said.name}: {words or said.words}.")
 
 
 def in_between(said: Said) -> OllamaError:
-    """Say that a proxy refused the connection."""
+    """Return the error for this: a proxy refused the connection."""
     phrase = said.words.rpartition(": ")[2]
     return RegistryUnavailable(
         f"A proxy between Ollama and the registry of {said.name} answers {phrase}. Look at"

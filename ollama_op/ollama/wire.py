@@ -49,7 +49,7 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
     digest: str = ""
 
     def is_for_ever(self, now: datetime) -> bool:
-        """Tell whether it is never to be unloaded."""
+        """Return True if it is never to be unloaded."""
         return self.expires_at - now > AN_AGE
 
 

@@ -126,7 +126,7 @@ SUSPENDED_VERDICT = Verdict.of(Reason.SUSPENDED)
 
 
 def present(runs_on: str | None) -> Verdict:
-    """Say that a model is well, and where it runs if that is not the server."""
+    """Return the verdict of a model that is well; it says where a cloud model runs."""
     if runs_on is None:
         return AVAILABLE
     message = f"{AVAILABLE.message} It is a cloud model: it runs on {runs_on}."
@@ -160,7 +160,7 @@ def decide(model: OllamaModel, seen: Observed, now: datetime) -> Action:
 def _bring(
     model: OllamaModel, name: ModelName, care: Options, seen: Observed, now: datetime
 ) -> Action | None:
-    """Have the right version there and seen to answer; None when it is."""
+    """Return how to get the right version there and verified; None when it is."""
     again = model.refresh_wish is not None
     if seen.digest is None and is_said_ready(model):
         # Whatever the next try was for: this is not to be said longer.
@@ -212,12 +212,12 @@ def _keep(
 
 
 def load_ahead(keep_alive_s: float) -> timedelta:
-    """How long before it would be unloaded a model is loaded again."""
+    """Return how long before it would be unloaded a model is loaded again."""
     return timedelta(seconds=min(keep_alive_s / 2, 60))
 
 
 def wants_loading(keep_alive_s: float, memory: Loaded | None, now: datetime) -> bool:
-    """Tell whether a model has to be loaded, anew or for longer."""
+    """Return True if a model has to be loaded, anew or for longer."""
     if memory is None:
         return True
     if math.isinf(keep_alive_s):
@@ -226,7 +226,7 @@ def wants_loading(keep_alive_s: float, memory: Loaded | None, now: datetime) -> 
 
 
 def concerns(model: OllamaModel, action: Action) -> bool:
-    """Tell whether an action, and so its outcome, still concerns the object as it is now."""
+    """Return True if an action, and so its outcome, still concerns the object as it is now."""
     match action:
         case Pull() | Verify() | Load():
             if model.metadata.deletion_timestamp is not None or model.desired.is_suspended:
@@ -252,7 +252,7 @@ def _as_wished(model: OllamaModel, action: Pull | Verify | Load) -> bool:
 
 
 def blocked(model: OllamaModel, problem: str) -> str:
-    """Say why a deletion waits, and how to end the waiting."""
+    """Return why a deletion waits, and how to end the waiting."""
     unclear = model.metadata.annotations.unclear_force
     hint = f" The annotation says {sanitise(unclear)!r} now." if unclear is not None else ""
     return Verdict.about(Reason.DELETION_BLOCKED, f"Model not removed: {problem}").message + hint

@@ -37,7 +37,7 @@ def report(
     mode: Mode | None = None,
     **changes: Any,
 ) -> OllamaModelStatus:
-    """Say `verdict` in the status, with `changes` to its other fields.
+    """Return the status that says `verdict`, with `changes` to its other fields.
 
     `error` is set by what is wrong and stays until the model is well again. `mode` is for a reason
     that has another one here than it mostly has.
@@ -87,7 +87,7 @@ def _words(model: OllamaModel, reason: Reason) -> tuple[Truth, Mode, State]:
 
 
 def _is_still_ready(model: OllamaModel) -> bool:
-    """Tell whether what made the model Ready is what the spec asks for now."""
+    """Return True if what made the model Ready is what the spec asks for now."""
     name, care = model.desired.name, model.desired.options
     if isinstance(name, Verdict) or isinstance(care, Verdict):
         return False
@@ -109,7 +109,7 @@ def _next_refresh(model: OllamaModel, changes: dict[str, Any], now: datetime) ->
 def in_memory(
     model: OllamaModel, memory: Loaded | None, now: datetime, *, is_lost: bool = False
 ) -> dict[str, Any]:
-    """Say whether the model is in memory, for as long as somebody wants it there.
+    """Return the fields that say whether the model is in memory, while somebody wants it there.
 
     Without `memory` what was said stays, unless it `is_lost`: not seen for too long to be said. How
     long the model stays moves with each use, and each word about it would be a write; so the time
@@ -134,7 +134,7 @@ def in_memory(
 
 
 def fetching(why: Reason, progress: Progress | None) -> str:
-    """Say what a pull under way is doing."""
+    """Return what a pull under way is doing."""
     if why is not Reason.PULLING or progress is None or not progress.total_bytes:
         return why.row.message
     done, total = formatted_part(progress.completed_bytes, progress.total_bytes)
@@ -144,7 +144,7 @@ def fetching(why: Reason, progress: Progress | None) -> str:
 def under_way(
     model: OllamaModel, name: ModelName, verdict: Verdict, progress: Progress | None, now: datetime
 ) -> OllamaModelStatus:
-    """Say that the model is being fetched, and remember that it will be ours to remove."""
+    """Return the status of a model that is being fetched; it will be ours to remove."""
     changes: dict[str, Any] = {"progress": progress, "next_retry_time": None}
     if not is_current(model):
         changes["attempts"] = None
@@ -168,7 +168,7 @@ def available(
     pulled: bool,
     found: bool = False,
 ) -> OllamaModelStatus:
-    """Say that the model was seen whole as `entry`; every trace of earlier trouble goes.
+    """Return the status of a model that was seen whole as `entry`, without earlier trouble.
 
     One that was `found` has been there before, whatever was said while it was looked for.
     """
@@ -191,7 +191,7 @@ def available(
 
 
 def _is_about(model: OllamaModel, name: ModelName) -> bool:
-    """Tell whether the status speaks of this name; without one it is of an earlier operator."""
+    """Return True if the status speaks of this name; without one it is of an earlier operator."""
     return model.status.model in (None, str(name))
 
 
@@ -204,7 +204,7 @@ def failed(
     chance: float,
     fault: Fault | None = None,
 ) -> OllamaModelStatus:
-    """Say what went wrong and, unless a person must act, when it is tried again.
+    """Return the status that says what went wrong and, unless a person must act, the next try.
 
     `reason` may place the error in what was being done; `chance`, a number in [0, 1), spreads
     the delay. `fault` is what is to be remembered of the version that is there.
@@ -242,7 +242,7 @@ def failed(
 
 
 def _in_context(model: OllamaModel, reason: Reason, problem: str) -> str:
-    """Say what a problem means for what was being done."""
+    """Return what a problem means for what was being done."""
     match reason:
         case Reason.DELETION_BLOCKED:
             return blocked(model, problem)

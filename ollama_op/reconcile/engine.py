@@ -18,7 +18,7 @@ class VisitReviewer(Protocol):
         """Return whom the token stands for; None if it is not valid."""
 
     async def may_visit(self, user: User, path: str) -> bool:
-        """Tell whether `user` may read what is at a path that is no object."""
+        """Return True if `user` may read what is at a path that is no object."""
 
 
 @dataclass(frozen=True, slots=True)

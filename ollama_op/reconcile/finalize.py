@@ -223,7 +223,7 @@ def _tell_left(handle: Handle, action: Finalize, kept_until: datetime | None) ->
 
 
 async def _tell_refused(handle: Handle, error: KubeError) -> None:
-    """Say on the object why it stays, as far as Kubernetes takes that."""
+    """Write on the object why it stays, as far as Kubernetes takes that."""
     if handle.is_mute:
         return
     gone = _join([*handle.removed])

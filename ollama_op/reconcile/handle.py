@@ -51,17 +51,17 @@ class ObjectWriter(Protocol):
 
 
 class Recorder(Protocol):
-    """Who tells of moments."""
+    """Sends Kubernetes events."""
 
     def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
-        """Tell about a moment; never waits."""
+        """Record a moment; never waits."""
 
 
 class Objects(Protocol):
     """What is known of all objects."""
 
     def put(self, model: OllamaModel) -> None:
-        """Take in a version of an object."""
+        """Handle a version of an object."""
 
     def sharers(self, where: Placement, uid: str) -> int:
         """Count the live objects other than `uid` that name this model."""
@@ -122,11 +122,11 @@ class Handle:
         await self._box.news(within_s)
 
     def is_shared(self, name: ModelName) -> bool:
-        """Tell whether another live object names this model."""
+        """Return True if another live object names this model."""
         return self._objects.sharers(self._place(name), self.model.metadata.uid) > 0
 
     def is_needed(self, name: ModelName) -> bool:
-        """Tell whether any live object names this model, this one included."""
+        """Return True if any live object names this model, this one included."""
         alive = self.model.metadata.deletion_timestamp is None
         return self.is_shared(name) or (alive and self.model.desired.name == name)
 
@@ -213,7 +213,7 @@ class Handle:
         self._events.tell(self.model, occasion, occasion.message.format(**values))
 
     def stays_in_memory(self, name: ModelName, problem: OllamaError) -> None:
-        """Say that a model may stay in memory that is not on the disk any more."""
+        """Log, and send an event, that a deleted model may stay in memory."""
         self.log.warning("model not unloaded", model=str(name), problem=str(problem))
         self.event(Occasion.UNLOAD_FAILED, model=name, problem=str(problem).rstrip("."))
 

@@ -254,7 +254,7 @@ class Lifecycle:
 
 
 def _interest(model: OllamaModel) -> Interest:
-    """Say what there is to be woken for, with the object as it is."""
+    """Return what to wake for, with the object as it is."""
     name, care = model.desired.name, model.desired.options
     if isinstance(name, Verdict):
         return Interest()

@@ -152,7 +152,7 @@ async def settle(
     found: bool = False,
     wish: str | None = None,
 ) -> None:
-    """Say that the model is there as `entry`; `wish` is the refresh token that this serves.
+    """Write that the model is there as `entry`; `wish` is the refresh token that this serves.
 
     `found` is for one that was there before, though a pull was begun for it.
 

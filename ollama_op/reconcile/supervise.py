@@ -44,7 +44,7 @@ class Supervisor(Generic[K, T]):
         return len(self._live)
 
     def offer(self, key: K, item: T) -> None:
-        """Tell the task of `key` about `item`; start the task if there is none."""
+        """Notify the task of `key` about `item`; start the task if there is none."""
         if entry := self._live.get(key):
             entry[0].put(item)
             return
@@ -52,7 +52,7 @@ class Supervisor(Generic[K, T]):
         self._tasks.start_soon(self._supervise, key, *entry, name=f"model {key}")
 
     def poke(self, key: K) -> None:
-        """Have the task of `key`, if there is one, look at everything again."""
+        """Wake the task of `key`, if there is one, to look at everything again."""
         if entry := self._live.get(key):
             entry[0].poke()
 

@@ -53,7 +53,7 @@ class Gateway:
         self._in_sync_at = anyio.current_time()
 
     async def run(self) -> None:
-        """Note for ever when the watch was last up."""
+        """Record for ever when the watch was last up."""
         while True:
             if self._reflector.is_in_sync():
                 self._in_sync_at = anyio.current_time()
@@ -62,11 +62,11 @@ class Gateway:
     # --- reader
 
     def follow(self, listener: Listener) -> None:
-        """Tell `listener` of all objects from now on."""
+        """Notify `listener` of all objects from now on."""
         self._store.follow(listener)
 
     def is_listed(self) -> bool:
-        """Tell whether the first list was complete."""
+        """Return True if the first list was complete."""
         return self._reflector.synced.is_set()
 
     def age_s(self) -> float:

@@ -49,7 +49,7 @@ class KubeReviewer:
         return User(user.username, user.uid, user.groups, tuple(sorted(user.extra.items())))
 
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
-        """Tell whether somebody may do something to OllamaModels.
+        """Return True if somebody may do something to OllamaModels.
 
         Raises: WriteError.
         """
@@ -58,7 +58,7 @@ class KubeReviewer:
         return await self._is_allowed(user, resourceAttributes=what)
 
     async def may_visit(self, user: User, path: str) -> bool:
-        """Tell whether somebody may read what is at a path that is no object.
+        """Return True if somebody may read what is at a path that is no object.
 
         Raises: WriteError.
         """

@@ -106,7 +106,7 @@ def _telling_spans(observe: ObserveRequest) -> ObserveRequest:
 
 
 def tell_span(route: str, method: str, code: int, _duration_s: float) -> None:
-    """Say in the span of a request which route it took, and what was answered."""
+    """Record in the span of a request which route it took, and what was answered."""
     span = tracing.current()
     span.rename(f"{method} {route}")
     span.set({"http.route": route, "http.response.status_code": code})

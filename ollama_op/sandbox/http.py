@@ -25,7 +25,7 @@ class SandboxRequest:
     body: bytes = b""
 
     def flag(self, name: str) -> bool:
-        """Tell whether a boolean query parameter is set, in any of Go's spellings."""
+        """Return True if a boolean query parameter is set, in any of Go's spellings."""
         return self.query.get(name, "").lower() in ("1", "t", "true")
 
     def number(self, name: str) -> int | None:
@@ -41,7 +41,7 @@ class SandboxRequest:
         return int(text)
 
     def accepts(self, form: str) -> bool:
-        """Tell whether the client would take this form of the answer, such as Table."""
+        """Return True if the client would take this form of the answer, such as Table."""
         return f"as={form}" in self.headers.get("accept", "")
 
     def json(self) -> Any:

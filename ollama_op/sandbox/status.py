@@ -60,22 +60,22 @@ class StatusSubject:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def not_found(self) -> ApiError:
-        """Make the 404 for an object that is not there."""
+        """Return the 404 for an object that is not there."""
         message = f'{self._resource()} "{self.name}" not found'
         return ApiError(404, "NotFound", message, self.details())
 
     def exists(self) -> ApiError:
-        """Make the 409 for a name that is taken."""
+        """Return the 409 for a name that is taken."""
         message = f'{self._resource()} "{self.name}" already exists'
         return ApiError(409, "AlreadyExists", message, self.details())
 
     def conflict(self, why: str) -> ApiError:
-        """Make the 409 for a write that was meant for another state of the object."""
+        """Return the 409 for a write that was meant for another state of the object."""
         message = f'Operation cannot be fulfilled on {self._resource()} "{self.name}": {why}'
         return ApiError(409, "Conflict", message, self.details())
 
     def invalid(self, causes: Sequence[Cause]) -> ApiError:
-        """Make the 422 that lists all that is wrong with an object."""
+        """Return the 422 that lists all that is wrong with an object."""
         kind = f"{self.kind}.{self.group}" if self.group else self.kind
         found = ", ".join(map(str, causes))
         found = found if len(causes) == 1 else f"[{found}]"
@@ -85,28 +85,28 @@ class StatusSubject:
 
 
 def bad_request(message: str) -> ApiError:
-    """Make the 400 for a request that cannot be read."""
+    """Return the 400 for a request that cannot be read."""
     return ApiError(400, "BadRequest", message)
 
 
 def no_such_path() -> ApiError:
-    """Make the 404 for a path that nothing serves."""
+    """Return the 404 for a path that nothing serves."""
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
 def not_allowed() -> ApiError:
-    """Make the 405 for a verb that the resource does not have."""
+    """Return the 405 for a verb that the resource does not have."""
     message = "the server does not allow this method on the requested resource"
     return ApiError(405, "MethodNotAllowed", message)
 
 
 def expired(revision: int, oldest: int) -> ApiError:
-    """Make the 410 that tells a client to list again."""
+    """Return the 410 that tells a client to list again."""
     return ApiError(410, "Expired", f"too old resource version: {revision} ({oldest})")
 
 
 def too_large(revision: int, current: int) -> ApiError:
-    """Make the 504 for a resourceVersion that this server has not reached."""
+    """Return the 504 for a resourceVersion that this server has not reached."""
     message = f"Timeout: Too large resource version: {revision}, current: {current}"
     causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
     return ApiError(504, "Timeout", message, {"causes": causes, "retryAfterSeconds": 1})

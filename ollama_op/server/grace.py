@@ -29,7 +29,7 @@ class Server(Protocol):
     """How names on the server are acted on: alone, and deleted with care for running pulls."""
 
     def alone(self, name: ModelName) -> AbstractAsyncContextManager[None]:
-        """Be the only one who acts on `name`; others wait in line."""
+        """Hold the lock of `name`; others wait in line."""
 
     async def delete_quietly(self, name: ModelName) -> bool:
         """Delete a name, whatever is in memory, and see it gone. Raises: OllamaError."""

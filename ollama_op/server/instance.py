@@ -155,7 +155,7 @@ class Instance:
             return await fetch(lambda _has: True)
 
     async def _verify_or(self, name: ModelName, *, repair: bool) -> Entry | None:
-        """See that the model is whole; None if it is not, and is to be repaired."""
+        """Check that the model is whole; None if it is not, and is to be repaired."""
         try:
             # Another pull may have brought the layer that was missing.
             return await self.verify(name, again=repair)
@@ -169,7 +169,7 @@ class Instance:
             return None
 
     async def _take_over(self, name: ModelName, download: Download) -> Entry | None:
-        """Have a model back that was let go of a while ago; None if it is not kept."""
+        """Restore a model that was let go of a while ago; None if it is not kept."""
         if self.grace.kept_until(name) is None or not await self._is_absent(name):
             return None
         if not await self.grace.take_back(name):
@@ -232,7 +232,7 @@ class Instance:
         return entry.digest if entry else None
 
     async def verify(self, name: ModelName, *, again: bool = False) -> Entry:
-        """See that the server can show a model that its list has.
+        """Check that the server can show a model that its list has.
 
         With `again` it could not before, and that is confirmed only while all else is Ollama's own.
 
@@ -246,7 +246,7 @@ class Instance:
         return await self._see_whole(name)
 
     async def _see_whole(self, name: ModelName) -> Entry:
-        """Have the model shown, be it listed or not: one with a bad configuration is not."""
+        """Ask for the model, be it listed or not: one with a bad configuration is not."""
         try:
             await self._client.show(name)
         except ModelAbsent:
@@ -314,7 +314,7 @@ class Instance:
             await ended.wait()
 
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
-        """Have the model in memory, for so long after each use; infinite is for ever.
+        """Load the model, for so long after each use; infinite is for ever.
 
         Raises: OllamaError; LoadFailed also while it has to yield to others.
         """
@@ -402,7 +402,7 @@ class Instance:
 
     @contextmanager
     def _deleting(self) -> Generator[None]:
-        """Note that layers go which a pull under way may count on."""
+        """Record that layers go which a pull under way may count on."""
         ended = anyio.Event()
         self._deletions.add(ended)
         self._deletions_begun += 1
@@ -414,7 +414,7 @@ class Instance:
 
     @asynccontextmanager
     async def alone(self, name: ModelName) -> AsyncGenerator[None]:
-        """Be the only one who acts on `name`; others wait in line."""
+        """Hold the lock of `name`; others wait in line."""
         lock, waiting = self._locks.get(name, (anyio.Lock(), 0))
         self._locks[name] = (lock, waiting + 1)
         try:

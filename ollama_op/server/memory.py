@@ -39,7 +39,7 @@ class Memory:
         self._turns.forget(name)
 
     async def load(self, name: ModelName, keep_alive_s: float) -> None:
-        """Have the model in memory, for so long after each use; infinite is for ever.
+        """Load the model, for so long after each use; infinite is for ever.
 
         Raises: OllamaError; LoadFailed also while it has to yield to others.
         """

@@ -104,7 +104,7 @@ class ServerMonitor:
         return name in self.now.models or name in self.now.unread
 
     def doubt(self, name: ModelName) -> str | None:
-        """Say why a model may be on the server that cannot be found; None if it is not there."""
+        """Return why a model may be there that cannot be found; None if it is not there."""
         if why := self.now.unread.get(name):
             return f"Ollama lists {name}, but its entry in /api/tags cannot be read: {why}"
         if name in self.now.perhaps:
@@ -133,7 +133,7 @@ class ServerMonitor:
         await aside.wait()
 
     def invalidate(self) -> None:
-        """Have the server looked at soon: something is not as the snapshot says."""
+        """Ask for a look at the server soon: something is not as the snapshot says."""
         self._asked = True
         self._stirred.set()
 

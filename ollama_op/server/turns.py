@@ -44,14 +44,14 @@ class Turns:
         self._stays.pop(name, None)
 
     def left(self, name: ModelName) -> None:
-        """Note that a model is taken out of memory on purpose, and may come back at once."""
+        """Record that a model is taken out of memory on purpose, and may come back at once."""
         if stay := self._stays.get(name):
             stay.is_over = True
 
     def came(
         self, name: ModelName, keep_alive_s: float, memory: Mapping[ModelName, Loaded], now_s: float
     ) -> None:
-        """Note that a model was loaded, or for longer, and what is in memory since."""
+        """Record that a model was loaded, or for longer, and what is in memory since."""
         stay = self._stays.get(name)
         if stay is None or stay.is_over:
             before = 0 if stay is None else stay.too_short

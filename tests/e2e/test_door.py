@@ -1,4 +1,4 @@
-"""`kubectl apply -k config/default`: from then on nothing gets in that cannot be meant.
+"""`kubectl apply -k config/default`: from then on nothing invalid gets in.
 
 The policies that come with it are kept by a real kube-apiserver; no operator needs to run.
 """

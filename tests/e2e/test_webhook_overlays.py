@@ -44,7 +44,7 @@ def overlaid(cluster: ControlPlane, folder: str, *flags: str) -> Operator:
 
 
 def refused(models: Models) -> str:
-    """Try to create what cannot be meant, until the webhook is asked; return what kubectl says."""
+    """Try to create what is invalid, until the webhook is asked; return what kubectl says."""
     said = ""
 
     def is_refused() -> bool:

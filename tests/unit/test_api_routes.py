@@ -512,7 +512,7 @@ async def test_a_wait_that_kubernetes_asks_for_is_passed_on(client, written):
     ],
 )
 async def test_a_wrong_body_is_told_by_field(client, written, body, code, field):
-    """400 for the wrong form, 422 for what cannot be meant; Kubernetes hears of neither."""
+    """400 for the wrong form, 422 for what is invalid; Kubernetes hears of neither."""
     answer = await client.post(MODELS, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (code, field)
     assert answer.json()["errors"][0]["message"]

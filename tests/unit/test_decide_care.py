@@ -74,7 +74,7 @@ CARE: dict[str, tuple[OllamaModel, Observed, Action]] = {
         ABSENT,
         AddFinalizer(),
     ),
-    "So is one whose options cannot be meant": (
+    "So is one whose options are invalid": (
         model({"interval": "bad"}, finalizers=[]),
         ABSENT,
         AddFinalizer(),

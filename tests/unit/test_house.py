@@ -109,3 +109,16 @@ def test_a_ring_would_be_found() -> None:
     ring = dict(pairwise("abca"))
     with pytest.raises(ValueError, match="cycle"):
         TopologicalSorter({each: {other} for each, other in ring.items()}).prepare()
+
+
+def test_docstrings_say_what_is_returned() -> None:
+    """They begin with Return, Raise, Wait, Write and so on, as those of any library do."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {text.splitlines()[0]}"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (text := ast.get_docstring(node) or "")
+        and text.startswith(("Tell whether", "Say ", "Take in", "See that", "Hear that"))
+    ]
+    assert found == []

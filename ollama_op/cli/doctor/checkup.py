@@ -42,17 +42,17 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def well(check: str, message: str) -> Finding:
-    """Say that all is well."""
+    """Return a finding that is well."""
     return Finding(check, "ok", sanitise(message))
 
 
 def doubt(check: str, message: str, hint: str) -> Finding:
-    """Say what somebody may look at."""
+    """Return a finding that is worth a look."""
     return Finding(check, "warn", sanitise(message), hint)
 
 
 def wrong(check: str, message: str, hint: str) -> Finding:
-    """Say what keeps the operator from its work."""
+    """Return a finding that keeps the operator from its work."""
     return Finding(check, "fail", sanitise(message), hint)
 
 
@@ -71,7 +71,7 @@ async def check_cluster(api: Connection) -> list[Finding]:
 
 
 async def check_crd(api: Connection) -> list[Finding]:
-    """See that OllamaModels are served, and that what is known of them is what is known here."""
+    """Check that OllamaModels are served, and that what is known of them is what is known here."""
     try:
         there = await _get(
             api, "apiextensions.k8s.io/v1", f"customresourcedefinitions/{PLURAL}.{GROUP}"
@@ -160,7 +160,7 @@ async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
 
 
 async def _stuck(api: Connection, namespace: str) -> Finding:
-    """Say what will be left when the one namespace is deleted, or is left already."""
+    """Return what will be left when the one namespace is deleted, or is left already."""
     return doubt(
         "rights",
         f"{await _who(api)} may not patch {PLURAL} in all namespaces: once namespace {namespace} is"
@@ -170,7 +170,7 @@ async def _stuck(api: Connection, namespace: str) -> Finding:
 
 
 def _denied(who: str, lacking: list[Right], namespace: str | None) -> Finding:
-    """Say what is lacking for one kind of object, and where to grant it."""
+    """Return what is missing for one kind of object, and where to grant it."""
     verbs, right = ", ".join(each.verb for each in lacking), lacking[0]
     plural, slash, part = right.resource.partition("/")
     full = (f"{plural}.{right.group}" if right.group else plural) + slash + part

@@ -10,7 +10,7 @@ path. The token is also the name of its owner."""
 
 
 def token_review(body: Object, people: People) -> Object:
-    """Say whose token it is."""
+    """Answer whose token it is."""
     token = body.get("spec", {}).get("token", "")
     if token not in people:
         status: Object = {"user": {}, "error": "invalid bearer token"}
@@ -21,7 +21,7 @@ def token_review(body: Object, people: People) -> Object:
 
 
 def access_review(body: Object, people: People) -> Object:
-    """Say whether somebody may do something."""
+    """Answer whether somebody may do something."""
     spec = body.get("spec", {})
     asked = spec.get("resourceAttributes") or spec.get("nonResourceAttributes") or {}
     rights = people.get(spec.get("user", ""), ())

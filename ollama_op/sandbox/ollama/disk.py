@@ -47,11 +47,11 @@ class Disk:
     remote_hosts: dict[ModelName, str] = field(default_factory=dict)  # of cloud models
 
     def has(self, manifest: Manifest) -> bool:
-        """Tell whether all layers are there, whole."""
+        """Return True if all layers are there, whole."""
         return all(self.blobs[layer.digest] >= layer.size for layer in manifest.layers)
 
     def is_spoilt(self, manifest: Manifest) -> bool:
-        """Tell whether a layer is there that cannot be read."""
+        """Return True if a layer is there that cannot be read."""
         return any(layer.digest in self.spoilt for layer in manifest.layers)
 
     def listed(self) -> list[ModelName]:

@@ -105,13 +105,13 @@ class OllamaSandbox:
         self.downloads.troubles.clear()
 
     def preload(self, name: str) -> None:
-        """Have a published model on the server already."""
+        """Put a published model on the server already."""
         parsed = ModelName.parse(name)
         self._disk.store(parsed, self._registry[parsed], self._now())
         self.stock(name)
 
     def stock(self, name: str) -> None:
-        """Have the layers of a published model on the server already, and not the model."""
+        """Put the layers of a published model on the server already, and not the model."""
         for layer in self._registry[ModelName.parse(name)].layers:
             self._disk.blobs[layer.digest] = layer.size
 
@@ -124,7 +124,7 @@ class OllamaSandbox:
         del self._disk.blobs[self._disk.manifests[ModelName.parse(name)].layers[0].digest]
 
     def spoil(self, name: str, layer: int = 0) -> None:
-        """Have a layer that cannot be read; without the last one, the model is not even listed."""
+        """Break a layer; without the last one, the model is not even listed."""
         manifest = self._disk.manifests[ModelName.parse(name)]
         self._disk.spoilt.add(manifest.layers[layer].digest)
 
@@ -135,7 +135,7 @@ class OllamaSandbox:
 
     @property
     def pulls(self) -> int:
-        """How many pulls are under way."""
+        """Count the pulls that are under way."""
         return len(self.downloads.under_way)
 
     @property
@@ -144,7 +144,7 @@ class OllamaSandbox:
         return [str(name) for name in self.downloads.under_way.values()]
 
     def is_whole(self, name: str) -> bool:
-        """Tell whether a model is on the server with all its layers, and each can be read."""
+        """Return True if a model is on the server with all its layers, and each can be read."""
         manifest = self._disk.manifests.get(ModelName.parse(name))
         if manifest is None or self._disk.is_spoilt(manifest):
             return False
@@ -271,7 +271,7 @@ class OllamaSandbox:
 
 
 def _is_wanted(body: dict[str, Any]) -> bool:
-    """Tell a load from an unload, which any model takes, whatever it is for."""
+    """Return True for a load and False for an unload, which any model takes, whatever it is for."""
     return bool(body.get("keep_alive", 300)) or bool(body.get("prompt"))
 
 
