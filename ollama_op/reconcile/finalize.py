@@ -40,7 +40,7 @@ class Finalizer:
         # By namespace: how long the answer counts, and what it was.
         self._answers: dict[str, tuple[float, KubeError | None]] = {}
 
-    async def discard(self, handle: Handle, action: PruneFormer) -> None:
+    async def prune(self, handle: Handle, action: PruneFormer) -> None:
         """Let go of models that the object stood for before its spec changed.
 
         Raises: OllamaError, KubeError.
@@ -48,11 +48,13 @@ class Finalizer:
         for name in () if action.retained else action.names:
             await self._remove(handle, name)
         kept = tuple(str(each) for each in handle.model.desired.owned if each not in action.names)
-        await handle.say(replace(handle.model.status, owned_models=kept))
+        await handle.write_status(replace(handle.model.status, owned_models=kept))
         occasion = Occasion.KEPT_BEHIND if action.retained else Occasion.DISCARDED
         handle.event(occasion, models=_join(action.names))
 
-    async def leave(self, handle: Handle, action: Finalize, *, is_moot: Callable[[], bool]) -> None:
+    async def finalize(
+        self, handle: Handle, action: Finalize, *, is_moot: Callable[[], bool]
+    ) -> None:
         """Let go of all that the object stands for, then of the object itself.
 
         `is_moot` is asked whenever there is news: true gives up, so that a change of mind counts
@@ -65,15 +67,15 @@ class Finalizer:
                 await self._unload(handle, action)
                 await _release(handle, action)
             elif action.event == FORCED:
-                await self._leave_by_force(handle, action)
+                await self._finalize_by_force(handle, action)
             else:
-                await self._leave_in_turn(handle, action, is_moot)
+                await self._finalize_in_turn(handle, action, is_moot)
         except KubeError as error:
             if isinstance(error, REFUSED):
-                await _tell_refused(handle, error)
+                await _report_refused(handle, error)
             raise
 
-    async def _leave_in_turn(
+    async def _finalize_in_turn(
         self, handle: Handle, action: Finalize, is_moot: Callable[[], bool]
     ) -> None:
         is_removed = False
@@ -101,7 +103,7 @@ class Finalizer:
                 # The last thing that is awaited: this task ends with its object.
                 await self._release(handle, action)
 
-    async def _leave_by_force(self, handle: Handle, action: Finalize) -> None:
+    async def _finalize_by_force(self, handle: Handle, action: Finalize) -> None:
         """Try once to remove what there is, and let go whatever comes of that."""
         await self._rehearse(handle)
         try:
@@ -125,7 +127,7 @@ class Finalizer:
         if until > now and answer is not None:
             raise type(answer)(str(answer))
         try:
-            await handle.release(dry_run=True)
+            await handle.remove_finalizer(dry_run=True)
         except REFUSED as error:
             self._answers[namespace] = now + REFUSED_S, error
             raise
@@ -196,7 +198,7 @@ async def _await_stragglers(handle: Handle) -> None:
 
 
 async def _release(handle: Handle, action: Finalize, kept_until: datetime | None = None) -> None:
-    await handle.release()
+    await handle.remove_finalizer()
     _tell_left(handle, action, kept_until)
 
 
@@ -222,7 +224,7 @@ def _tell_left(handle: Handle, action: Finalize, kept_until: datetime | None) ->
             pass  # it never named a model
 
 
-async def _tell_refused(handle: Handle, error: KubeError) -> None:
+async def _report_refused(handle: Handle, error: KubeError) -> None:
     """Write on the object why it stays, as far as Kubernetes takes that."""
     if handle.is_mute:
         return
@@ -233,7 +235,7 @@ async def _tell_refused(handle: Handle, error: KubeError) -> None:
         handle.event(Occasion.DELETION_BLOCKED, problem=problem)
     verdict = Verdict(Reason.DELETION_BLOCKED, problem)
     with suppress(KubeError):  # what was refused is told already
-        await handle.say(report.report(handle.model, verdict, handle.now))
+        await handle.write_status(report.report(handle.model, verdict, handle.now))
 
 
 def _join(names: tuple[ModelName, ...] | list[ModelName]) -> str:

@@ -134,7 +134,7 @@ class Handle:
         """Return True if another live object wants this model kept in memory."""
         return self._objects.is_kept(self._place(name), self.model.metadata.uid)
 
-    async def say(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
+    async def write_status(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
         """Make this the object's status; what it says already is not written again.
 
         Another reason is logged, and so is each attempt that has `failed`. With how many others it
@@ -190,14 +190,14 @@ class Handle:
         else:
             self.log.warning("reason changed", **facts, problem=status.error)
 
-    async def claim(self) -> None:
+    async def add_finalizer(self) -> None:
         """Put our finalizer on it, and with it where its trace is joined."""
         model = self.model
         finalizers = (*model.metadata.finalizers, FINALIZER)
         annotations = self.trace.annotations(model)
         await self._keep(self._kube.set_finalizers(model, finalizers, annotations=annotations))
 
-    async def release(self, *, dry_run: bool = False) -> None:
+    async def remove_finalizer(self, *, dry_run: bool = False) -> None:
         """Take our finalizer off it; with `dry_run`, only ask whether that would be taken."""
         others = tuple(each for each in self.model.metadata.finalizers if each != FINALIZER)
         model = await self._kube.set_finalizers(self.model, others, dry_run=dry_run)

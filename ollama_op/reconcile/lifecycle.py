@@ -146,7 +146,7 @@ class Lifecycle:
     async def _perform(self, handle: Handle, action: Action) -> None:
         match action:
             case AddFinalizer():
-                await handle.claim()
+                await handle.add_finalizer()
             case Pull():
                 await self._puller.pull(handle, action)
             case Verify(name):
@@ -158,23 +158,23 @@ class Lifecycle:
             case Unload():
                 await self._unload(handle, action)
             case PruneFormer():
-                await self._finalizer.discard(handle, action)
+                await self._finalizer.prune(handle, action)
             case Finalize():
-                await self._finalizer.leave(
+                await self._finalizer.finalize(
                     handle, action, is_moot=lambda: self._decide(handle) != action
                 )
             case Wait():
-                await self._rest(handle, action)
+                await self._wait(handle, action)
 
-    async def _rest(self, handle: Handle, action: Wait) -> None:
+    async def _wait(self, handle: Handle, action: Wait) -> None:
         model, verdict = handle.model, action.verdict
         is_lost = handle.server.monitor.has_lost_memory
         if verdict is None:
             gone = {"loaded": None, "expires_at": None} if is_lost else {}
-            await handle.say(replace(model.status, **gone))
+            await handle.write_status(replace(model.status, **gone))
         else:
             memory = report.in_memory(model, action.memory, handle.now, is_lost=is_lost)
-            await handle.say(report.report(model, verdict, handle.now, **memory))
+            await handle.write_status(report.report(model, verdict, handle.now, **memory))
             row = (
                 verdict.reason.row
             )  # what is wrong with a server is not told by each of its models
@@ -185,12 +185,12 @@ class Lifecycle:
     async def _unload(self, handle: Handle, unload: Unload) -> None:
         if not handle.is_kept(unload.name):
             await handle.server.unload(unload.name)
-        await handle.say(replace(handle.model.status, loaded=None, expires_at=None))
+        await handle.write_status(replace(handle.model.status, loaded=None, expires_at=None))
 
     async def _load(self, handle: Handle, load: Load) -> None:
         monitor = handle.server.monitor
         if load.name not in (monitor.now.memory or {}) and handle.model.status.loaded is not False:
-            await handle.say(
+            await handle.write_status(
                 report.report(handle.model, LOADING, handle.now, loaded=False, expires_at=None)
             )
         _, error = await unless_moot(
@@ -209,7 +209,7 @@ class Lifecycle:
     async def _fail(self, handle: Handle, action: Action, error: OllamaError) -> None:
         if isinstance(error, ModelAbsent) or not concerns(handle.model, action):
             if handle.model.status.fault and concerns(handle.model, action):
-                await handle.say(replace(handle.model.status, fault=None))
+                await handle.write_status(replace(handle.model.status, fault=None))
             return  # the list, or the object, has moved on: decide anew
         error, fault = self._judge(handle, action, error)
         self._observer.failed(error.reason)
@@ -226,7 +226,7 @@ class Lifecycle:
             due = status.next_retry_time.isoformat()
             attempt = status.attempts or 0
             tracing.current().event("will retry", {"attempt": attempt, "next": due})
-        await handle.say(status, failed=True)
+        await handle.write_status(status, failed=True)
         handle.event(_occasion(action, reason), problem=error)
 
     def _judge(

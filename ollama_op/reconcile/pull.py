@@ -130,7 +130,9 @@ class Puller:
             limit = handle.server.max_concurrent_pulls
             among = f" (limit {limit})" if waits_for is WaitsFor.SLOT else ""
             verdict = Verdict(Reason.QUEUED, f"Waiting for {waits_for.value}{among}.")
-        await handle.say(report.under_way(handle.model, pull.name, verdict, progress, handle.now))
+        await handle.write_status(
+            report.under_way(handle.model, pull.name, verdict, progress, handle.now)
+        )
 
 
 def _is_moot(model: OllamaModel, pull: Pull, download: Download) -> bool:
@@ -163,7 +165,7 @@ async def settle(
         handled = wish
     expected = _expected_digest(handle)
     if expected not in (None, entry.digest):
-        await handle.say(replace(handle.model.status, last_handled_refresh=handled))
+        await handle.write_status(replace(handle.model.status, last_handled_refresh=handled))
         raise UnexpectedDigest(
             f"{name} is {entry.digest}, and spec.expectedDigest is {expected}. If only Ollama was"
             " upgraded, the model may be the same: newer versions show the digest of the"
@@ -171,7 +173,7 @@ async def settle(
             " otherwise request a refresh once the registry has the expected one."
         )
     status = report.available(handle.model, name, entry, handle.now, pulled=pulled, found=found)
-    await handle.say(replace(status, last_handled_refresh=handled))
+    await handle.write_status(replace(status, last_handled_refresh=handled))
 
 
 def _expected_digest(handle: Handle) -> str | None:

@@ -117,8 +117,8 @@ def test_a_pull_that_nobody_was_told_of_is_seen(lab: Lab) -> None:
 def test_a_restart_that_writes_is_seen(lab: Lab) -> None:
     """If a successor says again what is said already, the sweep counts it."""
 
-    async def say(self: Handle, status: OllamaModelStatus) -> None:
+    async def write_status(self: Handle, status: OllamaModelStatus) -> None:
         await self._kube.patch_status(self.model, status)
 
-    told = lab.told("adopt", Point(Mishap.DIE_AT_REST), Handle, "say", say)
+    told = lab.told("adopt", Point(Mishap.DIE_AT_REST), Handle, "write_status", write_status)
     assert "writes, where 2 are enough" in told

@@ -77,7 +77,7 @@ async def test_a_status_write_wakes_only_for_what_others_have_changed(others, is
     handle = Handle(
         box, kube=Kube(**others), events=None, objects=store, servers=None, clock=lambda: NOW
     )
-    await handle.say(OllamaModelStatus(state=State.PENDING))
+    await handle.write_status(OllamaModelStatus(state=State.PENDING))
     assert boxes.box.item.status.state is State.PENDING
     with anyio.move_on_after(1) as waiting:
         await box.news()
