@@ -105,7 +105,7 @@ class Certificate:
     def install(self, certificate: bytes, key: bytes) -> None:
         """Serve with another certificate from now on; the old one stays if this is none.
 
-        Raises: BadSetting if certificate and key are none, or not of each other.
+        Raises: ConfigError if certificate and key are none, or not of each other.
         """
         if self._current == (certificate, key):
             return
@@ -128,7 +128,7 @@ class Certificate:
     def install_from(self, folder: Path) -> None:
         """Serve with what is in a folder.
 
-        Raises: BadSetting.
+        Raises: ConfigError.
         """
         try:
             self.install(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY_FILE)))

@@ -34,7 +34,7 @@ W3C: Final = TraceContextTextMapPropagator()
 def sender() -> SpanProcessor:
     """Return what sends spans to where OTEL_EXPORTER_OTLP_* say.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     with _from_environment():
         return BatchSpanProcessor(OTLPSpanExporter())
@@ -43,7 +43,7 @@ def sender() -> SpanProcessor:
 def start_recording(*processors: SpanProcessor) -> Callable[[], None]:
     """Record from now on, for these; return what ends that.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     # The SDK's own end could wait for half a minute.
     with _from_environment():

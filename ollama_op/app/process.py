@@ -15,9 +15,10 @@ import structlog
 from ollama_op.app.operator import Readiness, operate
 from ollama_op.base.exits import EXIT_INTERRUPTED
 from ollama_op.base.observer import NOBODY
+from ollama_op.base.otlp import wants_tracing
 from ollama_op.base.parsing import Address, ConfigError
 from ollama_op.base.proxies import check_proxies
-from ollama_op.base.settings import Settings, wants_tracing
+from ollama_op.base.settings import Settings
 from ollama_op.kube.cluster import connect
 from ollama_op.kube.login import Login
 from ollama_op.ollama.connection import OllamaTransport
@@ -48,7 +49,7 @@ class _Ready:
 def run_operator(settings: Settings) -> int:
     """Run until a signal comes; return the exit code.
 
-    Raises: BadSetting if it cannot start.
+    Raises: ConfigError if it cannot start.
     """
     login = Login.find(settings.kubeconfig)
     check_proxy()
@@ -100,7 +101,7 @@ def _get_metrics_ready(
 ) -> "tuple[Exporter, socket.socket] | None":
     """Get ready to measure, if that is wanted.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     if settings.metrics_bind_address is None:
         return None
@@ -115,7 +116,7 @@ def _get_metrics_ready(
 def _get_rest_ready(settings: Settings, exporter: "Exporter | None") -> "RestServer | None":
     """Get ready to serve the REST API, if that is wanted.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     wanted = settings.rest
     wanted.check()
@@ -134,7 +135,7 @@ def _get_webhook_ready(
 ) -> "tuple[socket.socket, Certificate] | None":
     """Get ready to be asked about objects, if that is wanted.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     wanted = settings.webhook
     wanted.check()
@@ -168,7 +169,7 @@ def unwrapped(kind: type[Exception]) -> Generator[None]:
 def check_proxy() -> None:
     """Check the proxies of the environment; log what in NO_PROXY is not understood.
 
-    Raises: BadSetting for a proxy that cannot be used.
+    Raises: ConfigError for a proxy that cannot be used.
     """
     if unknown := check_proxies():
         log.warning("entries of NO_PROXY are not understood, and exempt nothing", entries=unknown)
@@ -186,7 +187,7 @@ def http_client(
 def transport(settings: Settings) -> OllamaTransport:
     """Return the way to the Ollama server.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     return OllamaTransport(
         settings.ollama_api_url,
@@ -271,7 +272,7 @@ async def _probe(sock: socket.socket, health: Readiness) -> None:
 def listen(address: Address, what: str, flag: str) -> socket.socket:
     """Listen.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     try:
         return address.bind()

@@ -39,6 +39,10 @@ class ConfigError(ValueError):
         self.hint = hint
 
 
+class UsageError(ConfigError):
+    """A mistake on the command line: a value, or values that are invalid together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen; an empty host means every address, port 0 any free port."""
@@ -50,7 +54,7 @@ class Address:
     def parse(cls, text: str) -> "Address | None":
         """Read `host:port` or `:port`; None for `0`, which means not to listen at all.
 
-        Raises: BadSetting.
+        Raises: ConfigError.
         """
         if text == OFF:
             return None
@@ -102,7 +106,7 @@ class Address:
 def parse_switch(text: str) -> bool:
     """Read a boolean, in any of Go's spellings and a few more.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     said = read_switch(text)
     if said is None:
@@ -118,7 +122,7 @@ def parse_list(text: str) -> tuple[str, ...]:
 def parse_origins(text: str) -> tuple[str, ...]:
     """Read the origins that browsers may come from.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     origins = parse_list(text)
     for origin in origins:
@@ -130,7 +134,7 @@ def parse_origins(text: str) -> tuple[str, ...]:
 def parse_networks(text: str) -> tuple[str, ...]:
     """Read addresses or networks.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     networks = parse_list(text)
     for network in networks:
@@ -146,7 +150,7 @@ def parse_networks(text: str) -> tuple[str, ...]:
 def parse_registries(text: str) -> tuple[str, ...]:
     """Read the hosts of registries, in lower case.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     registries = parse_list(text.lower())
     for registry in registries:
@@ -158,7 +162,7 @@ def parse_registries(text: str) -> tuple[str, ...]:
 def parse_duration(text: str) -> float:
     """Read a duration as Go writes it, `90s` or `1h30m`, into seconds.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     try:
         return parse_seconds(text)
@@ -170,7 +174,7 @@ def parse_duration(text: str) -> float:
 def parse_duration_or_off(text: str) -> float:
     """Read a duration likewise; 0, with a unit or without, is none at all.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     return 0 if _NO_TIME.fullmatch(text) else parse_duration(text)
 
@@ -178,7 +182,7 @@ def parse_duration_or_off(text: str) -> float:
 def parse_url(text: str) -> str:
     """Check the address of an Ollama server; an `http://` that is missing is put before it.
 
-    Raises: BadSetting. Its message never repeats what could be a password.
+    Raises: ConfigError. Its message never repeats what could be a password.
     """
     url = text if "://" in text else f"http://{text}"
     try:
@@ -211,7 +215,7 @@ def parse_url(text: str) -> str:
 def parse_trace_url(text: str) -> str:
     """Read the address of a trace, with `{trace_id}` in the place of its id.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     plain = text.replace("{trace_id}", "")
     if text and (plain == text or not _TRACE_URL.fullmatch(plain)):
@@ -224,7 +228,7 @@ def parse_trace_url(text: str) -> str:
 def parse_key(text: str) -> str:
     """Read a key without the line feed at its end, with which files end and no header can.
 
-    Raises: BadSetting. Its message never repeats the key.
+    Raises: ConfigError. Its message never repeats the key.
     """
     key = text.rstrip("\r\n")
     if text and not key.strip():
@@ -240,7 +244,7 @@ def parse_key(text: str) -> str:
 def parse_namespace(text: str) -> str:
     """Check the name of a namespace, which is one DNS label.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     if not _NAMESPACE.fullmatch(text):
         raise ConfigError(
@@ -252,7 +256,7 @@ def parse_namespace(text: str) -> str:
 def parse_name(text: str) -> str:
     """Check the name of an object of Kubernetes.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     if not _NAME.fullmatch(text) or len(text) > LONGEST_NAME:
         raise ConfigError(f"{text!r} cannot be a name", "write a-z, 0-9, - and . as in ollama-op")
@@ -270,7 +274,7 @@ class Service:
     def parse(cls, text: str) -> "Service":
         """Read `name.namespace`.
 
-        Raises: BadSetting.
+        Raises: ConfigError.
         """
         match = _SERVICE.fullmatch(text)
         if match is None:

@@ -54,7 +54,7 @@ def proxy_variable(url: str, environ: Environ | None = None) -> str:
 def check_proxies(environ: Environ | None = None) -> list[str]:
     """Return the entries of NO_PROXY that are not understood, which exempt nothing.
 
-    Raises: BadSetting for a proxy that cannot be used; its message does not repeat the proxy.
+    Raises: ConfigError for a proxy that cannot be used; its message does not repeat the proxy.
     """
     environ = os.environ if environ is None else environ
     for name in ("http_proxy", "https_proxy", "all_proxy"):

@@ -1,21 +1,36 @@
-"""What can be set.
+"""What can be set, and how. A new flag is a field here, and the module that uses the value.
+
+The order of the fields is that of the flags in the help and in docs/reference.md.
 
 Imports next to nothing: `ollama-op --help` reads this module, and nobody waits for help.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ollama_op.base.parsing import Address, ConfigError, Service, parse_url
+from ollama_op.base.declare import (
+    ADDRESS,
+    DURATION_OR_OFF,
+    DURATION_PARAM,
+    FILE,
+    KEY,
+    NAME_PARAM,
+    NAMESPACE_NAME,
+    NETWORKS,
+    ORIGINS,
+    REGISTRIES,
+    SERVICE,
+    SWITCH,
+    TRACE_URL,
+    URL,
+    OneOf,
+    WholeNumber,
+    setting,
+)
+from ollama_op.base.parsing import OFF, Address, Service, UsageError
 
-ENV_PREFIX = "OLLAMA_OP_"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
-OTLP = "http/protobuf"  # the one way in which spans are sent
 WEBHOOK_SERVICE = "ollama-op-webhook"
-LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("auto", "json", "text")
 
 
 def pod_namespace() -> str | None:
@@ -26,70 +41,59 @@ def pod_namespace() -> str | None:
         return None
 
 
-def wants_tracing(environ: Mapping[str, str]) -> bool:
-    """Return True if the variables of OpenTelemetry ask for spans to be sent.
-
-    Raises: BadSetting for a way to send them that is not here.
-    """
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return False
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    exporter = environ.get("OTEL_TRACES_EXPORTER") or (
-        "otlp" if any(environ.get(name) for name in endpoints) else "none"
-    )
-    if exporter not in ("otlp", "none"):
-        raise ConfigError(
-            f"OTEL_TRACES_EXPORTER={exporter} is not known here", "set OTEL_TRACES_EXPORTER=otlp"
-        )
-    protocol = (
-        environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-        or OTLP
-    )
-    if exporter == "otlp" and protocol != OTLP:
-        raise ConfigError(
-            f"traces cannot be sent by {protocol}",
-            f"set OTEL_EXPORTER_OTLP_PROTOCOL={OTLP}; collectors take it on port 4318",
-        )
-    if exporter == "otlp":
-        for name in endpoints:
-            _check_endpoint(name, environ.get(name))
-    return exporter == "otlp"
-
-
-def _check_endpoint(name: str, text: str | None) -> None:
-    """Check that spans could be sent to an address.
-
-    Raises: BadSetting. Its message never repeats what could be a key.
-    """
-    if not text:
-        return
-    try:
-        parse_url(text if "://" in text else f"none://{text}")
-    except ConfigError:
-        raise ConfigError(
-            f"{name} is no plain http:// or https:// address",
-            f"set it to http://collector:4318; a key belongs in {HEADERS}",
-        ) from None
-
-
-class UsageError(ConfigError):
-    """Values that are invalid together: a mistake on the command line."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestSettings:
     """How to serve the REST API, if at all."""
 
-    enabled: bool = False
-    bind_address: Address | None = field(default=Address("", 8082))
-    key: str | None = field(default=None, repr=False)
-    key_file: Path | None = None
-    kubernetes_auth: bool = False
-    insecure: bool = False  # let everybody in, from everywhere
-    cors_origins: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-    trace_url_template: str = ""
+    enabled: bool = setting(
+        "--enable-api-server", SWITCH, "Serve the REST API.", default="false", doctor=True
+    )
+    bind_address: Address | None = setting(
+        "--api-server-bind-address",
+        ADDRESS,
+        "Where the REST API is, with a page at / and docs at /docs.",
+        default=":8082",
+    )
+    key: str | None = setting(
+        "--api-server-key", KEY, "The key that clients send as X-API-Key.", shown=False
+    )
+    key_file: Path | None = setting(
+        "--api-server-key-file",
+        FILE,
+        "File of several keys, with scopes and namespaces; read again when it changes.",
+    )
+    kubernetes_auth: bool = setting(
+        "--api-server-kubernetes-auth",
+        SWITCH,
+        "Let bearer tokens in that Kubernetes knows, with the rights that it grants.",
+        default="false",
+        doctor=True,
+    )
+    insecure: bool = setting(
+        "--api-server-insecure",
+        SWITCH,
+        "Let everybody in when there is no key, also from other machines.",
+        default="false",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        "--api-server-cors-origins",
+        ORIGINS,
+        "Origins whose pages may call it, separated by commas; default is none.",
+        default=(),
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "--api-server-trusted-proxies",
+        NETWORKS,
+        "Addresses or networks whose X-Forwarded-For and X-Forwarded-Prefix are believed; default"
+        " is none.",
+        default=(),
+    )
+    trace_url_template: str = setting(
+        "--trace-url-template",
+        TRACE_URL,
+        "Where the page links to for a trace: https://jaeger.example/trace/{trace_id}",
+        default="",
+    )
 
     @property
     def locked(self) -> bool:
@@ -104,14 +108,15 @@ class RestSettings:
     def check(self) -> None:
         """Check that a server that everybody can reach lets not everybody in.
 
-        Raises: Misuse.
+        Raises: UsageError.
         """
         if self.address is None or self.locked or self.insecure or self.address.is_loopback():
             return
         raise UsageError(
             f"the REST API at {self.address} could be used by everybody who can reach it",
             "give it a key with --api-server-key-file or --api-server-key, or listen on"
-            " --api-server-bind-address=127.0.0.1:8082; --api-server-insecure goes without",
+            f" --api-server-bind-address=127.0.0.1:{self.address.port}; --api-server-insecure goes"
+            " without",
         )
 
 
@@ -119,10 +124,32 @@ class RestSettings:
 class WebhookSettings:
     """How to serve the admission webhook, if at all."""
 
-    bind_address: Address | None = None
-    cert_dir: Path | None = None  # None: the operator makes its own certificates
-    service: Service | None = None  # None: by its usual name, in the pod's namespace
-    allowed_registries: tuple[str, ...] = ()  # none for all
+    bind_address: Address | None = setting(
+        "--webhook-bind-address",
+        ADDRESS,
+        "Where the admission webhook is, over TLS: :9443; 0 is off.",
+        default=OFF,
+        doctor=True,
+    )
+    cert_dir: Path | None = setting(
+        "--webhook-cert-dir",
+        FILE,
+        "Folder with its tls.crt and tls.key, read again when they change; without it the operator"
+        " makes its own.",
+        doctor=True,
+    )
+    service: Service | None = setting(
+        "--webhook-service",
+        SERVICE,
+        f"Service for which it makes them; default is {WEBHOOK_SERVICE}, in its namespace.",
+        doctor=True,
+    )
+    allowed_registries: tuple[str, ...] = setting(
+        "--allowed-registries",
+        REGISTRIES,
+        "Hosts of which the webhook, and nothing else, lets models in; default is all.",
+        default=(),
+    )
 
     @property
     def makes_certificates(self) -> bool:
@@ -132,7 +159,7 @@ class WebhookSettings:
     def named_service(self) -> Service:
         """Return the Service that certificates are for.
 
-        Raises: Misuse if it is not known.
+        Raises: UsageError if it is not known.
         """
         if self.service is not None:
             return self.service
@@ -146,7 +173,7 @@ class WebhookSettings:
     def check(self) -> None:
         """Check that what is set can be kept.
 
-        Raises: Misuse.
+        Raises: UsageError.
         """
         if self.makes_certificates:
             self.named_service()
@@ -161,25 +188,108 @@ class WebhookSettings:
 class Settings:
     """How to run the operator. Times are in seconds."""
 
-    ollama_api_url: str = "http://localhost:11434"
-    ollama_ca_file: Path | None = None  # None: the usual CAs, or those of SSL_CERT_FILE
-    ollama_header_file: Path | None = None
-    namespace: str | None = None  # None for all
-    kubeconfig: Path | None = None  # None: KUBECONFIG, ~/.kube/config or the pod's own account
-    health_probe_bind_address: Address | None = field(default=Address("", 8081))
-    health_interval_s: float = 60
-    stall_timeout_s: float = 300
+    ollama_api_url: str = setting(
+        "--ollama-api-url",
+        URL,
+        "The Ollama server.",
+        default="http://localhost:11434",
+        doctor=True,
+    )
+    ollama_ca_file: Path | None = setting(
+        "--ollama-ca-file",
+        FILE,
+        "File of CAs to trust for an https:// Ollama, instead of the usual ones; read again when it"
+        " changes.",
+        doctor=True,
+    )
+    ollama_header_file: Path | None = setting(
+        "--ollama-header-file",
+        FILE,
+        "File of headers for each call of Ollama, lines `Name: value`, as for a token; read again"
+        " when it changes.",
+        doctor=True,
+    )
+    kubeconfig: Path | None = setting(
+        "--kubeconfig",
+        FILE,
+        "Instead of KUBECONFIG, ~/.kube/config or the pod's own account.",
+        doctor=True,
+    )
+    namespace: str | None = setting(
+        "--namespace", NAMESPACE_NAME, "Watch only this one; default is all.", doctor=True
+    )
+    health_interval_s: float = setting(
+        "--health-interval", DURATION_PARAM, "Time between looks at Ollama.", default="60s"
+    )
+    stall_timeout_s: float = setting(
+        "--stall-timeout",
+        DURATION_PARAM,
+        "Longest time that a pull may show no progress.",
+        default="5m",
+    )
     progress_interval_s: float = 5  # between writes of a pull's progress
-    max_concurrent_pulls: int = 4
-    deletion_grace_s: float = 0  # in which the model of an object that is gone can be taken over
-    metrics_bind_address: Address | None = None
-    metrics_per_model: bool = True
-    metrics_kubernetes_auth: bool = False
-    leader_elect: bool = False
-    leader_elect_namespace: str | None = None
-    leader_elect_id: str = "ollama-op"
+    max_concurrent_pulls: int = setting(
+        "--max-concurrent-pulls", WholeNumber(1), "Downloads at a time.", default=4
+    )
+    deletion_grace_s: float = setting(
+        "--deletion-grace",
+        DURATION_OR_OFF,
+        "How long a model stays on Ollama, under another name, after its last object has gone, for"
+        " an object made anew; 0 removes it at once.",
+        default=OFF,
+    )
+    health_probe_bind_address: Address | None = setting(
+        "--health-probe-bind-address",
+        ADDRESS,
+        "Where /healthz and /readyz are; 0 is off.",
+        default=":8081",
+    )
+    log_level: str = setting(
+        "--log-level",
+        OneOf(("debug", "info", "warning", "error")),
+        "Least important lines.",
+        default="info",
+    )
+    log_format: str = setting(
+        "--log-format",
+        OneOf(("auto", "json", "text")),
+        "auto is text on a terminal, JSON elsewhere.",
+        default="auto",
+    )
     rest: RestSettings = field(default_factory=RestSettings)
+    metrics_bind_address: Address | None = setting(
+        "--metrics-bind-address", ADDRESS, "Where /metrics is; 0 is off.", default=OFF, doctor=True
+    )
+    metrics_per_model: bool = setting(
+        "--metrics-per-model",
+        SWITCH,
+        "Have series for each single model among the metrics.",
+        default="true",
+    )
+    metrics_kubernetes_auth: bool = setting(
+        "--metrics-kubernetes-auth",
+        SWITCH,
+        "Let only those read them whose bearer token Kubernetes lets get /metrics.",
+        default="false",
+        doctor=True,
+    )
     webhook: WebhookSettings = field(default_factory=WebhookSettings)
+    leader_elect: bool = setting(
+        "--leader-elect",
+        SWITCH,
+        "Let one of several replicas act, elected by a Lease.",
+        default="false",
+        doctor=True,
+    )
+    leader_elect_namespace: str | None = setting(
+        "--leader-elect-namespace",
+        NAMESPACE_NAME,
+        "Where the Lease is; default is the pod's own, else --namespace, else default.",
+        doctor=True,
+    )
+    leader_elect_id: str = setting(
+        "--leader-elect-id", NAME_PARAM, "Name of the Lease.", default="ollama-op"
+    )
 
     @property
     def reviews_tokens(self) -> bool:

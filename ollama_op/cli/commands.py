@@ -9,32 +9,10 @@ from typing import Any, Literal
 
 import click
 
-from ollama_op.base.exits import EXIT_INTERRUPTED, EXIT_USAGE
-from ollama_op.base.parsing import ConfigError
-from ollama_op.base.settings import LOG_FORMATS, LOG_LEVELS, UsageError
-from ollama_op.cli.flags import (
-    ADDRESS,
-    ALLOWED_REGISTRIES,
-    DURATION_OR_OFF,
-    DURATION_PARAM,
-    ENABLE_API_SERVER,
-    KUBECONFIG,
-    KUBERNETES_AUTH,
-    LEADER_ELECT,
-    LEADER_ELECT_NAMESPACE,
-    METRICS_BIND_ADDRESS,
-    METRICS_KUBERNETES_AUTH,
-    NAME_PARAM,
-    NAMESPACE_OPTION,
-    Failure,
-    flag,
-    misspelt,
-    ollama_flags,
-    read_settings,
-    rest_flags,
-    switch,
-    webhook_flags,
-)
+from ollama_op.base.declare import OneOf
+from ollama_op.base.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from ollama_op.base.parsing import ConfigError, UsageError
+from ollama_op.cli.flags import flag_options, misspelt, read_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,61 +27,8 @@ def cli() -> None:
     """
 
 
-@cli.command(short_help="Run the operator against a cluster.")
-@ollama_flags
-@KUBECONFIG
-@NAMESPACE_OPTION
-@flag(
-    "--health-interval",
-    "health_interval_s",
-    type=DURATION_PARAM,
-    default="60s",
-    help="Time between looks at Ollama.",
-)
-@flag(
-    "--stall-timeout",
-    "stall_timeout_s",
-    type=DURATION_PARAM,
-    default="5m",
-    help="Longest time that a pull may show no progress.",
-)
-@flag("--max-concurrent-pulls", type=click.IntRange(1), default=4, help="Downloads at a time.")
-@flag(
-    "--deletion-grace",
-    "deletion_grace_s",
-    type=DURATION_OR_OFF,
-    default="0",
-    help="How long a model stays on Ollama, under another name, after its last object has gone, for"
-    " an object made anew; 0 removes it at once.",
-)
-@flag(
-    "--health-probe-bind-address",
-    type=ADDRESS,
-    default=":8081",
-    help="Where /healthz and /readyz are; 0 is off.",
-)
-@flag("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Least important lines.")
-@flag(
-    "--log-format",
-    type=click.Choice(LOG_FORMATS),
-    default="auto",
-    help="auto is text on a terminal, JSON elsewhere.",
-)
-@rest_flags
-@METRICS_BIND_ADDRESS
-@switch(
-    "--metrics-per-model",
-    "metrics_per_model",
-    default="true",
-    help="Have series for each single model among the metrics.",
-)
-@METRICS_KUBERNETES_AUTH
-@webhook_flags
-@ALLOWED_REGISTRIES
-@LEADER_ELECT
-@LEADER_ELECT_NAMESPACE
-@flag("--leader-elect-id", type=NAME_PARAM, default="ollama-op", help="Name of the Lease.")
-def run(*, log_level: str, log_format: str, **settings: Any) -> None:
+@cli.command(short_help="Run the operator against a cluster.", params=flag_options())
+def run(**values: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
 
     \b
@@ -115,32 +40,16 @@ def run(*, log_level: str, log_format: str, **settings: Any) -> None:
     from ollama_op.app import process as service  # noqa: PLC0415 - help needs neither
     from ollama_op.base import logs  # noqa: PLC0415 - help needs neither
 
-    logs.set_up_logging(log_level, log_format)
+    settings = read_settings(values)
+    logs.set_up_logging(settings.log_level, settings.log_format)
     for variable, hint in misspelt(os.environ):
         service.log.warning("variable is not known, and sets nothing", variable=variable, hint=hint)
-    try:
-        sys.exit(service.run_operator(read_settings(settings)))
-    except UsageError as error:
-        raise Failure(str(error), error.hint, code=EXIT_USAGE) from error
-    except ConfigError as error:
-        raise Failure(str(error), error.hint) from error
+    sys.exit(service.run_operator(settings))
 
 
-@cli.command(short_help="Look for what keeps it from working.")
-@ollama_flags
-@KUBECONFIG
-@NAMESPACE_OPTION
-@ENABLE_API_SERVER
-@KUBERNETES_AUTH
-@METRICS_BIND_ADDRESS
-@METRICS_KUBERNETES_AUTH
-@webhook_flags
-@LEADER_ELECT
-@LEADER_ELECT_NAMESPACE
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
-def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
+@cli.command(short_help="Look for what keeps it from working.", params=flag_options(doctor=True))
+@click.option("--output", "-o", type=OneOf(("text", "json")), default="text", show_default=True)
+def doctor(*, output: Literal["text", "json"], **values: Any) -> None:
     """Check cluster, CRD, rights, Ollama and tracing, with the flags that `run` is given.
 
     Ends with 1 if something fails; what is only doubtful is a warning. Changes nothing.
@@ -154,10 +63,7 @@ def doctor(*, output: Literal["text", "json"], **settings: Any) -> None:
     from ollama_op.cli.doctor import command as practice  # noqa: PLC0415 - help needs it not
 
     logs.set_up_logging("error", "text")
-    try:
-        sys.exit(practice.run_doctor(read_settings(settings), output, misspelt(os.environ)))
-    except ConfigError as error:
-        raise Failure(str(error), error.hint) from error
+    sys.exit(practice.run_doctor(read_settings(values), output, misspelt(os.environ)))
 
 
 @cli.command(short_help="See it work, on a sandbox that needs no cluster.")
@@ -175,10 +81,7 @@ def demo(*, keep: bool) -> None:
     """
     from ollama_op.demo import command as show  # noqa: PLC0415 - likewise
 
-    try:
-        sys.exit(show.run_demo(keep=keep))
-    except ConfigError as error:
-        raise Failure(str(error), error.hint) from error
+    sys.exit(show.run_demo(keep=keep))
 
 
 # What libraries import if it is there and a process on asyncio never uses: a third of the start.
@@ -193,9 +96,9 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(EXIT_INTERRUPTED)
-    except Failure as failure:
-        _say(failure.message, failure.hint)
-        sys.exit(failure.code)
+    except ConfigError as error:
+        _say(str(error), error.hint)
+        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
     except click.exceptions.NoArgsIsHelpError as help_text:
         click.echo(help_text.format_message(), err=True)
         sys.exit(EXIT_USAGE)

@@ -70,13 +70,12 @@ REDRAW_EVERY_S, LAST_LOOK_S = 0.1, 0.4  # the last picture shows how it ended
 SETTINGS = Settings(health_interval_s=1, progress_interval_s=0.5)
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DEFAULT_PORT, PAGE_PORT = 11434, 8082
 
 
 def run_demo(*, keep: bool) -> int:
     """Play the demo; return 0 if every promise held.
 
-    Raises: BadSetting when OLLAMA_HOST cannot be used.
+    Raises: ConfigError when OLLAMA_HOST cannot be used.
     """
     set_up_logging("error", "text")
     for name in PROXIES:  # the cluster is in this process, and no proxy's concern
@@ -184,9 +183,10 @@ async def _listen(tasks: TaskGroup, app: App) -> str:
 
 
 def _page_socket() -> socket.socket:
-    """Listen where the page always is, or else on any free port."""
+    """Listen on the REST API's own port, or else on any free port."""
+    usual = SETTINGS.rest.bind_address
     try:
-        return socket.create_server(("127.0.0.1", PAGE_PORT))
+        return socket.create_server(("127.0.0.1", usual.port if usual else 0))
     except OSError:
         return socket.create_server(("127.0.0.1", 0))
 
@@ -215,7 +215,7 @@ def _ollama_url(host: str) -> str:
     """Read OLLAMA_HOST as Ollama's own client does: the port can be left out."""
     url = httpx.URL(parse_url(host))
     if url.port is None and "://" not in host:
-        url = url.copy_with(port=DEFAULT_PORT)
+        url = url.copy_with(port=httpx.URL(SETTINGS.ollama_api_url).port)
     if url.host == "0.0.0.0":  # noqa: S104 - where a server listens is not where one calls it
         url = url.copy_with(host="127.0.0.1")
     return str(url).rstrip("/")

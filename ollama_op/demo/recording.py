@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from ollama_op.app import otel
-from ollama_op.base.settings import wants_tracing
+from ollama_op.base.otlp import wants_tracing
 from ollama_op.demo.tree import TreeSpan, finished
 
 KEPT: Final = 5000  # spans; a demo that is left running must not grow
@@ -25,7 +25,7 @@ class Recording(SpanExporter):
     def start(self) -> Callable[[], None]:
         """Record from now on; return what ends that.
 
-        Raises: BadSetting if the environment wants them sent in a way that is not here.
+        Raises: ConfigError if the environment wants them sent in a way that is not here.
         """
         senders = [otel.sender()] if wants_tracing(os.environ) else []
         return otel.start_recording(SimpleSpanProcessor(self), *senders)

@@ -16,10 +16,9 @@ import anyio
 import httpx
 import structlog
 
-from ollama_op.base.parsing import ConfigError
+from ollama_op.base.parsing import ConfigError, UsageError
 from ollama_op.base.pool import Pool
 from ollama_op.base.proxies import proxy_for, shown_proxy
-from ollama_op.base.settings import UsageError
 from ollama_op.base.trouble import CA_FILE, DNS_SILENT
 from ollama_op.ollama.failures import TRUSTING, VIA
 

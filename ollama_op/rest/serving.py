@@ -30,7 +30,7 @@ OWN_NAMESPACE = "default"  # as kubectl has it, and the Go operator
 def load_keys(settings: RestSettings) -> Keys:
     """Return the keys that are valid at the start.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     digest = sha256((settings.key or "").encode()).digest()
     keys = Keys([Key("api-server-key", digest)] if settings.key else [])

@@ -72,7 +72,7 @@ class Instance:
         *,
         stall_timeout_s: float,
         max_concurrent_pulls: int,
-        deletion_grace_s: float = 0,
+        deletion_grace_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         observer: Observer = NOBODY,
     ) -> None:

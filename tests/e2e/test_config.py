@@ -260,8 +260,7 @@ def read_settings(container: Object, settings: dict[str, str], monkeypatch) -> S
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     context = run_command().make_context("run", [flag for flag in flags if flag not in later])
-    logs = {"log_level", "log_format"}
-    return read_flags({name: value for name, value in context.params.items() if name not in logs})
+    return read_flags(context.params)
 
 
 def is_hidden(param: click.Parameter) -> bool:

@@ -10,13 +10,14 @@ import pytest
 from ollama_op.base.parsing import (
     Address,
     ConfigError,
+    UsageError,
     parse_key,
     parse_namespace,
     parse_networks,
     parse_origins,
     parse_switch,
 )
-from ollama_op.base.settings import RestSettings, UsageError
+from ollama_op.base.settings import RestSettings
 from support.commandline import Run
 
 

@@ -15,8 +15,7 @@ import structlog
 
 from ollama_op.app.process import http_client
 from ollama_op.base.errors import NotOllama, OllamaUnreachable
-from ollama_op.base.parsing import ConfigError
-from ollama_op.base.settings import UsageError
+from ollama_op.base.parsing import ConfigError, UsageError
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.connection import OllamaTransport, parse_headers

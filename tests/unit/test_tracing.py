@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from crd.v1alpha1 import REFRESH, TRACEPARENT
 from ollama_op.app import otel
 from ollama_op.app.process import start_tracing
+from ollama_op.base.otlp import wants_tracing
 from ollama_op.base.parsing import ConfigError
-from ollama_op.base.settings import wants_tracing
 from ollama_op.base.tracing import is_on
 from ollama_op.rest import serving
 from ollama_op.sandbox.ollama.pulls import PullTrouble

@@ -16,9 +16,9 @@ from crd.v1alpha1 import GROUP, PLURAL
 from ollama_op.admission import webhook
 from ollama_op.admission.rules import LONGEST_WARNING
 from ollama_op.admission.webhook import CERT_CHECK_S, DEADLINE_S, MAX_REVIEW, Certificate, Webhook
-from ollama_op.base.parsing import ConfigError, Service, parse_registries
+from ollama_op.base.parsing import ConfigError, Service, UsageError, parse_registries
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.base.settings import Settings, UsageError, WebhookSettings
+from ollama_op.base.settings import Settings, WebhookSettings
 from support.certificate import write_certificate
 from support.reviews import Object, alone, client, review
 

@@ -17,10 +17,11 @@ from crd.render import crd
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL, VERSION
 from ollama_op.base.errors import NotFound, NotPermitted, Unauthenticated, sanitise
 from ollama_op.base.json import Object
-from ollama_op.base.parsing import ConfigError
+from ollama_op.base.otlp import wants_tracing
+from ollama_op.base.parsing import ConfigError, UsageError
 from ollama_op.base.proxies import proxy_for
 from ollama_op.base.rights import RELEASE, Right, rights
-from ollama_op.base.settings import Settings, UsageError, WebhookSettings, wants_tracing
+from ollama_op.base.settings import Settings, WebhookSettings
 from ollama_op.kube.connection import Connection
 from ollama_op.kube.requests import request, version_of
 
@@ -230,7 +231,7 @@ async def check_tracing(
 ) -> list[Finding]:
     """Send an empty export to where traces are to go, if that is anywhere; `web` makes a client.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     try:
         if not wants_tracing(environ):
@@ -247,7 +248,7 @@ async def check_tracing(
 def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
     """Read the certificates by which a collector is known, and we by it.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     names = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
     authority, certificate, key = (

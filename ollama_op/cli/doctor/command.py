@@ -38,7 +38,7 @@ from ollama_op.ollama.client import OllamaClient
 Output = Literal["text", "json"]
 DoctorCheck = Callable[[], Awaitable[list[Finding]]]
 DoctorLogin = Callable[[], Awaitable[Connection]]
-"""Logs in to the cluster. Raises: BadSetting, LoginFailed."""
+"""Logs in to the cluster. Raises: ConfigError, LoginFailed."""
 
 LIMIT_S = 10.0  # a check is several requests
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -54,7 +54,7 @@ def run_doctor(settings: Settings, output: Output, unknown: Iterable[tuple[str, 
 
     `unknown` are variables that set nothing, each with what to do.
 
-    Raises: BadSetting if the proxy of the environment, or a flag, cannot be used.
+    Raises: ConfigError if the proxy of the environment, or a flag, cannot be used.
     """
     found = check_environment(settings, unknown) + anyio.run(_run, settings)
     show(found, output)

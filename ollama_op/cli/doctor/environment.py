@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from ollama_op.base.parsing import UsageError
 from ollama_op.base.proxies import check_proxies
-from ollama_op.base.settings import Settings, UsageError
+from ollama_op.base.settings import Settings
 from ollama_op.cli.doctor.checkup import Finding, doubt, wrong
 
 
@@ -12,7 +13,7 @@ def check_environment(settings: Settings, unknown: Iterable[tuple[str, str]]) ->
 
     `unknown` are variables that set nothing, each with what to do.
 
-    Raises: BadSetting for a proxy that cannot be used.
+    Raises: ConfigError for a proxy that cannot be used.
     """
     found = [
         doubt("settings", f"{variable} is not known, and sets nothing", hint)
