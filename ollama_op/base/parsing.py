@@ -20,6 +20,8 @@ LONGEST_NAME = 253
 FIRST_PRINTABLE = 0x20  # characters before it are for control
 _ADDRESS = re.compile(r"(?P<host>[^\s/]*):(?P<port>[0-9]{1,5})")
 _TRACE_URL = re.compile(r"https?://[^\s<>\"{}/@]+(/[^\s<>\"{}]*)?")
+# A port, where nothing before or behind it can be part of a password.
+_PORT = re.compile(r"https?://(\[[^\]/@]*\]|[^:/?#@\[]*):(?P<port>[0-9]{1,20})(/[^@]*)?")
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -190,6 +192,10 @@ def parse_url(text: str) -> str:
         port_is_fine = parts.port is None or parts.port > 0
     except ValueError:
         parts, port_is_fine = urlsplit(""), False
+    if not port_is_fine and (match := _PORT.fullmatch(url)):
+        raise ConfigError(
+            f"port {match['port']} is not between 1 and {LAST_PORT}", "write http://ollama:11434"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
         raise ConfigError(
             "the Ollama URL is no http:// or https:// address", "write http://ollama:11434"

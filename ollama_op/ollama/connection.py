@@ -40,7 +40,7 @@ _HEADER: Final = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<va
 class OllamaTransport(httpx.AsyncBaseTransport):
     """Connections to the Ollama server at `url`.
 
-    Raises: BadSetting for a file that cannot be used; Misuse.
+    Raises: ConfigError for a file that cannot be used; UsageError.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class _Followed(Generic[T]):
 
     The file is told by its inode as well as its time: Kubernetes swaps a link when a Secret moves.
 
-    Raises: BadSetting if it cannot be used at the start.
+    Raises: ConfigError if it cannot be used at the start.
     """
 
     def __init__(self, path: Path | None, parse: Callable[[bytes], T], flag: str) -> None:
@@ -173,6 +173,12 @@ def parse_headers(content: bytes) -> FileHeaders:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        if line.lstrip().startswith("#"):
+            raise ValueError(f"line {number} begins with #, and a line `Name: value` never does")
+        if not line.isascii():
+            raise ValueError(
+                f"line {number} has a character outside ASCII, which no header can have"
+            )
         match = _HEADER.fullmatch(line.rstrip())
         if match is None or not match["value"]:
             raise ValueError(f"line {number} is not of the form `Name: value`")
@@ -204,7 +210,7 @@ def trust(content: bytes) -> ssl.SSLContext:
 def _usual_trust() -> ssl.SSLContext:
     """Trust what httpx does: SSL_CERT_FILE, SSL_CERT_DIR or the CAs of certifi.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     try:
         return httpx.create_ssl_context()

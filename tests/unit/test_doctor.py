@@ -207,6 +207,25 @@ async def test_what_nobody_thought_of_is_told_without_its_words(practice):
     assert (found.level, found.message) == ("fail", "cannot be checked: LookupError")
 
 
+async def test_a_namespace_that_does_not_exist_is_told(practice):
+    """The operator would wait there in silence; who may not read namespaces is told nothing."""
+    found = await practice.examine("no-such-team")
+    assert found[1] == Finding(
+        "cluster",
+        "warn",
+        "namespace no-such-team does not exist, so there is no OllamaModel to be seen",
+        "correct --namespace, or: kubectl create namespace no-such-team",
+    )
+    practice.api.kube.intercept = lambda r: (
+        ApiFault(code=403, reason="Forbidden") if r.path.startswith("/api/v1/namespaces/") else None
+    )
+    for namespace in ("no-such-team", "default", None):
+        found = await practice.examine(namespace)
+        assert [each.level for each in found if each.check == "cluster"] == ["ok"]
+    practice.api.kube.intercept = lambda _request: None
+    assert {each.level for each in await practice.examine("default")} == {"ok"}
+
+
 # --- CRD
 
 

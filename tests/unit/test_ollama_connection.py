@@ -284,6 +284,15 @@ async def test_no_span_and_no_metric_has_headers(tmp_path, spans):
         (b"X-A:", "line 1 is not of the form `Name: value`"),
         (b"X-A: \x01" + TOKEN.encode(), "line 1 is not of the form `Name: value`"),
         (b"X-A: \xff", "it is no text"),
+        (
+            b"\n# for the gateway\nX-A: 1",
+            "line 2 begins with #, and a line `Name: value` never does",
+        ),
+        (b" #X-A: " + TOKEN.encode(), "line 1 begins with #, and a line `Name: value` never does"),
+        (
+            "X-A: 1\nX-B: ключ".encode(),
+            "line 2 has a character outside ASCII, which no header can have",
+        ),
         (b"Content-Length: 0", "line 1 names a header that the operator sets itself"),
     ],
 )

@@ -125,6 +125,23 @@ def test_what_is_no_ollama_url_is_refused_without_repeating_it(text):
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.parametrize("host", ["ollama", "http://ollama", "https://[::1]"])
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_that_cannot_be_is_told(host, port):
+    """With what could be one."""
+    with pytest.raises(ConfigError) as caught:
+        parse_url(f"{host}:{port}/below")
+    assert str(caught.value) == f"port {port} is not between 1 and 65535"
+
+
+@pytest.mark.parametrize("url", ["http://user:123456/7@ollama", "http://user:123456@ollama:99999"])
+def test_a_password_that_looks_like_a_port_is_not_repeated(url):
+    """It may be a number, with a slash in it."""
+    with pytest.raises(ConfigError) as caught:
+        parse_url(url)
+    assert "123456" not in f"{caught.value} {caught.value.hint}"
+
+
 @pytest.mark.parametrize("path", ["api", "v1"])
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_path_of_ollamas_own_is_left_off_its_url(path, end):

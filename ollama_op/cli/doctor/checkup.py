@@ -139,6 +139,21 @@ def _webhook_namespace(webhook: WebhookSettings) -> str | None:
         return None
 
 
+async def check_namespace(api: Connection, name: str | None) -> list[Finding]:
+    """See that the one namespace that is watched exists. Who may not read it learns nothing."""
+    if name is None:
+        return []
+    try:
+        await _get(api, "v1", f"namespaces/{name}")
+    except NotPermitted:
+        return []
+    except NotFound:
+        message = f"namespace {name} does not exist, so there is no OllamaModel to be seen"
+        hint = f"correct --namespace, or: kubectl create namespace {name}"
+        return [doubt("cluster", message, hint)]
+    return []
+
+
 async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
     """Ask whether all that the operator does is allowed, kind of object by kind of object."""
     rest = settings.rest

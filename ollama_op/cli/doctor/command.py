@@ -24,6 +24,7 @@ from ollama_op.cli.doctor.checkup import (
     Finding,
     check_cluster,
     check_crd,
+    check_namespace,
     check_rights,
     check_tracing,
     wrong,
@@ -113,6 +114,7 @@ async def _check_kubernetes(settings: Settings, log_in: DoctorLogin) -> list[Fin
     if any(each.level == "fail" for each in found):
         return found
     return found + await _together(
+        _bounded("cluster", lambda: check_namespace(api[0], settings.namespace)),
         _bounded("crd", lambda: check_crd(api[0])),
         _bounded("rights", lambda: check_rights(api[0], settings)),
     )
