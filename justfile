@@ -190,7 +190,7 @@ picture: venv
 
 # Render the page /docs/reasons from docs/reasons.md
 guide: venv
-    {{ bin }}/python -m api.guide
+    {{ bin }}/python docs/guide.py
 
 # Build the real etcd, kube-apiserver, kubectl, Ollama and Jaeger; ends with the folder they are in
 assets: venv

@@ -1,11 +1,10 @@
 import re
 
+import guide
 import pytest
 
-from api import guide
-
-SOURCE = (guide.SOURCES / "reasons.md").read_text(encoding="utf-8")
-SERVED = (guide.PAGES / "reasons.html").read_text(encoding="utf-8")
+SOURCE = guide.SOURCE.read_text(encoding="utf-8")
+SERVED = guide.SERVED.read_text(encoding="utf-8")
 
 
 def test_the_reasons_in_the_browser_are_up_to_date() -> None:

@@ -1,8 +1,12 @@
 """The order of the house, as it can be counted."""
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,6 +72,26 @@ def test_a_public_name_is_defined_once() -> None:
             found.setdefault(name, []).append(str(path.relative_to(ROOT)))
     twice = {name: where for name, where in found.items() if len(where) > 1}
     assert twice == {}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """No package needs what only developers have: what renders docs is not among the packages."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {plain(re.split(r"[^\w-]", each)[0]) for each in project["dependencies"]}
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    tops = {each.split(".")[0] for each in graph.modules if graph.is_module_squashed(each)}
+    brought_by = packages_distributions()
+    undeclared = [
+        top
+        for top in tops - sys.stdlib_module_names
+        if declared.isdisjoint(map(plain, brought_by.get(top, ())))
+    ]
+    assert undeclared == []
+
+
+def plain(distribution: str) -> str:
+    """Return the name of a distribution as registries compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def defined(module: ast.Module) -> Iterator[str]:
