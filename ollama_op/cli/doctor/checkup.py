@@ -140,7 +140,7 @@ def _webhook_namespace(webhook: WebhookSettings) -> str | None:
 
 
 async def check_namespace(api: Connection, name: str | None) -> list[Finding]:
-    """See that the one namespace that is watched exists. Who may not read it learns nothing."""
+    """Check that the one namespace that is watched exists. Who may not read it learns nothing."""
     if name is None:
         return []
     try:
