@@ -25,10 +25,16 @@ jaeger: venv assets
     @{{ bin }}/python tests/assets/traced.py
 
 # Everything that must pass: checks, then all tests, then the quick ones on the newest Python
-test: check unit golden prometheus crash property contract e2e browser newest
+test: check unit golden simulation process prometheus crash property contract e2e browser newest
 
-# The quick tests, in virtual time
+# The quick tests: what you run each time you save a file
 unit *flags: venv (_pytest "tests/unit" spread flags)
+
+# Hours, days and years of the operator, in virtual time
+simulation *flags: venv (_pytest "tests/simulation" spread flags)
+
+# Servers, sockets and processes of this machine, and the bill of materials; no cluster
+process *flags: venv (_pytest "tests/process tests/image/test_sbom.py" spread flags)
 
 # What users see of each story, word for word; `just golden --write-golden` keeps what is seen now
 golden *flags: venv (_pytest "tests/golden" spread flags)
@@ -115,7 +121,7 @@ newest: venv
     fi
     echo "on $("$newest" -V)"
     just venv .venv-newest "$newest"
-    .venv-newest/bin/pytest tests/unit tests/contract -m "not real" {{ spread }}  # the real parts are the same on any Python
+    .venv-newest/bin/pytest tests/unit tests/simulation tests/process tests/contract -m "not real" {{ spread }}  # the real parts are the same on any Python
 
 # Put the CRD into the current cluster, for an operator that runs elsewhere
 install:

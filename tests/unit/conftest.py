@@ -1,78 +1,9 @@
-import logging
-from collections.abc import AsyncGenerator, Iterator
-from functools import partial
-from pathlib import Path
-
-import pytest
-import structlog
-import trio.testing
-from hypothesis import settings
-
-from support.commandline import KUBECONFIG, Run, command_line
-from support.spans import Spans, recording
-from support.world import World, world
-
-# How long an example takes says how busy the machine is.
-settings.register_profile("any machine", settings.default, deadline=None)
-settings.load_profile("any machine")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Render no logs: a quarter of the time would go into pretty lines that nobody reads.
-
-    And undo what a test that runs a command sets up for the whole process.
-    """
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    structlog.configure(
-        processors=[structlog.processors.KeyValueRenderer()],
-        logger_factory=structlog.ReturnLoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Virtual time: whenever all tasks wait, the clock jumps to the next moment that matters."""
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
-
-
-@pytest.fixture
-async def w() -> AsyncGenerator[World]:
-    """Build a world whose operator runs."""
-    async with world() as it:
-        it.start()
-        yield it
-
-
-@pytest.fixture
-def spans() -> Iterator[Spans]:
-    """Record, and hand out what was."""
-    with recording() as spans:
-        yield spans
-
-
-@pytest.fixture
-def ollama_op(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line as the shell does."""
-    return command_line(monkeypatch, capsys)
-
-
-@pytest.fixture
-def run(ollama_op: Run, kubeconfig: Path) -> Run:
-    """Run an operator with these flags; it has to refuse, or never ends."""
-    return partial(ollama_op, "run", f"--kubeconfig={kubeconfig}")
-
-
-@pytest.fixture
-def kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Write one of a cluster at which nobody listens, for a process that is in no pod."""
-    monkeypatch.setattr("ollama_op.base.settings.NAMESPACE_FILE", tmp_path / "no namespace")
-    path = tmp_path / "kubeconfig"
-    path.write_text(KUBECONFIG)
-    return path
+from support.virtual import (  # noqa: F401 - pytest finds fixtures by their names
+    _quiet,
+    anyio_backend,
+    kubeconfig,
+    ollama_op,
+    run,
+    spans,
+    w,
+)

@@ -1,8 +1,6 @@
 """The flags of the REST API, and what the process refuses to begin with."""
 
 import hashlib
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -145,18 +143,9 @@ def test_lists_and_switches_are_read():
         parse_networks("10.0.0.1/8")
 
 
-def test_who_does_not_serve_rest_does_not_wait_for_litestar():
-    """Neither for help, nor in `run` without the flag."""
-    code = (
-        "import sys, ollama_op.cli.commands, ollama_op.app.process;print('litestar' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout == "False\n"
-
-
 def test_keys_are_known_by_their_hash_alone():
     """Also the one from the command line."""
-    from ollama_op.rest.serving import load_keys  # noqa: PLC0415 - what the test above is about
+    from ollama_op.rest.serving import load_keys  # noqa: PLC0415 - it imports Litestar
 
     keys = load_keys(RestSettings(key="k"))
     assert keys.fixed[0].sha256 == hashlib.sha256(b"k").digest()

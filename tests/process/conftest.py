@@ -1,0 +1,9 @@
+from support.virtual import (  # noqa: F401 - pytest finds fixtures by their names
+    _quiet,
+    anyio_backend,
+    kubeconfig,
+    ollama_op,
+    run,
+    spans,
+    w,
+)
