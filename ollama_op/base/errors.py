@@ -263,6 +263,8 @@ class KubeError(OperatorError):
 class KubeUnreachable(KubeError):
     """No connection, no answer in time, or a server error."""
 
+    is_silence = False  # whether it was connected, and then nothing came in time
+
 
 class LoginFailed(KubeUnreachable):
     """There are no credentials that work. The login itself tells the log, once."""

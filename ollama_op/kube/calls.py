@@ -22,8 +22,7 @@ from ollama_op.base.errors import (
     NotPermitted,
     sanitise,
 )
-from ollama_op.kube.connection import Connection
-from ollama_op.kube.requests import request
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.writes import WRITE_LIMIT_S, WRITES_AT_ONCE
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ class _Refusal(msgspec.Struct):
 class KubeCalls:
     """One line of calls: so many at once, so many that wait."""
 
-    def __init__(self, api: Connection) -> None:
+    def __init__(self, api: KubeClient) -> None:
         self._api, self._slots = api, anyio.CapacityLimiter(WRITES_AT_ONCE)
 
     async def send(
@@ -83,7 +82,7 @@ class KubeCalls:
             try:
                 await self._see_that_we_are_logged_in()
                 # Cancelled halfway, nobody would know whether it was done.
-                return await request(self._api, method, within=_to_its_end, **call)
+                return await self._api.request(method, within=_to_its_end, **call)
             except TimeoutError:  # of the whole: httpx limits each part of a call only
                 raise Unavailable("the Kubernetes API does not answer in time") from None
             except KubeError as error:

@@ -1,16 +1,30 @@
-"""What is told where the Kubernetes API did not answer, and what to do about it."""
+"""What goes wrong with a call of the Kubernetes API: no answer, or an answer that says no."""
 
 import ssl
 from collections.abc import Mapping
 from typing import Final
 
 import httpx
-import kr8s
+import msgspec
 
-from ollama_op.base.errors import KubeUnreachable
+from crd.v1alpha1 import UNREADABLE
+from ollama_op.base.errors import (
+    Conflict,
+    Expired,
+    KubeError,
+    KubeUnreachable,
+    NotFound,
+    NotPermitted,
+    Rejected,
+    Unauthenticated,
+)
 from ollama_op.base.proxies import shown_proxy
 from ollama_op.base.trouble import OF_THE_WAY, Trouble, explain, explain_tls
 
+LONGEST_RETRY_AFTER_S: Final = 300.0
+# How the API server says that the test in a JSON patch does not hold; what breaks the schema is a
+# 422 as well, in other words.
+TEST_FAILED: Final = "the server rejected our request due to an error in our request"
 _NETWORK: Final = "see routes, firewalls and a VPN between here and the API server"
 _PROXY: Final = "correct proxy-url in the kubeconfig or HTTPS_PROXY, or name the server in NO_PROXY"
 _LOG: Final = "see the log of the API server, and of what stands before it"
@@ -31,31 +45,30 @@ HINTS: Final[Mapping[Trouble, str]] = {
 }
 
 
-def as_kube_error(error: Exception, proxy: str | None = None) -> KubeUnreachable:
+def as_kube_error(error: BaseException, proxy: str | None = None) -> KubeUnreachable:
     """Turn whatever kr8s, httpx or the socket raises into the error that says what it means."""
-    cause = error.__cause__ or error.__context__
-    if isinstance(error, kr8s.APITimeoutError) and isinstance(cause, httpx.RequestError):
-        error = cause  # it tells more
     trouble, detail = _explain(error)
     if trouble in HINTS:
         who, what = f"the Kubernetes API{_at(error)}", trouble.what.format(detail)
         if proxy and trouble in OF_THE_WAY:
             what = f"is not reached: the proxy {shown_proxy(proxy)} {what}"
             return KubeUnreachable(f"{who} {what}", hint=_PROXY)
-        return KubeUnreachable(f"{who}{_by(proxy)} {what}", hint=HINTS[trouble])
+        told = KubeUnreachable(f"{who}{_by(proxy)} {what}", hint=HINTS[trouble])
+        told.is_silence = trouble is Trouble.NO_ANSWER
+        return told
     if isinstance(error, httpx.HTTPError | OSError | RuntimeError):
         broke = f"the connection to the Kubernetes API broke{_by(proxy)}: {error}"
         return KubeUnreachable(broke, hint=_LOG)
     return KubeUnreachable(f"the Kubernetes API's answer cannot be read: {error!r}", hint=_LOG)
 
 
-def _explain(error: Exception) -> tuple[Trouble, str]:
+def _explain(error: BaseException) -> tuple[Trouble, str]:
     match error:
         case ssl.SSLError():
             return explain_tls(error)
         case httpx.RequestError():
             return explain(error)
-        case kr8s.APITimeoutError() | TimeoutError():
+        case TimeoutError():
             return Trouble.NO_ANSWER, ""
         case _:
             return Trouble.BROKEN, ""
@@ -65,10 +78,55 @@ def _by(proxy: str | None) -> str:
     return f" through the proxy {shown_proxy(proxy)}" if proxy else ""
 
 
-def _at(error: Exception) -> str:
+def _at(error: BaseException) -> str:
     """Say which server, where the error knows."""
     try:
         url = error.request.url if isinstance(error, httpx.RequestError) else None
     except RuntimeError:  # httpx has no request to tell of
         url = None
     return f" at {url.scheme}://{url.netloc.decode()}" if url else ""
+
+
+# --- an answer that says no
+
+
+def answer_error(answer: httpx.Response) -> KubeError:
+    """Return the error for an answer that is no success."""
+    retry_after = answer.headers.get("retry-after", "")
+    wait_s = float(retry_after) if retry_after.isdecimal() else 0.0
+    wait_s = min(wait_s, LONGEST_RETRY_AFTER_S)
+    code = answer.status_code
+    return status_error(code, _words(answer), retry_after_s=wait_s, body=answer.content)
+
+
+def _words(answer: httpx.Response) -> str:
+    """Return what the server says about its refusal, or at least what its code means."""
+    if answer.has_redirect_location:
+        return f"redirected to {answer.headers['location']}, so it is not the Kubernetes API"
+    try:
+        message = msgspec.json.decode(answer.content, type=_Status).message.strip()
+    except UNREADABLE:
+        message = ""
+    return message or answer.reason_phrase or "no reason given"
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+
+
+def status_error(
+    code: int, message: str, *, retry_after_s: float = 0, body: bytes = b""
+) -> KubeError:
+    """Turn an HTTP status, or the code of a watch's ERROR event, into its error."""
+    kinds: Mapping[int, type[KubeError]] = {
+        401: Unauthenticated,
+        403: NotPermitted,
+        404: NotFound,
+        409: Conflict,
+        410: Expired,
+        429: KubeUnreachable,
+    }
+    if TEST_FAILED in message:
+        return Conflict(f"HTTP {code}: {message}", body=body)
+    kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
+    return kind(f"HTTP {code}: {message}", retry_after_s=retry_after_s, body=body)
