@@ -1,6 +1,5 @@
 """What goes wrong with a call of the Kubernetes API: no answer, or an answer that says no."""
 
-import ssl
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,7 +18,7 @@ from ollama_op.base.errors import (
     Unauthenticated,
 )
 from ollama_op.base.proxies import shown_proxy
-from ollama_op.base.trouble import OF_THE_WAY, Trouble, explain, explain_tls
+from ollama_op.base.trouble import OF_THE_WAY, Trouble, Unanswered
 
 LONGEST_RETRY_AFTER_S: Final = 300.0
 # How the API server says that the test in a JSON patch does not hold; what breaks the schema is a
@@ -47,44 +46,26 @@ HINTS: Final[Mapping[Trouble, str]] = {
 
 def as_kube_error(error: BaseException, proxy: str | None = None) -> KubeUnreachable:
     """Turn whatever kr8s, httpx or the socket raises into the error that says what it means."""
-    trouble, detail = _explain(error)
+    found = Unanswered(error)
+    trouble, url = found.trouble, found.request and found.request.url
+    at = f" at {url.scheme}://{url.netloc.decode()}" if url else ""
+    who = f"the Kubernetes API{at}"
     if trouble in HINTS:
-        who, what = f"the Kubernetes API{_at(error)}", trouble.what.format(detail)
+        what = trouble.what.format(found.detail)
         if proxy and trouble in OF_THE_WAY:
             what = f"is not reached: the proxy {shown_proxy(proxy)} {what}"
             return KubeUnreachable(f"{who} {what}", hint=_PROXY)
         told = KubeUnreachable(f"{who}{_by(proxy)} {what}", hint=HINTS[trouble])
         told.is_silence = trouble is Trouble.NO_ANSWER
         return told
-    if isinstance(error, httpx.HTTPError | OSError | RuntimeError):
-        broke = f"the connection to the Kubernetes API broke{_by(proxy)}: {error}"
-        return KubeUnreachable(broke, hint=_LOG)
-    return KubeUnreachable(f"the Kubernetes API's answer cannot be read: {error!r}", hint=_LOG)
-
-
-def _explain(error: BaseException) -> tuple[Trouble, str]:
-    match error:
-        case ssl.SSLError():
-            return explain_tls(error)
-        case httpx.RequestError():
-            return explain(error)
-        case TimeoutError():
-            return Trouble.NO_ANSWER, ""
-        case _:
-            return Trouble.BROKEN, ""
+    if trouble is Trouble.UNREADABLE:
+        return KubeUnreachable(f"the Kubernetes API's answer cannot be read: {error!r}", hint=_LOG)
+    broke = f"the connection to the Kubernetes API broke{_by(proxy)}: {error}"
+    return KubeUnreachable(broke, hint=_LOG)
 
 
 def _by(proxy: str | None) -> str:
     return f" through the proxy {shown_proxy(proxy)}" if proxy else ""
-
-
-def _at(error: BaseException) -> str:
-    """Say which server, where the error knows."""
-    try:
-        url = error.request.url if isinstance(error, httpx.RequestError) else None
-    except RuntimeError:  # httpx has no request to tell of
-        url = None
-    return f" at {url.scheme}://{url.netloc.decode()}" if url else ""
 
 
 # --- an answer that says no

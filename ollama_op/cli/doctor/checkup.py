@@ -21,6 +21,7 @@ from ollama_op.base.parsing import ConfigError
 from ollama_op.base.proxies import proxy_for
 from ollama_op.base.rights import RELEASE, Right, rights
 from ollama_op.base.settings import Settings, UsageError, WebhookSettings, wants_tracing
+from ollama_op.base.trouble import Unanswered, explained
 from ollama_op.kube.client import KubeClient
 
 APPLY_CRD = "kubectl apply -k config/crd"
@@ -275,10 +276,14 @@ async def _send_no_traces(
     sent = {"content-type": "application/x-protobuf", **parse_env_headers(headers, liberal=True)}
     where = f"{url.scheme}://{url.netloc.decode()}"  # a path may be a key
     try:
-        answer = await http.post(url, content=b"", headers=sent)
-    except httpx.HTTPError as error:
-        message = f"no traces can be sent to {where}: {error or type(error).__name__}"
-        return wrong("tracing", message, "start a collector there; OTLP over HTTP is port 4318")
+        with explained():
+            answer = await http.post(url, content=b"", headers=sent)
+    except Unanswered as error:
+        return wrong(
+            "tracing",
+            f"no traces can be sent to {where}: {error}",
+            "start a collector there; OTLP over HTTP is port 4318",
+        )
     hint = "see that this is OTLP over HTTP, port 4318, and not gRPC"
     if answer.is_success:
         if answer.headers.get("content-type", "").split(";")[0] in OTLP_ANSWERS:
