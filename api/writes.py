@@ -34,6 +34,7 @@ from crd.model import Malformed, OllamaModel
 from crd.names import InvalidNameError, ModelName, meant
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, OllamaModelSpec
 from ollama_op.base.asgi import JSON, NO_STORE, PREFIX, Answer
+from ollama_op.base.json import merge_patch
 
 NameParam = FromPath[str]
 Writing = NamedDependency[SkipValidation[Writer]]
@@ -231,24 +232,11 @@ def _check_merged(model: OllamaModel, change: Patch) -> None:
     """
     if isinstance(model.spec, Malformed):
         return  # the API server knows all of it, and judges
-    spec = merged_change(msgspec.to_builtins(normal(model.spec)), change)
+    spec = merge_patch(msgspec.to_builtins(normal(model.spec)), change)
     try:
         check(msgspec.convert(spec, OllamaModelSpec))
     except UNREADABLE as error:
         raise AssertionError("two specs of the right form made one that is not") from error
-
-
-def merged_change(target: Any, change: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7386)."""
-    if not isinstance(change, Mapping):
-        return change
-    result = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in change.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged_change(result.get(name), value)
-    return result
 
 
 def _model(status: int, model: OllamaModel) -> Answer:
