@@ -1,7 +1,8 @@
 """What goes wrong with a call of the Kubernetes API: no answer, or an answer that says no."""
 
+import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -16,6 +17,7 @@ from ollama_op.base.errors import (
     NotPermitted,
     Rejected,
     Unauthenticated,
+    sanitise,
 )
 from ollama_op.base.proxies import shown_proxy
 from ollama_op.base.trouble import OF_THE_WAY, Trouble, Unanswered
@@ -24,6 +26,15 @@ LONGEST_RETRY_AFTER_S: Final = 300.0
 # How the API server says that the test in a JSON patch does not hold; what breaks the schema is a
 # 422 as well, in other words.
 TEST_FAILED: Final = "the server rejected our request due to an error in our request"
+# How it says 403 about an object, and not about our account.
+ADMISSION_PATH: Final = (
+    "denied the request",
+    "denied request: ",
+    "exceeded quota",
+    "being terminated",
+)
+# A policy has no field to name the field in; those of config/policy begin their words with it.
+BY_POLICY: Final = re.compile(r" denied request: (spec\.[\w.]+): (.+)")
 _NETWORK: Final = "see routes, firewalls and a VPN between here and the API server"
 _PROXY: Final = "correct proxy-url in the kubeconfig or HTTPS_PROXY, or name the server in NO_PROXY"
 _LOG: Final = "see the log of the API server, and of what stands before it"
@@ -71,33 +82,57 @@ def _by(proxy: str | None) -> str:
 # --- an answer that says no
 
 
+class _Cause(msgspec.Struct):
+    field: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
+
+
+class _Status(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+    details: _Details | None = None
+
+
 def answer_error(answer: httpx.Response) -> KubeError:
     """Return the error for an answer that is no success."""
     retry_after = answer.headers.get("retry-after", "")
     wait_s = float(retry_after) if retry_after.isdecimal() else 0.0
-    wait_s = min(wait_s, LONGEST_RETRY_AFTER_S)
-    code = answer.status_code
-    return status_error(code, _words(answer), retry_after_s=wait_s, body=answer.content)
+    try:
+        status = msgspec.json.decode(answer.content, type=_Status)
+    except UNREADABLE:
+        status = _Status()
+    return status_error(
+        answer.status_code,
+        _words(answer, status),
+        retry_after_s=min(wait_s, LONGEST_RETRY_AFTER_S),
+        reason=status.reason,
+        fields=_fields(status),
+        by_admission=any(words in status.message for words in ADMISSION_PATH),
+    )
 
 
-def _words(answer: httpx.Response) -> str:
+def _words(answer: httpx.Response, status: _Status) -> str:
     """Return what the server says about its refusal, or at least what its code means."""
     if answer.has_redirect_location:
         return f"redirected to {answer.headers['location']}, so it is not the Kubernetes API"
-    try:
-        message = msgspec.json.decode(answer.content, type=_Status).message.strip()
-    except UNREADABLE:
-        message = ""
-    return message or answer.reason_phrase or "no reason given"
+    return status.message.strip() or answer.reason_phrase or "no reason given"
 
 
-class _Status(msgspec.Struct):
-    message: str = ""
+def _fields(status: _Status) -> list[tuple[str, str]]:
+    """Return which fields are refused, and in which words."""
+    causes = (status.details.causes if status.details else None) or ()
+    named = [(cause.field, cause.message) for cause in causes if cause.field]
+    return [
+        (field.removeprefix("spec."), sanitise(message))
+        for field, message in named or BY_POLICY.findall(status.message)
+    ]
 
 
-def status_error(
-    code: int, message: str, *, retry_after_s: float = 0, body: bytes = b""
-) -> KubeError:
+def status_error(code: int, message: str, **about: Any) -> KubeError:
     """Turn an HTTP status, or the code of a watch's ERROR event, into its error."""
     kinds: Mapping[int, type[KubeError]] = {
         401: Unauthenticated,
@@ -107,7 +142,7 @@ def status_error(
         410: Expired,
         429: KubeUnreachable,
     }
-    if TEST_FAILED in message:
-        return Conflict(f"HTTP {code}: {message}", body=body)
     kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
-    return kind(f"HTTP {code}: {message}", retry_after_s=retry_after_s, body=body)
+    if TEST_FAILED in message:
+        kind = Conflict
+    return kind(f"HTTP {code}: {message}", **about)
