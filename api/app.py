@@ -19,7 +19,7 @@ from api.feed import Feed
 from api.files import get_file, served
 from api.front import Authenticator, Front, ObserveRequest
 from api.openapi import document
-from api.ports import Reader, Reviewer, WriteError, Writer
+from api.ports import Reader, Reviewer, Writer
 from api.problems import Kind, Problem
 from api.reads import RequestParams
 from api.requests import MAX_BODY
@@ -27,6 +27,7 @@ from api.telling import as_problem
 from api.tokens import Tokens
 from api.view import View
 from ollama_op.base.asgi import PREFIX, Answer, App
+from ollama_op.base.errors import KubeError
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +115,7 @@ def _routes(known: reads.Reads, writer: Writer, *, tokens: bool, trace_url: str)
         },
         exception_handlers={
             Problem: _tell,
-            WriteError: _tell_write,
+            KubeError: _tell_write,
             HTTPException: _tell_http,
             Exception: _tell_bug,
         },
@@ -163,7 +164,7 @@ def _tell(request: RequestParams, problem: Problem) -> _Told:
     return _Told(problem, cast("Mapping[str, Any]", request.scope))
 
 
-def _tell_write(request: RequestParams, error: WriteError) -> _Told:
+def _tell_write(request: RequestParams, error: KubeError) -> _Told:
     return _tell(request, as_problem(error))
 
 

@@ -15,11 +15,11 @@ import structlog
 
 from api.access import ANYBODY, NO_CALLER, Caller, Failures, Keys
 from api.cors import Cors
-from api.ports import WriteError
 from api.problems import Kind, Problem
 from api.telling import as_problem
 from api.tokens import Tokens
 from ollama_op.base.asgi import PREFIX, Answer, App, Message, Receive, Scope, Send
+from ollama_op.base.errors import KubeError
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Authenticator:
     async def admit(self, headers: dict[bytes, bytes], address: str) -> Caller:
         """Return who sent these headers from this address.
 
-        Raises: Problem 401, 429; WriteError where Kubernetes has to be asked.
+        Raises: Problem 401, 429; KubeError where Kubernetes has to be asked.
         """
         if not self.is_locked:
             return ANYBODY
@@ -129,8 +129,8 @@ class Front:
                         await answer(scope, receive, send)
                         return route, answer.status
             return await self._route({**scope, "user": caller}, receive, send)
-        except (Problem, WriteError) as error:
-            problem = as_problem(error) if isinstance(error, WriteError) else error
+        except (Problem, KubeError) as error:
+            problem = as_problem(error) if isinstance(error, KubeError) else error
             answer = problem.answer(path, scope.get(PREFIX, ""))
             await answer(scope, receive, send)
             return route, answer.status

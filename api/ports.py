@@ -1,6 +1,6 @@
 """What the API asks of the operator: a reader, a writer, and somebody who knows bearer tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,46 +43,10 @@ class Reader(Protocol):
         """Return what the Ollama server has; None while nobody knows."""
 
 
-class WriteError(Exception):
-    """Kubernetes did not take a write. The message is for the log, never for a client."""
-
-
-class Unavailable(WriteError):
-    """Kubernetes does not answer, or has no time."""
-
-    def __init__(self, message: str, *, retry_after_s: float = 0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class Forbidden(WriteError):
-    """The operator's own account may not do that."""
-
-
-class Taken(WriteError):
-    """There is an object of that name already."""
-
-
-class Missing(WriteError):
-    """There is no object of that name, or no namespace for it."""
-
-
-class Changed(WriteError):
-    """The object is no longer the version that the write was meant for."""
-
-
-class WriteRefused(WriteError):
-    """The API server's rules do not allow the object. `fields` are paths in it and sentences."""
-
-    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.fields = tuple(fields)
-
-
 class Writer(Protocol):
     """Writes objects to Kubernetes. What was written, the next read finds.
 
-    Names and namespaces must be legal. Every call raises WriteErrors; with `dry_run` it asks
+    Names and namespaces must be legal. Every call raises KubeErrors; with `dry_run` it asks
     Kubernetes for its verdict and changes nothing.
     """
 
@@ -113,7 +77,7 @@ class User:
 
 
 class Reviewer(Protocol):
-    """Asks Kubernetes about people. Raises WriteErrors."""
+    """Asks Kubernetes about people. Raises KubeErrors."""
 
     async def who(self, token: str) -> User | None:
         """Return whom the token stands for; None if it is not valid."""

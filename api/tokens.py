@@ -15,7 +15,8 @@ from typing import Final, Generic, TypeVar
 
 import anyio
 
-from api.ports import Reviewer, User, WriteError
+from api.ports import Reviewer, User
+from ollama_op.base.errors import KubeError
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class _Flight(Generic[T]):
     def __init__(self) -> None:
         self.landed = anyio.Event()
         self.answer: tuple[T] | None = None
-        self.error: WriteError | None = None
+        self.error: KubeError | None = None
 
 
 class _Cache(Generic[T]):
@@ -67,7 +68,7 @@ class _Cache(Generic[T]):
         try:
             answer = await ask()
             flight.answer = (answer,)
-        except WriteError as error:
+        except KubeError as error:
             flight.error = error
             raise
         finally:
@@ -91,7 +92,7 @@ class Tokens:
     async def find(self, token: str) -> "Person | None":
         """Return whose token this is, if it is valid.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         if not token or len(token) > MAX_TOKEN:
             return None
@@ -102,7 +103,7 @@ class Tokens:
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
         """Return True if somebody may do something.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         ask = (user, verb, namespace)
         return await self._rights.get(ask, lambda: self._reviewer.may(user, verb, namespace))

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from api.bodies import Changes, NewModel
 from api.etags import ANY_ETAG, NoTagsError, versions
 from api.naming import resource_name
-from api.ports import Changed, WriteError, Writer
+from api.ports import Writer
 from api.problems import Kind, Problem, bad_field, invalid_field
 from api.reads import MODEL_ROUTE, MODELS, Known, RequestParams, permit
 from api.requests import (
@@ -34,6 +34,8 @@ from crd.model import Malformed, OllamaModel
 from crd.names import InvalidNameError, ModelName, meant
 from crd.v1alpha1 import ANY_REFRESH, REFRESH, UNREADABLE, OllamaModelSpec
 from ollama_op.base.asgi import JSON, NO_STORE, PREFIX, Answer
+from ollama_op.base.errors import Conflict, KubeError
+from ollama_op.base.json import merge_patch
 
 NameParam = FromPath[str]
 Writing = NamedDependency[SkipValidation[Writer]]
@@ -73,9 +75,9 @@ class WriteTarget:
     def _is_other(self) -> Problem:
         return Problem(Kind.PRECONDITION_FAILED, f"{self.name!r} is not that version any more.")
 
-    def as_problem(self, error: WriteError) -> Problem:
+    def as_problem(self, error: KubeError) -> Problem:
         """Return the problem that a failed write of this object is."""
-        if isinstance(error, Changed) and self.if_match != ANY_ETAG:
+        if isinstance(error, Conflict) and self.if_match != ANY_ETAG:
             return self._is_other()
         return as_problem(error, self.name, self.namespace)
 
@@ -99,7 +101,7 @@ async def create_model(request: RequestParams, reads: Known, writer: Writing) ->
         raise invalid_field("resourceName", TAKES["resourceName"])
     try:
         model = await writer.create(namespace, name, spec, dry_run=query.dry_run)
-    except WriteError as error:
+    except KubeError as error:
         raise as_problem(error, name, namespace, new=True) from error
     if query.dry_run:
         return _model(200, model)
@@ -138,7 +140,7 @@ async def delete_model(
         await writer.delete(
             target.namespace, name, version=target.version(), dry_run=target.dry_run
         )
-    except WriteError as error:
+    except KubeError as error:
         raise target.as_problem(error) from error
     return Answer(204)
 
@@ -214,7 +216,7 @@ async def _patch(writer: Writer, target: WriteTarget, change: Patch) -> OllamaMo
         change = {**change, "metadata": {**meta, "resourceVersion": version}}
     try:
         return await writer.patch(target.namespace, target.name, change, dry_run=target.dry_run)
-    except WriteError as error:
+    except KubeError as error:
         raise target.as_problem(error) from error
 
 
@@ -231,24 +233,11 @@ def _check_merged(model: OllamaModel, change: Patch) -> None:
     """
     if isinstance(model.spec, Malformed):
         return  # the API server knows all of it, and judges
-    spec = merged_change(msgspec.to_builtins(normal(model.spec)), change)
+    spec = merge_patch(msgspec.to_builtins(normal(model.spec)), change)
     try:
         check(msgspec.convert(spec, OllamaModelSpec))
     except UNREADABLE as error:
         raise AssertionError("two specs of the right form made one that is not") from error
-
-
-def merged_change(target: Any, change: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7386)."""
-    if not isinstance(change, Mapping):
-        return change
-    result = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in change.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged_change(result.get(name), value)
-    return result
 
 
 def _model(status: int, model: OllamaModel) -> Answer:

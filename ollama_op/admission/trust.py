@@ -18,8 +18,7 @@ from ollama_op.admission.certificates import CertBundle, expires_at, is_broken, 
 from ollama_op.base.errors import Conflict, KubeError, LoginFailed, NotFound, NotPermitted, Rejected
 from ollama_op.base.parsing import Service
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
-from ollama_op.kube.connection import Connection
-from ollama_op.kube.requests import request
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.writes import JSON_PATCH, MERGE_PATCH, WRITE_LIMIT_S
 
 log = structlog.get_logger(__name__)
@@ -79,7 +78,7 @@ class CertRotator:
 
     def __init__(
         self,
-        api: Connection,
+        api: KubeClient,
         service: Service,
         install: Install,
         *,
@@ -204,7 +203,7 @@ class CertRotator:
         if body is not None:
             call["content"] = msgspec.json.encode(body)
             call["headers"] = headers or {"content-type": "application/json"}
-        return await request(self._api, method, timeout=WRITE_LIMIT_S, **call)
+        return await self._api.request(method, timeout=WRITE_LIMIT_S, **call)
 
     def _tell(self, error: KubeError) -> None:
         """Log a problem once, until it is another."""

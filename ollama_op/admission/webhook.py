@@ -25,8 +25,8 @@ from ollama_op.base.parsing import ConfigError
 from ollama_op.base.pem import load_pair
 from ollama_op.base.serve import serve
 from ollama_op.base.settings import Settings
+from ollama_op.kube.client import KubeClient, LoggedIn
 from ollama_op.kube.cluster import reach
-from ollama_op.kube.connection import Connection, LoggedIn
 
 log = structlog.get_logger(__name__)
 
@@ -185,7 +185,7 @@ async def serve_webhook(
 async def _keep_own(login: LoggedIn, settings: Settings, certificate: Certificate) -> None:
     from ollama_op.admission.trust import CertRotator  # noqa: PLC0415 - others go without
 
-    api = Connection(login, "webhook")
+    api = KubeClient(login, "webhook")
     await reach(api, quietly=True)  # the operator waits too, and says so
     await CertRotator(api, settings.webhook.named_service(), certificate.install).run()
 

@@ -17,8 +17,8 @@ from ollama_op.base.fence import no_fence
 from ollama_op.base.observer import NOBODY, Observer
 from ollama_op.base.settings import Settings
 from ollama_op.kube.calls import KubeCalls
+from ollama_op.kube.client import LoggedIn
 from ollama_op.kube.cluster import Cluster
-from ollama_op.kube.connection import LoggedIn
 from ollama_op.kube.events import EventRecorder
 from ollama_op.kube.lease import Leadership, boot_clock, identify
 from ollama_op.kube.reflector import Reflector

@@ -43,6 +43,7 @@ HTTP to decide.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from crd.reasons import Mode, Reason
@@ -249,19 +250,32 @@ class PullTimedOut(PullFailed):
 
 
 class KubeError(OperatorError):
-    """The Kubernetes API did not do what was asked."""
+    """The Kubernetes API did not do what was asked. The message is for the log, not for a client.
+
+    `hint` says what to do, for the doctor. `reason` is that of the Status that came. `fields` are
+    paths in the spec that are refused, and sentences. `by_admission` says that the refusal is about
+    the object: it comes from a webhook, a policy, a quota, or a namespace that is being deleted.
+    """
 
     def __init__(
-        self, message: str, *, retry_after_s: float = 0, body: bytes = b"", hint: str = ""
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 0,
+        hint: str = "",
+        reason: str = "",
+        fields: Sequence[tuple[str, str]] = (),
+        by_admission: bool = False,
     ) -> None:
         super().__init__(sanitise(message))
-        self.hint = hint  # what to do, for the doctor
-        self.retry_after_s = retry_after_s
-        self.body = body  # of the answer, as it came
+        self.hint, self.retry_after_s = hint, retry_after_s
+        self.reason, self.fields, self.by_admission = reason, tuple(fields), by_admission
 
 
 class KubeUnreachable(KubeError):
     """No connection, no answer in time, or a server error."""
+
+    is_silence = False  # whether it was connected, and then nothing came in time
 
 
 class LoginFailed(KubeUnreachable):

@@ -1,17 +1,20 @@
 """Why a server did not answer, or something else did: in words, for Ollama and for Kubernetes.
 
-httpx says so in an error of its own, behind which is the one of the socket, of TLS or of DNS.
-The hints are for Ollama; those for Kubernetes are in `kube.failures`.
+httpx says so in an error of its own, behind which is the one of the socket, of TLS or of DNS. No
+other module reads them: others catch `Unanswered`. The hints are for Ollama; those for Kubernetes
+are in `kube.failures`.
 """
 
 import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from typing import Final
 
+import anyio
 import httpx
 
 CA_FILE: Final = "--ollama-ca-file"
@@ -111,6 +114,7 @@ OF_THE_WAY: Final = frozenset(
         Trouble.NO_DNS,
     }
 )
+LOOKUP_S: Final = 1.0  # for a second lookup of a name, once no connection came in time
 DNS_SILENT: Final = (socket.EAI_AGAIN, socket.EAI_FAIL)
 # X509_V_ERR_*: a name or an address that is not in it; not yet valid, no longer valid.
 _OTHER_NAME: Final = (62, 64)
@@ -119,22 +123,82 @@ _WAITS: Final = (ssl.SSLEOFError, ssl.SSLWantReadError, ssl.SSLWantWriteError)  
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 
 
-def explain(error: httpx.RequestError) -> tuple[Trouble, str]:
-    """Return why a call got no answer, and the details for `{}`."""
+class Unanswered(Exception):
+    """A call got no answer: why, with details for `{}`, and the request if httpx knows it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error) or type(error).__name__)
+        self.trouble, self.detail = _explain(error)
+        self.request = _request(error)
+
+
+@contextmanager
+def explained() -> Generator[None]:
+    """Turn errors of httpx into ours.
+
+    Raises: Unanswered.
+    """
+    try:
+        yield
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise Unanswered(error) from error
+
+
+@asynccontextmanager
+async def blaming_dns(host: str, port: int) -> AsyncGenerator[None]:
+    """Put an error of DNS behind a connection that did not come in time, if DNS is silent."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        if await _is_dns_silent(host, port):
+            silent = socket.gaierror(socket.EAI_AGAIN, "no answer in time")
+            raise httpx.ConnectTimeout(str(error)) from silent
+        raise
+
+
+async def _is_dns_silent(host: str, port: int) -> bool:
+    with anyio.move_on_after(LOOKUP_S):
+        try:
+            await anyio.getaddrinfo(host, port)
+        except socket.gaierror as error:
+            return error.errno in DNS_SILENT
+        return False
+    return True
+
+
+def _request(error: BaseException) -> httpx.Request | None:
+    try:
+        return error.request if isinstance(error, httpx.RequestError) else None
+    except RuntimeError:  # httpx has none to tell of
+        return None
+
+
+def _explain(error: BaseException) -> tuple[Trouble, str]:
     match error:
         case httpx.DecodingError() | httpx.TooManyRedirects():
             return Trouble.UNREADABLE, str(error)
         case httpx.ProxyError():
             asks = str(error).startswith("407")
             return (Trouble.PROXY_ASKS if asks else Trouble.PROXY_REFUSES), f"HTTP {error}"
+        case httpx.RequestError():
+            return _explain_request(error)
+        case ssl.SSLError():
+            return _explain_tls(error)
+        case TimeoutError():
+            return Trouble.NO_ANSWER, ""
+        case OSError() | RuntimeError():
+            return Trouble.BROKEN, ""
         case _:
-            pass
+            return Trouble.UNREADABLE, str(error)
+
+
+def _explain_request(error: httpx.RequestError) -> tuple[Trouble, str]:
     behind = list(_behind(error))
     for each in behind:
         if isinstance(each, socket.gaierror):
             return (Trouble.NO_DNS if each.errno in DNS_SILENT else Trouble.NO_NAME), ""
         if isinstance(each, ssl.SSLError) and not isinstance(each, _WAITS):
-            return explain_tls(each)
+            return _explain_tls(each)
     match error:
         case httpx.ConnectTimeout():
             return Trouble.NO_CONNECTION, ""
@@ -146,8 +210,7 @@ def explain(error: httpx.RequestError) -> tuple[Trouble, str]:
             return Trouble.BROKEN, ""
 
 
-def explain_tls(error: ssl.SSLError) -> tuple[Trouble, str]:
-    """Return why there is no TLS, and the details."""
+def _explain_tls(error: ssl.SSLError) -> tuple[Trouble, str]:
     if not isinstance(error, ssl.SSLCertVerificationError):
         reason = error.reason or "UNKNOWN"
         return (Trouble.NO_TLS, "") if reason in _NOT_TLS else (Trouble.TLS_ENDED, reason)

@@ -63,7 +63,7 @@ def find_access(path: Path | None, context: str = "") -> Access:
     `context` is used instead of the current one: nobody is to be led to another cluster by a
     `kubectl config use-context` that happens later.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     named = os.environ.get("KUBECONFIG")
     source = "--kubeconfig" if path else "KUBECONFIG" if named else "the default"
@@ -102,7 +102,7 @@ def _of_pod() -> Access:
 def _current(config: Kubeconfig, name: str) -> Access:
     """Look up a context, its cluster and its user.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     if not name:
         hint = "kubectl config use-context NAME"

@@ -22,8 +22,7 @@ from ollama_op.base import tracing
 from ollama_op.base.errors import KubeError, NotFound, NotLeading
 from ollama_op.base.fence import Fence, no_fence
 from ollama_op.base.logs import about
-from ollama_op.kube.connection import Connection
-from ollama_op.kube.requests import request
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.writes import MERGE_PATCH, WRITE_LIMIT_S
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,7 @@ class EventRecorder:
 
     def __init__(
         self,
-        api: Connection,
+        api: KubeClient,
         *,
         is_busy: Callable[[], bool],
         fence: Fence = no_fence,
@@ -154,8 +153,7 @@ class EventRecorder:
             self._fence(WRITE_LIMIT_S)
             return nullcontext()
 
-        await request(
-            self._api,
+        await self._api.request(
             method,
             url=url,
             namespace=model.metadata.namespace,

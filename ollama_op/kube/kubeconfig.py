@@ -163,7 +163,7 @@ class Kubeconfig:
 def merged_files(paths: Iterable[Path]) -> Kubeconfig | None:
     """Read and merge those of the files that exist; None if none does.
 
-    Raises: BadSetting if one cannot be read, for kubectl refuses that too.
+    Raises: ConfigError if one cannot be read, for kubectl refuses that too.
     """
     there = [(path, found) for path in paths if (found := _read(path)) is not None]
     if not there:
@@ -192,7 +192,7 @@ def _first(maps: Iterable[dict[str, YamlValue]]) -> dict[str, YamlValue]:
 def _read(path: Path) -> _File | None:
     """Read one file, its paths made absolute.
 
-    Raises: BadSetting.
+    Raises: ConfigError.
     """
     try:
         content = yaml.safe_load(path.read_text())

@@ -33,7 +33,7 @@ from ollama_op.base.errors import (
     NotLeading,
 )
 from ollama_op.base.json import Object
-from ollama_op.kube.connection import Connection
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.lease_record import (
     DURATION_S,
     LEASE_VERSION,
@@ -43,7 +43,6 @@ from ollama_op.kube.lease_record import (
     spec_of,
     transitions_of,
 )
-from ollama_op.kube.requests import request
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +75,7 @@ class Leadership:
 
     def __init__(
         self,
-        api: Connection,
+        api: KubeClient,
         *,
         namespace: str,
         name: str,
@@ -264,8 +263,7 @@ class Leadership:
 
     async def _call(self, method: str, url: str, body: Object | None = None) -> Object:
         how: Object = {} if body is None else {"content": msgspec.json.encode(body)}
-        answer = await request(
-            self._api,
+        answer = await self._api.request(
             method,
             version=LEASE_VERSION,
             url=url,

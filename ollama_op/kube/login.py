@@ -28,7 +28,7 @@ LOGIN_PAUSE_S: Final = 10.0  # after a login: what it gave is taken as good, eve
 LOGIN_RETRY: Final = Backoff(first_s=1, longest_s=30)
 
 Look = Callable[[], Access]
-"""Reads the kubeconfig anew. Raises: BadSetting."""
+"""Reads the kubeconfig anew. Raises: ConfigError."""
 LogIn = Callable[[Access, Credentials | None], Awaitable[Credentials]]
 
 
@@ -59,7 +59,7 @@ class Login:
     def find(cls, kubeconfig: Path | None) -> "Login":
         """Read the kubeconfig, the default one if None, or else use the pod's own account.
 
-        Raises: BadSetting.
+        Raises: ConfigError.
         """
         access = find_access(kubeconfig)
         return cls(access, partial(find_access, kubeconfig, access.context))
@@ -166,7 +166,7 @@ class Login:
     def _access_anew(self) -> None:
         """Read the kubeconfig again, which may have other credentials by now.
 
-        Raises: BadSetting, also if it leads to another cluster: that takes a restart.
+        Raises: ConfigError, also if it leads to another cluster: that takes a restart.
         """
         access = self._look()
         if access.server != self.access.server:

@@ -13,7 +13,6 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 import anyio
-import httpx
 import msgspec
 import structlog
 
@@ -29,9 +28,8 @@ from ollama_op.base.errors import (
 )
 from ollama_op.base.lines import LineTooLong, split_lines
 from ollama_op.base.observer import NOBODY, Observer
-from ollama_op.kube.connection import Connection
-from ollama_op.kube.failures import as_kube_error
-from ollama_op.kube.requests import request, status_error, stream
+from ollama_op.kube.client import KubeClient
+from ollama_op.kube.failures import status_error
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +90,7 @@ class Reflector:
 
     def __init__(
         self,
-        api: Connection,
+        api: KubeClient,
         sink: Sink,
         *,
         namespace: str | None = None,
@@ -146,8 +144,8 @@ class Reflector:
         self._sink.listing()
         while True:
             params = {"limit": str(LIST_PAGE)} | ({"continue": token} if token else {})
-            body = await request(
-                self._api, "GET", params=params, timeout=LIST_TIMEOUT_S, **self._where
+            body = await self._api.request(
+                "GET", params=params, timeout=LIST_TIMEOUT_S, **self._where
             )
             page = _decode(_page, body)
             uids.update(map(self._sink.seen, page.items))
@@ -169,21 +167,17 @@ class Reflector:
             "resourceVersion": begin,
             "timeoutSeconds": str(random.randint(*WATCH_S)),  # noqa: S311 - no secret
         }
-        timeout = httpx.Timeout(10, read=SILENCE_S)
-        async with stream(
-            self._api, "GET", params=params, timeout=timeout, **self._where
-        ) as answer:
+        news = self._api.stream("GET", params=params, silence_s=SILENCE_S, **self._where)
+        async with news as parts:
             self._heard()
             try:
-                async with aclosing(
-                    split_lines(answer.aiter_bytes(), limit=WATCH_LINE_LIMIT)
-                ) as lines:
+                async with aclosing(split_lines(parts, limit=WATCH_LINE_LIMIT)) as lines:
                     async for line in lines:
                         self._take(_decode(_event, line))
-            except (httpx.HTTPError, OSError) as error:
-                if isinstance(error, httpx.ReadTimeout):
+            except KubeUnreachable as error:
+                if error.is_silence:
                     self._version = ""  # bookmarks were due
-                raise as_kube_error(error) from error
+                raise
             except LineTooLong as error:
                 self._version = ""  # the only way past that line is around it
                 raise KubeUnreachable(f"the watch sent {error}") from error

@@ -13,11 +13,10 @@ from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE, OllamaModelStatus
 from ollama_op.base.errors import KubeUnreachable, LoginFailed
 from ollama_op.base.fence import Fence, no_fence
 from ollama_op.base.observer import NOBODY, Observer
-from ollama_op.kube.connection import Connection
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.failures import as_kube_error
 from ollama_op.kube.lost import Lost
 from ollama_op.kube.refusals import Refusals
-from ollama_op.kube.requests import request
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +32,7 @@ class StatusWriter:
     """Writes OllamaModels, as far as `fence` lets it: each call may also raise NotLeading."""
 
     def __init__(
-        self, api: Connection, *, observer: Observer = NOBODY, fence: Fence = no_fence
+        self, api: KubeClient, *, observer: Observer = NOBODY, fence: Fence = no_fence
     ) -> None:
         self._api, self._observer, self._fence = api, observer, fence
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
@@ -96,8 +95,7 @@ class StatusWriter:
     ) -> OllamaModel:
         async with self._slots:
             with self._told_once(), self.refusals.noted(model, subresource):
-                answer = await request(
-                    self._api,
+                answer = await self._api.request(
                     "PATCH",
                     version=API_VERSION,
                     url=f"{PLURAL}/{model.metadata.name}{subresource}",

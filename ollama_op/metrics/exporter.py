@@ -7,9 +7,10 @@ import anyio
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from api.ports import Unavailable, User, WriteError
+from api.ports import User
 from api.tokens import Tokens
 from ollama_op.base.asgi import Answer, Receive, Scope, Send
+from ollama_op.base.errors import KubeError, KubeUnreachable
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.reconcile.engine import Engine, VisitReviewer
 
@@ -64,7 +65,7 @@ class _Door:
                 return _told(401, "a bearer token that Kubernetes knows is needed", challenge)
             if not await found.may("get", None):
                 return _told(403, f"Kubernetes does not let you get {METRICS_PATH}")
-        except WriteError as error:
+        except KubeError as error:
             log.warning("cannot ask kubernetes who wants metrics", problem=str(error))
             return _told(503, "Kubernetes cannot be asked who you are", ("retry-after", "5"))
         return None
@@ -81,7 +82,7 @@ class _Door:
 
     def _ask(self) -> VisitReviewer:
         if (engine := self._engine()) is None:
-            raise Unavailable("the operator has not reached the cluster yet")
+            raise KubeUnreachable("the operator has not reached the cluster yet")
         return engine.reviewer
 
 

@@ -180,7 +180,7 @@ class MeasuredClient(httpx.AsyncClient):
         began = anyio.current_time()
         try:
             answer = await super().send(request, **how)
-        except httpx.RequestError:
+        except Exception:
             self._tell(request.url.path, FAILURE, anyio.current_time() - began)
             raise
         self._tell(request.url.path, str(answer.status_code), anyio.current_time() - began)

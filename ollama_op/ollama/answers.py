@@ -18,7 +18,7 @@ import msgspec
 
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.base.errors import NotOllama, Refused, sanitise
-from ollama_op.base.trouble import Trouble
+from ollama_op.base.trouble import Trouble, Unanswered, explained
 from ollama_op.ollama.failures import through
 
 T = TypeVar("T")
@@ -126,8 +126,9 @@ def _redirect(answer: httpx.Response) -> tuple[Trouble, str]:
     """Return where Ollama is, if the same path is there; anything else is a login."""
     asked = answer.request.url
     try:
-        to = asked.join(answer.headers.get("location", ""))
-    except (ValueError, httpx.InvalidURL):
+        with explained():
+            to = asked.join(answer.headers.get("location", ""))
+    except (ValueError, Unanswered):
         return Trouble.SENDS_TO_LOGIN, ""
     if to == asked or to.query or not to.path.endswith(asked.path):
         return Trouble.SENDS_TO_LOGIN, ""

@@ -8,7 +8,7 @@ import httpx
 
 from ollama_op.base import tracing
 from ollama_op.base.tracing import MODEL, Span, Value
-from ollama_op.ollama.failures import failure
+from ollama_op.ollama.failures import calling
 
 SEND_LIMIT_S: Final = 5.0
 COPY = "/api/copy"  # whose body names two models
@@ -38,13 +38,10 @@ class OllamaCalls:
 
         Raises: OllamaUnreachable, NotOllama.
         """
-        with self._traced(method, path, body) as span:
-            try:
-                answer = await self._http.request(
-                    method, path, json=body, timeout=limits, headers=_joining(span)
-                )
-            except httpx.RequestError as error:
-                raise failure(self.where, error) from error
+        with self._traced(method, path, body) as span, calling(self.where):
+            answer = await self._http.request(
+                method, path, json=body, timeout=limits, headers=_joining(span)
+            )
             span.answered(answer.status_code, len(answer.content))
             return answer
 
@@ -56,15 +53,12 @@ class OllamaCalls:
 
         Raises: OllamaUnreachable, NotOllama; also for what happens while it is read.
         """
-        with self._traced(method, path, body) as span:
-            try:
-                async with self._http.stream(
-                    method, path, json=body, timeout=NO_END, headers=_joining(span)
-                ) as answer:
-                    span.answered(answer.status_code)
-                    yield answer, span
-            except httpx.RequestError as error:
-                raise failure(self.where, error) from error
+        with self._traced(method, path, body) as span, calling(self.where):
+            async with self._http.stream(
+                method, path, json=body, timeout=NO_END, headers=_joining(span)
+            ) as answer:
+                span.answered(answer.status_code)
+                yield answer, span
 
     def _traced(
         self, method: str, path: str, body: Mapping[str, Any] | None

@@ -5,21 +5,19 @@ looks whether they have changed. One that cannot be used any more changes nothin
 """
 
 import re
-import socket
 import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
-import anyio
 import httpx
 import structlog
 
 from ollama_op.base.parsing import ConfigError, UsageError
 from ollama_op.base.pool import Pool
 from ollama_op.base.proxies import proxy_for, shown_proxy
-from ollama_op.base.trouble import CA_FILE, DNS_SILENT
+from ollama_op.base.trouble import CA_FILE, blaming_dns
 from ollama_op.ollama.failures import TRUSTING, VIA
 
 log = structlog.get_logger(__name__)
@@ -29,7 +27,6 @@ FileHeaders = tuple[tuple[bytes, bytes], ...]
 
 HEADER_FILE: Final = "--ollama-header-file"
 MAX_FILE_BYTES: Final = 1 << 20  # of either file
-LOOKUP_S: Final = 1.0  # for a second lookup of a name, once no connection came in time
 # What HTTP itself and this operator say in headers.
 OURS: Final = frozenset(
     {"connection", "content-length", "content-type", "traceparent", "transfer-encoding"}
@@ -77,13 +74,8 @@ class OllamaTransport(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
         pool = await self._current()
-        try:
+        async with blaming_dns(*self._near):
             return await pool.send(sent)
-        except httpx.ConnectTimeout as error:
-            if await _is_dns_silent(*self._near):
-                silent = socket.gaierror(socket.EAI_AGAIN, "no answer in time")
-                raise httpx.ConnectTimeout(str(error)) from silent
-            raise
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -219,14 +211,3 @@ def _usual_trust() -> ssl.SSLContext:
             f"the CAs in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror}",
             "see where they lead, or unset them",
         ) from None
-
-
-async def _is_dns_silent(host: str, port: int) -> bool:
-    """Ask whether DNS is why no connection came in time."""
-    with anyio.move_on_after(LOOKUP_S):
-        try:
-            await anyio.getaddrinfo(host, port)
-        except socket.gaierror as error:
-            return error.errno in DNS_SILENT
-        return False
-    return True

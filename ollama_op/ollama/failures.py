@@ -1,24 +1,36 @@
 """What is told where Ollama did not answer: status, log and doctor have it from the error."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 import httpx
 
 from ollama_op.base.errors import NotOllama, OllamaError, OllamaUnreachable
 from ollama_op.base.proxies import proxy_variable
-from ollama_op.base.trouble import CA_FILE, OF_THE_WAY, Trouble, explain
+from ollama_op.base.trouble import CA_FILE, OF_THE_WAY, Trouble, Unanswered, explained
 
 TRUSTING: Final = "ollama_op.trusting"  # extension of a request: the file of CAs that are trusted
 VIA: Final = "ollama_op.via"  # extension of a request: the proxy that it goes through, as shown
 
 
-def failure(where: str, error: httpx.RequestError) -> OllamaError:
-    """Return the error of ours for a call of the server `where` that got no answer."""
-    trouble, detail = explain(error)
-    what, hint = trouble.what.format(detail), trouble.hint
+@contextmanager
+def calling(where: str) -> Generator[None]:
+    """Call the server `where`.
+
+    Raises: OllamaUnreachable, NotOllama.
+    """
     try:
-        request = error.request
-    except RuntimeError:  # httpx has no request to tell of
+        with explained():
+            yield
+    except Unanswered as error:
+        raise _failure(where, error) from error
+
+
+def _failure(where: str, error: Unanswered) -> OllamaError:
+    trouble, request = error.trouble, error.request
+    what, hint = trouble.what.format(error.detail), trouble.hint
+    if request is None:
         return OllamaUnreachable(f"{where} {what}", hint)
     if trouble is Trouble.UNREADABLE:
         return NotOllama(f"{where}{through(request)} {what}", hint)

@@ -12,6 +12,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.base.errors import ProtocolError, Refused
 from ollama_op.base.lines import LineTooLong, split_lines
+from ollama_op.base.trouble import Unanswered, explained
 from ollama_op.ollama.answers import foreign, refusal
 from ollama_op.ollama.pull_errors import pull_failed
 from ollama_op.ollama.wire import Step
@@ -75,6 +76,6 @@ def _read(line: bytes, answer: httpx.Response) -> Step:
 
 async def _drain(lines: AsyncGenerator[bytes]) -> None:
     """Read to the end, which leaves the connection fit for another call; nothing else counts."""
-    with anyio.move_on_after(DRAIN_S), suppress(httpx.RequestError, LineTooLong):
+    with anyio.move_on_after(DRAIN_S), suppress(Unanswered, LineTooLong), explained():
         async for _ in lines:
             pass

@@ -12,7 +12,7 @@ from ollama_op.server.servers import Servers
 
 
 class VisitReviewer(Protocol):
-    """Asks Kubernetes about people. Raises WriteErrors."""
+    """Asks Kubernetes about people. Raises KubeErrors."""
 
     async def who(self, token: str) -> User | None:
         """Return whom the token stands for; None if it is not valid."""

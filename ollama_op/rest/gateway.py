@@ -10,11 +10,12 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from api.ports import Held, Listener, Unavailable
+from api.ports import Held, Listener
 from crd.model import OllamaModel, decode
 from crd.placement import Placement
 from crd.v1alpha1 import API_VERSION, KIND, PLURAL, TRACEPARENT, UNREADABLE, OllamaModelSpec
 from ollama_op.base import tracing
+from ollama_op.base.errors import KubeUnreachable
 from ollama_op.kube.calls import KubeCalls, read_object
 from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.store import Store
@@ -89,7 +90,7 @@ class Gateway:
     ) -> OllamaModel:
         """Create an object.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         meta: dict[str, Any] = {"name": name}
         if traceparent := tracing.current().traceparent:  # the trace of its life begins here
@@ -103,7 +104,7 @@ class Gateway:
     ) -> OllamaModel:
         """Merge `change` into an object.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         answer = await self._calls.send(
             "PATCH",
@@ -120,7 +121,7 @@ class Gateway:
     ) -> None:
         """Delete an object.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         options = {"preconditions": {"resourceVersion": version}} if version else {}
         answer = await self._calls.send(
@@ -138,7 +139,7 @@ class Gateway:
         try:
             model = decode(answer)
         except UNREADABLE as error:
-            raise Unavailable("the Kubernetes API answered what is no object") from error
+            raise KubeUnreachable("the Kubernetes API answered what is no object") from error
         if not dry_run:
             self._store.put(model)
         return model

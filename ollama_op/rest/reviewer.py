@@ -39,7 +39,7 @@ class KubeReviewer:
     async def who(self, token: str) -> User | None:
         """Return whom a bearer token stands for.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         spec = {"token": token}
         verdict = await self._review(AUTHENTICATION, "TokenReview", "tokenreviews", spec)
@@ -51,7 +51,7 @@ class KubeReviewer:
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
         """Return True if somebody may do something to OllamaModels.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         where = {"namespace": namespace} if namespace else {}
         what = {"group": GROUP, "resource": PLURAL, "verb": verb} | where
@@ -60,7 +60,7 @@ class KubeReviewer:
     async def may_visit(self, user: User, path: str) -> bool:
         """Return True if somebody may read what is at a path that is no object.
 
-        Raises: WriteError.
+        Raises: KubeError.
         """
         return await self._is_allowed(user, nonResourceAttributes={"verb": "get", "path": path})
 

@@ -14,9 +14,8 @@ import pytest
 
 from ollama_op.base.parsing import ConfigError
 from ollama_op.kube import login
-from ollama_op.kube.connection import Connection
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.login import Login
-from ollama_op.kube.requests import stream
 from support.certificate import write_certificate, write_client
 from support.controlplane import ADMIN_TOKEN, controlplane
 from support.kubeconfigs import FAILED, Bench, Object, whoami
@@ -318,9 +317,8 @@ def test_files_that_are_renewed_are_used(bench: Bench, monkeypatch) -> None:
 async def renewed(bench: Bench, found: Login) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(found.run)
-        api = Connection(found, "test")
-        async with stream(api, "GET", version="v1", url="namespaces", params=WATCH) as watch:
-            news = watch.aiter_bytes()
+        api = KubeClient(found, "test")
+        async with api.stream("GET", version="v1", url="namespaces", params=WATCH) as news:
             while b'"default"' not in await anext(news):
                 pass
             assert await name_of(api) == "carol"
@@ -332,7 +330,6 @@ async def renewed(bench: Bench, found: Login) -> None:
             with anyio.fail_after(READY_S):
                 while b"seen-later" not in await anext(news):
                     pass
-            await news.aclose()
         await api.close()
         tasks.cancel_scope.cancel()
 
@@ -341,7 +338,7 @@ CAN_I = ("auth", "can-i", "watch", "namespaces", "--as=carol")
 WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
 
 
-async def name_of(api: Connection) -> str:
+async def name_of(api: KubeClient) -> str:
     found = await whoami(api)
     assert isinstance(found, dict), found
     return str(found["username"])

@@ -16,12 +16,11 @@ from crd.model import OllamaModel, decode
 from ollama_op.base.errors import LoginFailed, NotLeading, Unauthenticated
 from ollama_op.base.parsing import ConfigError
 from ollama_op.kube.access import Access
-from ollama_op.kube.connection import CREDENTIALS
 from ollama_op.kube.credentials import Credentials, Identity
 from ollama_op.kube.kubeconfig import ClusterEntry, UserEntry
 from ollama_op.kube.lease import Leadership
 from ollama_op.kube.login import Login
-from ollama_op.kube.requests import request
+from ollama_op.kube.transport import CREDENTIALS
 from ollama_op.kube.writes import StatusWriter
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
@@ -93,7 +92,7 @@ async def server(plugin: Plugin) -> AsyncGenerator[tuple[Wire, KubeSandbox, list
 
 
 async def ask(api: Wire) -> bytes:
-    return await request(api, "GET", version="", base="/version")
+    return await api.request("GET", version="", base="/version")
 
 
 # --- when, and how often

@@ -13,9 +13,8 @@ import pytest
 import yaml
 
 from ollama_op.base.errors import KubeError
-from ollama_op.kube.connection import Connection
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.login import Login
-from ollama_op.kube.requests import request
 from support.assets import assets
 from support.controlplane import ControlPlane
 from support.plugin import FakePlugin
@@ -100,19 +99,19 @@ async def who() -> Object | KubeError:
     login = Login.find(None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(login.run)
-        api = Connection(login, "test")
+        api = KubeClient(login, "test")
         answer = await whoami(api)
         await api.close()
         tasks.cancel_scope.cancel()
     return answer
 
 
-async def whoami(api: Connection) -> Object | KubeError:
+async def whoami(api: KubeClient) -> Object | KubeError:
     """Ask the API server who calls."""
     kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     call = {"version": kind["apiVersion"], "content": json.dumps(kind)}
     try:
-        answer = await request(api, "POST", url="selfsubjectreviews", **call)
+        answer = await api.request("POST", url="selfsubjectreviews", **call)
     except KubeError as error:
         return error
     decoded: Object = json.loads(answer)["status"]["userInfo"]

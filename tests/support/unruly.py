@@ -16,7 +16,7 @@ import msgspec
 
 from crd.v1alpha1 import PLURAL
 from ollama_op.base.asgi import Message, Receive, Send
-from ollama_op.kube.connection import Connection
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.credentials import Credentials, Identity
 from ollama_op.kube.login import Login
 from ollama_op.sandbox.kube.server import KubeSandbox
@@ -44,7 +44,7 @@ class LoggedIn:
         return ""
 
 
-class Wire(Connection):
+class Wire(KubeClient):
     """Our client of Kubernetes, its connections going through a transport."""
 
     def __init__(
@@ -53,16 +53,7 @@ class Wire(Connection):
         use: str = "test",
         login: LoggedIn | Login | None = None,
     ) -> None:
-        super().__init__(login or LoggedIn(), use)
-        self._transport = transport
-
-    async def _create_session(self) -> None:
-        self._session = httpx.AsyncClient(
-            base_url="http://kube",
-            transport=self._transport,
-            headers={"content-type": "application/json"},
-            timeout=None,  # noqa: S113 - as kr8s has it
-        )
+        super().__init__(login or LoggedIn(), use, transport=transport)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import pytest
 
 from api.access import Failures, Keys
 from api.app import ApiOptions, create_api
-from api.ports import Unavailable, User
+from api.ports import User
 from api.tokens import ALLOWED_S, BAD_S, DENIED_S, GOOD_S, REMEMBERED, Tokens
+from ollama_op.base.errors import KubeUnreachable
 from support.models import manifest
 from support.rest import KEY, Known, Written, client_of, key
 
@@ -237,13 +238,13 @@ class Reviews:
     async def who(self, token: str) -> User | None:
         self.asked.append(token)
         if self.fails:
-            raise Unavailable("away")
+            raise KubeUnreachable("away")
         return User("alice", groups=("devs",)) if token == "good" else None  # noqa: S105 - of this test
 
     async def may(self, user: User, verb: str, namespace: str | None) -> bool:
         self.asked.append(f"{user.name} {verb} {namespace}")
         if self.fails:
-            raise Unavailable("away")
+            raise KubeUnreachable("away")
         return (verb, namespace) in {("get", "ai"), ("list", "ai")}
 
 
@@ -313,7 +314,7 @@ async def test_who_asks_the_same_at_the_same_time_shares_one_question():
     async def find() -> None:
         try:
             found.append(await tokens.find("good"))
-        except Unavailable as error:
+        except KubeUnreachable as error:
             found.append(error)
 
     async with anyio.create_task_group() as tasks:
@@ -342,7 +343,7 @@ async def test_who_asks_the_same_at_the_same_time_shares_one_question():
             tasks.start_soon(find)
         await anyio.wait_all_tasks_blocked()
         gate.set()
-    assert [type(each) for each in found] == [Unavailable] * 100
+    assert [type(each) for each in found] == [KubeUnreachable] * 100
     assert reviews.asked == ["good", "good"]
 
 

@@ -14,21 +14,22 @@ from api.app import HANDLERS, ApiOptions, create_api
 from api.bodies import describe
 from api.front import Front
 from api.naming import LONGEST_OBJECT_NAME, resource_name
-from api.ports import (
-    Changed,
-    Forbidden,
-    Held,
-    Missing,
-    Taken,
-    Unavailable,
-    WriteError,
-    WriteRefused,
-)
+from api.ports import Held
 from api.problems import Kind
 from api.requests import is_legal_name
 from crd.names import InvalidNameError, ModelName
 from crd.reasons import Mode, Reason
 from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelSpec
+from ollama_op.base.errors import (
+    Conflict,
+    Expired,
+    KubeError,
+    KubeUnreachable,
+    LoginFailed,
+    NotFound,
+    NotPermitted,
+    Rejected,
+)
 from support.models import DIGEST, condition, made, manifest, placed
 from support.rest import KEY, Known, Written, client_of, key
 
@@ -350,7 +351,7 @@ async def test_if_match_holds_a_write_to_a_version(client, written):
     assert written.calls.pop()[3]["metadata"].items() >= version.items()
     await client.delete(f"{MODELS}/a", headers={"if-match": etag})
     assert written.calls.pop()[3] == "5"
-    written.answer = Changed("no")
+    written.answer = Conflict("no")
     answers = {etag: 412, "5": 412, "*": 409, "x": 400, "": 400, '"5': 400, '"5", x': 400}
     answers |= {f"W/{etag}": 412, 'W/"5"': 412, '"4", "5"': 412, '"of-another"': 412}
     for header, code in answers.items():
@@ -425,11 +426,14 @@ async def test_a_name_that_another_object_has_by_now_stays_with_it(client, known
 @pytest.mark.parametrize(
     ("error", "code", "kind"),
     [
-        (Unavailable(SECRET), 503, Kind.KUBERNETES_UNAVAILABLE),
-        (Forbidden(SECRET), 503, Kind.KUBERNETES_DENIES),
-        (Changed(SECRET), 409, Kind.CONFLICT),
-        (WriteRefused(SECRET), 422, Kind.INVALID),
-        (WriteRefused(SECRET, [("tag", "is too old")]), 422, Kind.INVALID),
+        (KubeUnreachable(SECRET), 503, Kind.KUBERNETES_UNAVAILABLE),
+        (LoginFailed(SECRET), 503, Kind.KUBERNETES_UNAVAILABLE),
+        (NotPermitted(SECRET), 503, Kind.KUBERNETES_DENIES),
+        (NotPermitted(SECRET, by_admission=True), 422, Kind.INVALID),
+        (Conflict(SECRET), 409, Kind.CONFLICT),
+        (Expired(SECRET), 422, Kind.INVALID),
+        (Rejected(SECRET), 422, Kind.INVALID),
+        (Rejected(SECRET, fields=[("tag", "is too old")]), 422, Kind.INVALID),
         (RuntimeError(SECRET), 500, Kind.INTERNAL),
     ],
 )
@@ -447,21 +451,21 @@ async def test_what_kubernetes_says_becomes_a_problem_without_its_words(
         assert (answer.status_code, answer.json()["title"]) == (code, kind.title)
         assert SECRET not in answer.text
         assert ("retry-after" in answer.headers) is (code == 503)
-        assert isinstance(error, WriteError) or "Traceback" not in answer.text
+        assert isinstance(error, KubeError) or "Traceback" not in answer.text
 
 
 async def test_taken_and_missing_mean_what_was_asked(client, written):
     """A namespace is missing for a new object, an object for a change."""
-    written.answer = Taken("no")
+    written.answer = Conflict("no", reason="AlreadyExists")
     assert (await client.post(MODELS, json=NEW)).json()["title"] == "Model exists"
-    written.answer = Missing("no")
+    written.answer = NotFound("no")
     assert (await client.post(MODELS, json=NEW)).json()["title"] == "Namespace not found"
     assert (await client.delete(f"{MODELS}/a")).json()["title"] == "Model not found"
 
 
 async def test_a_wait_that_kubernetes_asks_for_is_passed_on(client, written):
     """In Retry-After, rounded up."""
-    written.answer = Unavailable("busy", retry_after_s=17.2)
+    written.answer = KubeUnreachable("busy", retry_after_s=17.2)
     assert (await client.delete(f"{MODELS}/a")).headers["retry-after"] == "18"
 
 
@@ -824,7 +828,7 @@ async def test_no_secret_is_in_any_answer(client, known, written):
     """Neither the key that was sent, nor an object's foreign parts, nor an error's words."""
     body = manifest("s", annotations={"password": SECRET}, labels={"x": SECRET})
     known.put(body | {"spec": NEW | {"apiKey": SECRET}})
-    written.answer = Unavailable(f"Bearer {SECRET} at https://{SECRET}@host")
+    written.answer = KubeUnreachable(f"Bearer {SECRET} at https://{SECRET}@host")
     requests: list[Callable[[], Any]] = [
         lambda: client.get(MODELS),
         lambda: client.get(f"{MODELS}/s"),

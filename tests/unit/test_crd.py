@@ -26,6 +26,7 @@ from crd.v1alpha1 import (
     Progress,
     State,
 )
+from ollama_op.base.json import merge_patch
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"
 METADATA = {"name": "tiny", "namespace": "default", "uid": "1"}
@@ -109,13 +110,7 @@ def problems(schema: dict, value: object, at: str = "") -> list[str]:
 
 def patched(status: OllamaModelStatus) -> dict:
     """Return what a merge patch with this status leaves on an object that had none."""
-
-    def pruned(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: pruned(inner) for key, inner in value.items() if inner is not None}
-        return value
-
-    return pruned(msgspec.json.decode(msgspec.json.encode(status)))
+    return merge_patch({}, msgspec.json.decode(msgspec.json.encode(status)))
 
 
 def decoded(**parts: object):

@@ -4,13 +4,14 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
 
 import grimp
+import httpx
 import pytest
 
 from crd.reasons import Reason
@@ -92,6 +93,71 @@ def test_what_is_imported_is_declared() -> None:
 def plain(distribution: str) -> str:
     """Return the name of a distribution as registries compare it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_one_module_imports_kr8s() -> None:
+    """Everybody else calls that module, and could be given another library."""
+    assert having(lambda tree: "kr8s" in imported(tree)) == {"ollama_op/kube/client.py"}
+
+
+def test_one_module_reads_the_errors_of_httpx() -> None:
+    """Others catch what it makes of them. The sandbox raises them, as the network would."""
+    seams = {"ollama_op/base/trouble.py", "ollama_op/sandbox/transport.py"}
+    assert having(errors_of_httpx) == seams
+
+
+def test_an_error_of_httpx_would_be_found() -> None:
+    """Whatever is done with it, and however it was imported."""
+    for text in (
+        "try:\n    f()\nexcept (OSError, httpx.ReadTimeout):\n    pass",
+        "isinstance(error, httpx.InvalidURL)",
+        "with suppress(httpx.HTTPError):\n    pass",
+        "from httpx import RequestError as Failed",
+    ):
+        assert errors_of_httpx(ast.parse(text))
+    assert not errors_of_httpx(ast.parse("httpx.Timeout(3), httpx.AsyncClient()"))
+
+
+def having(found: Callable[[ast.Module], object]) -> set[str]:
+    """Return the modules in which something is found."""
+    return {
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if found(ast.parse(path.read_text(encoding="utf-8")))
+    }
+
+
+def imported(module: ast.Module) -> set[str]:
+    """Return the packages that are imported anywhere in a module."""
+    names = set[str]()
+    for node in ast.walk(module):
+        match node:
+            case ast.Import(names=aliases):
+                names |= {alias.name for alias in aliases}
+            case ast.ImportFrom(module=str(name)):
+                names.add(name)
+            case _:
+                pass
+    return {name.partition(".")[0] for name in names}
+
+
+def errors_of_httpx(module: ast.Module) -> set[str]:
+    """Return the exceptions of httpx that are named anywhere in a module."""
+    names = set[str]()
+    for node in ast.walk(module):
+        match node:
+            case ast.Attribute(value=ast.Name(id="httpx"), attr=name):
+                names.add(name)
+            case ast.ImportFrom(module="httpx", names=aliases):
+                names |= {alias.name for alias in aliases}
+            case _:
+                pass
+    things = {name: getattr(httpx, name) for name in names}
+    return {
+        name
+        for name, thing in things.items()
+        if isinstance(thing, type) and issubclass(thing, Exception)
+    }
 
 
 def defined(module: ast.Module) -> Iterator[str]:

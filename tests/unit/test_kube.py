@@ -25,7 +25,6 @@ from ollama_op.base.errors import (
     Rejected,
     Unauthenticated,
 )
-from ollama_op.kube.requests import request
 from ollama_op.kube.writes import WRITES_AT_ONCE, StatusWriter
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
@@ -243,7 +242,7 @@ async def ask(status: int, body: bytes = b"", **headers: str | bytes) -> KubeErr
         return httpx.Response(status, content=body, headers=fields)
 
     with pytest.raises(KubeError) as caught:
-        await request(Wire(httpx.MockTransport(respond)), "GET", url="x", version="v1")
+        await Wire(httpx.MockTransport(respond)).request("GET", url="x", version="v1")
     return caught.value
 
 
@@ -339,7 +338,7 @@ async def test_no_answer_is_an_error_that_says_why(cause, words):
         raise cause
 
     with pytest.raises(KubeUnreachable) as caught:
-        await request(Wire(httpx.MockTransport(respond)), "GET", url="x", version="v1")
+        await Wire(httpx.MockTransport(respond)).request("GET", url="x", version="v1")
     assert str(caught.value).startswith(words)
 
 
@@ -389,7 +388,7 @@ async def test_no_connection_is_told_in_the_words_of_ollamas(cause, words, hint)
         raise behind(cause)
 
     with pytest.raises(KubeUnreachable, match=words) as caught:
-        await request(Wire(httpx.MockTransport(respond)), "GET", url="x", version="v1")
+        await Wire(httpx.MockTransport(respond)).request("GET", url="x", version="v1")
     assert hint in caught.value.hint
     assert "_ssl.c" not in str(caught.value)
     assert "attempts" not in str(caught.value)
@@ -404,7 +403,7 @@ async def test_a_proxy_that_is_not_reached_is_named():
     wire = Wire(httpx.MockTransport(respond))
     wire.login.proxy = "http://me:hunter2@proxy:3128"
     with pytest.raises(KubeUnreachable) as caught:
-        await request(wire, "GET", url="x", version="v1")
+        await wire.request("GET", url="x", version="v1")
     assert str(caught.value) == (
         "the Kubernetes API at http://kube is not reached: the proxy http://proxy:3128 refused the"
         " connection"
@@ -421,7 +420,7 @@ async def test_a_failure_through_a_proxy_names_it():
     wire = Wire(httpx.MockTransport(respond))
     wire.login.proxy = "http://me:hunter2@proxy:3128"
     with pytest.raises(KubeUnreachable) as caught:
-        await request(wire, "GET", url="x", version="v1")
+        await wire.request("GET", url="x", version="v1")
     assert str(caught.value) == (
         "the Kubernetes API at http://kube through the proxy http://proxy:3128"
         " is not reached: the proxy asks for credentials"
@@ -438,7 +437,7 @@ async def test_an_answer_that_breaks_off_is_an_error():
 
     async with AppTransport(app) as transport:
         with pytest.raises(KubeUnreachable, match="broke: cut"):
-            await request(Wire(transport), "GET", url="x", version="v1")
+            await Wire(transport).request("GET", url="x", version="v1")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"metadata": "\xff"}', b"[" * 100_000])

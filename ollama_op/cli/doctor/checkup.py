@@ -22,8 +22,8 @@ from ollama_op.base.parsing import ConfigError, UsageError
 from ollama_op.base.proxies import proxy_for
 from ollama_op.base.rights import RELEASE, Right, rights
 from ollama_op.base.settings import Settings, WebhookSettings
-from ollama_op.kube.connection import Connection
-from ollama_op.kube.requests import request, version_of
+from ollama_op.base.trouble import Unanswered, explained
+from ollama_op.kube.client import KubeClient
 
 APPLY_CRD = "kubectl apply -k config/crd"
 TRACES = "/v1/traces"
@@ -60,10 +60,10 @@ def wrong(check: str, message: str, hint: str) -> Finding:
 # --- Kubernetes. What these raise is a KubeError
 
 
-async def check_cluster(api: Connection) -> list[Finding]:
+async def check_cluster(api: KubeClient) -> list[Finding]:
     """Ask which Kubernetes this is."""
     try:
-        version = await version_of(api)
+        version = await api.version()
     except Unauthenticated as error:
         problem = api.login.problem()
         message = f"{problem}: {error}" if problem else str(error)
@@ -71,7 +71,7 @@ async def check_cluster(api: Connection) -> list[Finding]:
     return [well("cluster", f"{api.login.server} is Kubernetes {version}")]
 
 
-async def check_crd(api: Connection) -> list[Finding]:
+async def check_crd(api: KubeClient) -> list[Finding]:
     """Check that OllamaModels are served, and that what is known of them is what is known here."""
     try:
         there = await _get(
@@ -88,7 +88,7 @@ async def check_crd(api: Connection) -> list[Finding]:
     return [compare(versions[VERSION])]
 
 
-async def _check_served(api: Connection) -> Finding:
+async def _check_served(api: KubeClient) -> Finding:
     """Ask what everybody may ask."""
     try:
         found = await _get(api, API_VERSION, "")
@@ -139,7 +139,7 @@ def _webhook_namespace(webhook: WebhookSettings) -> str | None:
         return None
 
 
-async def check_namespace(api: Connection, name: str | None) -> list[Finding]:
+async def check_namespace(api: KubeClient, name: str | None) -> list[Finding]:
     """Check that the one namespace that is watched exists. Who may not read it learns nothing."""
     if name is None:
         return []
@@ -154,7 +154,7 @@ async def check_namespace(api: Connection, name: str | None) -> list[Finding]:
     return []
 
 
-async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
+async def check_rights(api: KubeClient, settings: Settings) -> list[Finding]:
     """Ask whether all that the operator does is allowed, kind of object by kind of object."""
     rest = settings.rest
     needed = rights(
@@ -175,7 +175,7 @@ async def check_rights(api: Connection, settings: Settings) -> list[Finding]:
     return [*(_denied(who, lacking, settings.namespace) for lacking in kinds.values()), *stuck]
 
 
-async def _stuck(api: Connection, namespace: str) -> Finding:
+async def _stuck(api: KubeClient, namespace: str) -> Finding:
     """Return what will be left when the one namespace is deleted, or is left already."""
     return doubt(
         "rights",
@@ -202,7 +202,7 @@ def _denied(who: str, lacking: list[Right], namespace: str | None) -> Finding:
     return wrong("rights", message, f"grant it in a {kind}: {verbs} on {full}")
 
 
-async def _may(api: Connection, right: Right, namespace: str | None) -> bool:
+async def _may(api: KubeClient, right: Right, namespace: str | None) -> bool:
     resource, _, subresource = right.resource.partition("/")
     asked = {"verb": right.verb, "group": right.group, "resource": resource}
     asked |= {"subresource": subresource} if subresource else {}
@@ -214,7 +214,7 @@ async def _may(api: Connection, right: Right, namespace: str | None) -> bool:
     return bool(answer.get("status", {}).get("allowed"))
 
 
-async def _who(api: Connection) -> str:
+async def _who(api: KubeClient) -> str:
     """Name the account; not every cluster tells."""
     try:
         answer = await _review(api, "authentication", "SelfSubjectReview", {})
@@ -224,17 +224,17 @@ async def _who(api: Connection) -> str:
     return str(name or "this account")
 
 
-async def _review(api: Connection, what: str, kind: str, body: Object) -> Object:
+async def _review(api: KubeClient, what: str, kind: str, body: Object) -> Object:
     version = f"{what}.k8s.io/v1"
     content = msgspec.json.encode({"apiVersion": version, "kind": kind, **body})
     url = f"{kind.lower()}s"
-    answer = await request(api, "POST", version=version, url=url, content=content)
+    answer = await api.request("POST", version=version, url=url, content=content)
     decoded: Object = msgspec.json.decode(answer)
     return decoded
 
 
-async def _get(api: Connection, version: str, url: str) -> Object:
-    decoded: Object = msgspec.json.decode(await request(api, "GET", version=version, url=url))
+async def _get(api: KubeClient, version: str, url: str) -> Object:
+    decoded: Object = msgspec.json.decode(await api.request("GET", version=version, url=url))
     return decoded
 
 
@@ -292,10 +292,14 @@ async def _send_no_traces(
     sent = {"content-type": "application/x-protobuf", **parse_env_headers(headers, liberal=True)}
     where = f"{url.scheme}://{url.netloc.decode()}"  # a path may be a key
     try:
-        answer = await http.post(url, content=b"", headers=sent)
-    except httpx.HTTPError as error:
-        message = f"no traces can be sent to {where}: {error or type(error).__name__}"
-        return wrong("tracing", message, "start a collector there; OTLP over HTTP is port 4318")
+        with explained():
+            answer = await http.post(url, content=b"", headers=sent)
+    except Unanswered as error:
+        return wrong(
+            "tracing",
+            f"no traces can be sent to {where}: {error}",
+            "start a collector there; OTLP over HTTP is port 4318",
+        )
     hint = "see that this is OTLP over HTTP, port 4318, and not gRPC"
     if answer.is_success:
         if answer.headers.get("content-type", "").split(";")[0] in OTLP_ANSWERS:

@@ -31,14 +31,14 @@ from ollama_op.cli.doctor.checkup import (
 )
 from ollama_op.cli.doctor.environment import check_environment
 from ollama_op.cli.doctor.server import check_ollama
-from ollama_op.kube.connection import Connection
+from ollama_op.kube.client import KubeClient
 from ollama_op.kube.login import Login
 from ollama_op.kube.plugin import PLUGIN_LIMIT_S
 from ollama_op.ollama.client import OllamaClient
 
 Output = Literal["text", "json"]
 DoctorCheck = Callable[[], Awaitable[list[Finding]]]
-DoctorLogin = Callable[[], Awaitable[Connection]]
+DoctorLogin = Callable[[], Awaitable[KubeClient]]
 """Logs in to the cluster. Raises: ConfigError, LoginFailed."""
 
 LIMIT_S = 10.0  # a check is several requests
@@ -69,11 +69,11 @@ async def _run(settings: Settings) -> list[Finding]:
         AsyncExitStack() as stack,
     ):
 
-        async def log_in() -> Connection:
+        async def log_in() -> KubeClient:
             login = Login.find(settings.kubeconfig)
             tasks.start_soon(login.run)
             await login.credentials()
-            api = Connection(login, "doctor")
+            api = KubeClient(login, "doctor")
             stack.push_async_callback(api.close)
             return api
 
@@ -103,7 +103,7 @@ async def examine(
 
 async def _check_kubernetes(settings: Settings, log_in: DoctorLogin) -> list[Finding]:
     """Check the cluster, and what is in it only if there is one."""
-    api: list[Connection] = []
+    api: list[KubeClient] = []
 
     async def login() -> list[Finding]:
         api.append(await log_in())

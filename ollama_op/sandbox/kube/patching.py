@@ -8,7 +8,7 @@ from typing import Any
 from jsonpath import JSONPatch
 from jsonpath.exceptions import JSONPatchError, JSONPointerError
 
-from ollama_op.base.json import Object
+from ollama_op.base.json import Object, merge_patch
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.status import ApiError, bad_request
 
@@ -23,26 +23,13 @@ def patcher(request: SandboxRequest) -> Callable[[Object], Object]:
     """
     match request.headers.get("content-type", "").partition(";")[0]:
         case "application/merge-patch+json":
-            return partial(merge, patch=request.json_object())
+            return partial(merge_patch, patch=request.json_object())
         case "application/json-patch+json":
             return partial(_json_patch, patch=request.json())
         case "application/apply-patch+yaml":
             raise _unsupported("the sandbox has no server-side apply")
         case _:
             raise _unsupported("the body of the request was in an unknown format")
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7386)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge(merged.get(name), value)
-    return merged
 
 
 def _json_patch(obj: Object, patch: Any) -> Object:

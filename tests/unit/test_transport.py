@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from ollama_op.base import pool
-from ollama_op.kube.connection import CREDENTIALS, Authenticated
 from ollama_op.kube.credentials import Credentials, Identity
+from ollama_op.kube.transport import CREDENTIALS, Authenticated
 
 
 class Transport(httpx.AsyncBaseTransport):
