@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 from msgspec import UNSET
@@ -20,9 +20,14 @@ from crd.names import InvalidNameError, ModelName
 from crd.options import InvalidOptionError, Options, options
 from crd.placement import DEFAULT_SERVER, Placement, ServerRef
 from crd.reasons import Reason, Verdict
+from crd.resource import Resource
 from crd.v1alpha1 import (
+    GROUP,
+    KIND,
+    PLURAL,
     REFRESHED,
     UNREADABLE,
+    VERSION,
     DeletionPolicy,
     Fault,
     ObjectMeta,
@@ -293,3 +298,6 @@ def _malformed(error: Exception, spec: msgspec.Raw) -> Malformed:
         name=rest.name if isinstance(rest.name, str) else None,
         tag=rest.tag if isinstance(rest.tag, str) else None,
     )
+
+
+OLLAMA_MODELS: Final = Resource(GROUP, VERSION, PLURAL, KIND, decode)

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import structlog
 
-from crd.model import OllamaModel
+from crd.model import OLLAMA_MODELS, OllamaModel
 from crd.placement import DEFAULT_SERVER, Placement
 from ollama_op.base.errors import OllamaError
 from ollama_op.base.fence import no_fence
@@ -109,9 +109,12 @@ async def operate(
         observer=observer,
     )
     servers = Servers({DEFAULT_SERVER: instance})
-    kube, store = StatusWriter(cluster.writes, observer=observer, fence=fence), Store()
+    kube = StatusWriter(cluster.writes, OLLAMA_MODELS, observer=observer, fence=fence)
+    store = Store(OLLAMA_MODELS, lambda model: model.desired.placement)
     store.follow(kube.refusals)
-    reflector = Reflector(cluster.watch, store, namespace=settings.namespace, observer=observer)
+    reflector = Reflector(
+        cluster.watch, store, OLLAMA_MODELS, namespace=settings.namespace, observer=observer
+    )
     for_clients = cluster.rest or cluster.writes
     gateway = Gateway(
         KubeCalls(for_clients),
@@ -122,7 +125,9 @@ async def operate(
     )
 
     def events() -> EventRecorder:
-        return EventRecorder(cluster.events, is_busy=kube.is_busy, fence=fence, now=now)
+        return EventRecorder(
+            cluster.events, OLLAMA_MODELS, is_busy=kube.is_busy, fence=fence, now=now
+        )
 
     def lifecycle(events: EventRecorder) -> Lifecycle:
         return Lifecycle(
@@ -160,7 +165,7 @@ async def operate(
 class _Crew:
     """What acts: a task for each object, and the sender of events. All end with `work`."""
 
-    store: Store
+    store: Store[OllamaModel]
     servers: Servers
     events: Callable[[], EventRecorder]
     lifecycle: Callable[[EventRecorder], Lifecycle]

@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from crd.model import OllamaModel
+from crd.resource import Stored
 
 SENDING: Final = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
 NOT_SENT: Final = "traces not sent; ollama-op doctor says why"
@@ -26,7 +26,7 @@ NOT_TAKEN: Final = (
 QUIET_S: Final = 300.0  # after a word about either
 
 
-def about(model: OllamaModel) -> dict[str, Any]:
+def about(model: Stored) -> dict[str, Any]:
     """Return what every line about a model has, so that it can be found by any of it."""
     meta = model.metadata
     return {

@@ -15,9 +15,8 @@ import anyio
 import msgspec
 import structlog
 
-from crd.model import OllamaModel
 from crd.occasions import Occasion
-from crd.v1alpha1 import API_VERSION, KIND
+from crd.resource import Resource, Stored
 from ollama_op.base import tracing
 from ollama_op.base.errors import KubeError, NotFound, NotLeading
 from ollama_op.base.fence import Fence, no_fence
@@ -51,18 +50,20 @@ class EventRecorder:
     def __init__(
         self,
         api: KubeClient,
+        resource: Resource[Any],
         *,
         is_busy: Callable[[], bool],
         fence: Fence = no_fence,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api, self._is_busy, self._fence, self._now = api, is_busy, fence, now
-        self._in, self._out = anyio.create_memory_object_stream[
-            tuple[OllamaModel, _Moment, str | None]
-        ](EVENTS_WAITING)
+        self._api, self._resource = api, resource
+        self._is_busy, self._fence, self._now = is_busy, fence, now
+        self._in, self._out = anyio.create_memory_object_stream[tuple[Stored, _Moment, str | None]](
+            EVENTS_WAITING
+        )
         self._sent: dict[_Moment, tuple[str, int]] = {}  # name of the event, and its count
 
-    def tell(self, model: OllamaModel, occasion: Occasion, message: str) -> None:
+    def tell(self, model: Stored, occasion: Occasion, message: str) -> None:
         """Record a moment in the object's life. Never waits."""
         moment = _Moment(model.metadata.uid, occasion.kind, occasion.reason, message)
         try:
@@ -90,7 +91,7 @@ class EventRecorder:
                         **about(model),
                     )
 
-    async def _send(self, model: OllamaModel, moment: _Moment) -> None:
+    async def _send(self, model: Stored, moment: _Moment) -> None:
         name, count = self._sent.get(moment, ("", 0))
         if count:
             # Before it is sent: one that does not arrive is told with the next one.
@@ -108,7 +109,7 @@ class EventRecorder:
         if len(self._sent) > EVENTS_REMEMBERED:
             del self._sent[next(iter(self._sent))]
 
-    async def _count(self, model: OllamaModel, name: str, count: int) -> bool:
+    async def _count(self, model: Stored, name: str, count: int) -> bool:
         try:
             await self._call(
                 "PATCH",
@@ -121,15 +122,15 @@ class EventRecorder:
             return False
         return True
 
-    async def _create(self, model: OllamaModel, moment: _Moment, name: str) -> None:
+    async def _create(self, model: Stored, moment: _Moment, name: str) -> None:
         meta, now = model.metadata, self._stamp()
         body = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": meta.namespace},
             "involvedObject": {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
+                "apiVersion": self._resource.api_version,
+                "kind": self._resource.kind,
                 "namespace": meta.namespace,
                 "name": meta.name,
                 "uid": meta.uid,
@@ -147,7 +148,7 @@ class EventRecorder:
         await self._call("POST", "events", model, body)
 
     async def _call(
-        self, method: str, url: str, model: OllamaModel, body: dict[str, Any], **how: Any
+        self, method: str, url: str, model: Stored, body: dict[str, Any], **how: Any
     ) -> None:
         def begin() -> AbstractContextManager[None]:
             self._fence(WRITE_LIMIT_S)

@@ -16,7 +16,8 @@ import anyio
 import msgspec
 import structlog
 
-from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE
+from crd.resource import Resource
+from crd.v1alpha1 import UNREADABLE
 from ollama_op.base.backoff import Backoff
 from ollama_op.base.errors import (
     Expired,
@@ -86,20 +87,21 @@ _head = msgspec.json.Decoder(_Head)
 
 
 class Reflector:
-    """Mirrors the OllamaModels of one namespace, or of all, into a sink."""
+    """Mirrors the objects of one kind, in one namespace or in all, into a sink."""
 
     def __init__(
         self,
         api: KubeClient,
         sink: Sink,
+        resource: Resource[Any],
         *,
         namespace: str | None = None,
         observer: Observer = NOBODY,
     ) -> None:
-        self._api, self._sink, self._observer = api, sink, observer
+        self._api, self._sink, self._resource, self._observer = api, sink, resource, observer
         self._where: dict[str, Any] = {
-            "version": API_VERSION,
-            "url": PLURAL,
+            "version": resource.api_version,
+            "url": resource.plural,
             "namespace": namespace,
         }
         self._version = ""  # where the next watch begins; empty asks for a list first
@@ -208,19 +210,26 @@ class Reflector:
         is_known = self._told is type(error) or isinstance(error, LoginFailed)  # told by the login
         say = log.debug if routine or is_known else log.warning
         self._told = self._told if routine else type(error)
-        say("watch broken, will retry", problem=str(error), retry_in_s=wait_s, **_hint(error))
+        say(
+            "watch broken, will retry",
+            problem=str(error),
+            retry_in_s=wait_s,
+            **_hint(error, self._resource),
+        )
 
 
 def _number(version: str) -> int:
     return int(version) if version.isdecimal() else 0
 
 
-def _hint(error: KubeError) -> dict[str, str]:
+def _hint(error: KubeError, resource: Resource[Any]) -> dict[str, str]:
     match error:
         case NotFound():
-            return {"hint": "this cluster does not know OllamaModel: kubectl apply -k config/crd"}
+            return {
+                "hint": f"this cluster does not know {resource.kind}: kubectl apply -k config/crd"
+            }
         case NotPermitted():
-            return {"hint": "kubectl auth can-i watch ollamamodels --all-namespaces"}
+            return {"hint": f"kubectl auth can-i watch {resource.plural} --all-namespaces"}
         case _:
             return {}
 

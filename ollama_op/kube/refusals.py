@@ -1,6 +1,6 @@
 """What Kubernetes refuses to write, told once for each cause and not for each try.
 
-A namespace that is being deleted loses its RoleBindings before its OllamaModels: from then on every
+A namespace that is being deleted loses its RoleBindings before its Storeds: from then on every
 write about each of them is refused, for as long as it takes a person to notice. What cannot be
 written on the objects is told here: by one line of the log, and by a metric.
 """
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from crd.model import OllamaModel
+from crd.resource import Stored
 from ollama_op.base.errors import REFUSED, KubeError, NotFound, NotPermitted
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Refusals:
         return frozenset(uid for uid, _ in self._causes)
 
     @contextmanager
-    def noted(self, model: OllamaModel, part: str) -> Generator[None]:
+    def noted(self, model: Stored, part: str) -> Generator[None]:
         """Record how the writing of `part` of an object ends: `/status`, or empty for the rest."""
         key = (model.metadata.uid, part)
         try:
@@ -56,7 +56,7 @@ class Refusals:
         if (cause := self._causes.pop(key, None)) and cause not in self._causes.values():
             log.info("kubernetes takes the write again", namespace=cause.namespace)
 
-    def offer(self, key: str, item: OllamaModel) -> None:
+    def offer(self, key: str, item: Stored) -> None:
         """Ignore objects that live: each write about them is noted."""
 
     def retire(self, key: str) -> None:
@@ -64,7 +64,7 @@ class Refusals:
         for each in [each for each in self._causes if each[0] == key]:
             del self._causes[each]
 
-    def _note(self, key: tuple[str, str], model: OllamaModel, error: KubeError) -> None:
+    def _note(self, key: tuple[str, str], model: Stored, error: KubeError) -> None:
         meta = model.metadata
         # The others' words are alike but for the name, and for where a long text is cut off.
         words = str(error).replace(f'"{meta.name}"', "…")[:ALIKE]

@@ -1,4 +1,4 @@
-"""The store: the newest known version of every OllamaModel, and who names which model.
+"""The store: the newest known version of every object of a kind, and which name the same model.
 
 It hears from the watch and from our own writes, in any order, and keeps what is newer. A list
 judges what was known before it was asked for, whatever the versions: etcd may have been emptied, or
@@ -8,33 +8,34 @@ who else wants a model.
 """
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
 
-from crd.model import OllamaModel, decode
 from crd.placement import Placement
+from crd.resource import Resource, Stored, T
 from crd.v1alpha1 import UNREADABLE
 
 log = structlog.get_logger(__name__)
 
+T_contra = TypeVar("T_contra", contravariant=True)
 TOMBSTONES = 10_000  # deleted objects remembered, so that a late answer does not revive one
 
 
-class Follower(Protocol):
+class Follower(Protocol[T_contra]):
     """Is notified of all objects."""
 
-    def offer(self, key: str, item: OllamaModel) -> None:
+    def offer(self, key: str, item: T_contra) -> None:
         """Handle a new or changed object."""
 
     def retire(self, key: str) -> None:
         """Handle the end of an object."""
 
 
-class StoreListener(Follower, Protocol):
+class StoreListener(Follower[T_contra], Protocol[T_contra]):
     """Acts on the objects: the supervisor."""
 
     def poke(self, key: str) -> None:
@@ -54,13 +55,14 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head)
 
 
-class Store:
-    """All OllamaModels by uid. Silent until the first list is complete, then always current."""
+class Store(Generic[T]):
+    """All objects of one kind by uid. Silent until the first list is complete, then current."""
 
-    def __init__(self) -> None:
-        self._listener: StoreListener | None = None
-        self._followers: list[Follower] = []
-        self._models: dict[str, OllamaModel] = {}
+    def __init__(self, resource: Resource[T], placed: Callable[[T], Placement | None]) -> None:
+        self._resource, self._placed = resource, placed
+        self._listener: StoreListener[T] | None = None
+        self._followers: list[Follower[T]] = []
+        self._models: dict[str, T] = {}
         self._wanting: defaultdict[Placement, set[str]] = defaultdict(set)  # uids of live objects
         self._gone: dict[str, None] = {}
         self._doubted = set[str]()  # uids, alive or gone, that the list under way has yet to judge
@@ -70,11 +72,11 @@ class Store:
         """Count the objects."""
         return len(self._models)
 
-    def __iter__(self) -> Iterator[OllamaModel]:
+    def __iter__(self) -> Iterator[T]:
         """Go through the objects as they are now, whatever becomes of them meanwhile."""
         return iter(tuple(self._models.values()))
 
-    def attach(self, listener: StoreListener | None) -> None:
+    def attach(self, listener: StoreListener[T] | None) -> None:
         """Notify `listener` of all objects from now on; None for nobody."""
         self._listener = listener
         self._tell_all()
@@ -84,12 +86,11 @@ class Store:
         wanting = self._wanting.get(where) or set[str]()
         return len(wanting) - (uid in wanting)
 
-    def is_kept(self, where: Placement, uid: str) -> bool:
-        """Return True if a live object other than `uid` wants this model kept in memory."""
-        others = self._wanting.get(where, set()) - {uid}
-        return any(self._models[other].desired.keeps_loaded for other in others)
+    def sharing(self, where: Placement, uid: str) -> list[T]:
+        """List the live objects other than `uid` that name this model."""
+        return [self._models[other] for other in self._wanting.get(where, set()) - {uid}]
 
-    def follow(self, follower: Follower) -> None:
+    def follow(self, follower: Follower[T]) -> None:
         """Notify `follower` of all objects too, from now on, whoever acts on them."""
         self._followers.append(follower)
         for model in self._models.values():
@@ -100,7 +101,7 @@ class Store:
         self._doubted.discard(uid)
         self._drop(uid)
 
-    def put(self, model: OllamaModel) -> None:
+    def put(self, model: T) -> None:
         """Handle a version of an object, unless a newer one is known."""
         uid = model.metadata.uid
         self._doubted.discard(uid)
@@ -111,12 +112,12 @@ class Store:
         if known is None or _is_over(model) or _is_newer(model, known):
             self._take(model, known)
 
-    def _take(self, model: OllamaModel, known: OllamaModel | None) -> None:
+    def _take(self, model: T, known: T | None) -> None:
         meta = model.metadata
         if _is_over(model):
             self._drop(meta.uid)
             return
-        before, after = _named_by(known), _named_by(model)
+        before, after = self._named_by(known), self._named_by(model)
         self._models[meta.uid] = model
         if before != after:
             self._unindex(before, meta.uid)
@@ -133,7 +134,7 @@ class Store:
     def seen(self, raw: msgspec.Raw) -> str:
         """Handle an object as the API server sent it; return its uid."""
         try:
-            model = decode(raw)
+            model = self._resource.decode(raw)
         except UNREADABLE as error:
             meta = _meta(raw)
             name = f"{meta.namespace}/{meta.name}"
@@ -173,7 +174,7 @@ class Store:
                 self._tell_followers(model)
 
     def _drop(self, uid: str) -> None:
-        self._unindex(_named_by(self._models.pop(uid, None)), uid)
+        self._unindex(self._named_by(self._models.pop(uid, None)), uid)
         self._gone[uid] = None
         if len(self._gone) > TOMBSTONES:
             del self._gone[next(iter(self._gone))]
@@ -183,7 +184,7 @@ class Store:
             with _no_harm():
                 follower.retire(uid)
 
-    def _tell_followers(self, model: OllamaModel) -> None:
+    def _tell_followers(self, model: T) -> None:
         if not self._complete:
             return
         for follower in self._followers:
@@ -212,18 +213,17 @@ class Store:
         else:
             self._tell_sharers(where)
 
+    def _named_by(self, model: T | None) -> Placement | None:
+        """Return what an object stands for, unless it is going or names nothing."""
+        if model is None or model.metadata.deletion_timestamp is not None:
+            return None
+        return self._placed(model)
+
     def _tell_sharers(self, where: Placement) -> None:
         """Wake those who name a model: there are more of them by now, or fewer."""
         if self._complete and self._listener is not None:
             for uid in self._wanting[where]:
                 self._listener.poke(uid)
-
-
-def _named_by(model: OllamaModel | None) -> Placement | None:
-    """Return what an object stands for, unless it is going or names nothing."""
-    if model is None or model.metadata.deletion_timestamp is not None:
-        return None
-    return model.desired.placement
 
 
 @contextmanager
@@ -242,11 +242,11 @@ def _meta(raw: msgspec.Raw) -> _Meta:
         return _Meta("")
 
 
-def _is_over(model: OllamaModel) -> bool:
+def _is_over(model: Stored) -> bool:
     return model.metadata.deletion_timestamp is not None and not model.metadata.finalizers
 
 
-def _is_newer(model: OllamaModel, known: OllamaModel) -> bool:
+def _is_newer(model: Stored, known: Stored) -> bool:
     return _version(model.metadata.resource_version) > _version(known.metadata.resource_version)
 
 

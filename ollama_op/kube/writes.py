@@ -2,14 +2,14 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic
 
 import anyio
 import msgspec
 import structlog
 
-from crd.model import OllamaModel, decode
-from crd.v1alpha1 import API_VERSION, PLURAL, UNREADABLE, OllamaModelStatus
+from crd.resource import Resource, Stored, T
+from crd.v1alpha1 import UNREADABLE
 from ollama_op.base.errors import KubeUnreachable, LoginFailed
 from ollama_op.base.fence import Fence, no_fence
 from ollama_op.base.observer import NOBODY, Observer
@@ -28,19 +28,24 @@ MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
 
 
-class StatusWriter:
-    """Writes OllamaModels, as far as `fence` lets it: each call may also raise NotLeading."""
+class StatusWriter(Generic[T]):
+    """Writes objects of one kind, if `fence` lets it: each call may also raise NotLeading."""
 
     def __init__(
-        self, api: KubeClient, *, observer: Observer = NOBODY, fence: Fence = no_fence
+        self,
+        api: KubeClient,
+        resource: Resource[T],
+        *,
+        observer: Observer = NOBODY,
+        fence: Fence = no_fence,
     ) -> None:
-        self._api, self._observer, self._fence = api, observer, fence
+        self._api, self._resource, self._observer, self._fence = api, resource, observer, fence
         self._slots = anyio.CapacityLimiter(WRITES_AT_ONCE)
         self._is_down = False  # as far as the last write knows
         self._lost = Lost()
         self.refusals = Refusals()
 
-    async def patch_status(self, model: OllamaModel, status: OllamaModelStatus) -> OllamaModel:
+    async def patch_status(self, model: T, status: msgspec.Struct) -> T:
         """Make `status` the object's status; return the object as it is then.
 
         Raises: Conflict if the object was replaced by another of its name; other KubeErrors.
@@ -56,12 +61,12 @@ class StatusWriter:
 
     async def set_finalizers(
         self,
-        model: OllamaModel,
+        model: T,
         finalizers: tuple[str, ...],
         *,
         annotations: Mapping[str, str] = NO_ANNOTATIONS,
         dry_run: bool = False,
-    ) -> OllamaModel:
+    ) -> T:
         """Replace the object's finalizers, provided it has not changed since it was read.
 
         With `dry_run`, only ask whether that would be taken, and change nothing.
@@ -72,7 +77,7 @@ class StatusWriter:
         body = {"metadata": meta | ({"annotations": annotations} if annotations else {})}
         return await self._patch(model, body, MERGE_PATCH, dry_run=dry_run)
 
-    async def annotate(self, model: OllamaModel, name: str, value: str) -> OllamaModel:
+    async def annotate(self, model: T, name: str, value: str) -> T:
         """Set one annotation, provided the object has not changed since it was read.
 
         Raises: Conflict if it has; other KubeErrors.
@@ -86,19 +91,19 @@ class StatusWriter:
 
     async def _patch(
         self,
-        model: OllamaModel,
+        model: T,
         body: Any,
         headers: dict[str, str],
         *,
         subresource: str = "",
         dry_run: bool = False,
-    ) -> OllamaModel:
+    ) -> T:
         async with self._slots:
             with self._told_once(), self.refusals.noted(model, subresource):
                 answer = await self._api.request(
                     "PATCH",
-                    version=API_VERSION,
-                    url=f"{PLURAL}/{model.metadata.name}{subresource}",
+                    version=self._resource.api_version,
+                    url=f"{self._resource.plural}/{model.metadata.name}{subresource}",
                     namespace=model.metadata.namespace,
                     params={"dryRun": "All"} if dry_run else {},
                     content=msgspec.json.encode(body),
@@ -108,7 +113,7 @@ class StatusWriter:
                     within=self._to_its_end,
                 )
         try:
-            return decode(answer)
+            return self._resource.decode(answer)
         except UNREADABLE as error:
             raise KubeUnreachable(
                 f"the Kubernetes API's answer cannot be read: {error!r}"
@@ -145,5 +150,5 @@ class StatusWriter:
             raise as_kube_error(error) from error
 
 
-def _same(model: OllamaModel) -> dict[str, str]:
+def _same(model: Stored) -> dict[str, str]:
     return {"uid": model.metadata.uid, "resourceVersion": model.metadata.resource_version}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.ports import User
+from crd.model import OllamaModel
 from ollama_op.kube.reflector import Reflector
 from ollama_op.kube.refusals import Refusals
 from ollama_op.kube.store import Store
@@ -25,7 +26,7 @@ class VisitReviewer(Protocol):
 class Engine:
     """A running operator. Whoever has it looks, and changes nothing."""
 
-    store: Store
+    store: Store[OllamaModel]
     reflector: Reflector
     servers: Servers
     tasks: Sized  # one for each object, while this replica leads

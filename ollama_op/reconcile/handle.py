@@ -66,8 +66,8 @@ class Objects(Protocol):
     def sharers(self, where: Placement, uid: str) -> int:
         """Count the live objects other than `uid` that name this model."""
 
-    def is_kept(self, where: Placement, uid: str) -> bool:
-        """Return True if a live object other than `uid` wants this model kept in memory."""
+    def sharing(self, where: Placement, uid: str) -> list[OllamaModel]:
+        """List the live objects other than `uid` that name this model."""
 
 
 class Handle:
@@ -132,7 +132,8 @@ class Handle:
 
     def is_kept(self, name: ModelName) -> bool:
         """Return True if another live object wants this model kept in memory."""
-        return self._objects.is_kept(self._place(name), self.model.metadata.uid)
+        others = self._objects.sharing(self._place(name), self.model.metadata.uid)
+        return any(other.desired.keeps_loaded for other in others)
 
     async def write_status(self, status: OllamaModelStatus, *, failed: bool = False) -> None:
         """Make this the object's status; what it says already is not written again.

@@ -44,7 +44,7 @@ class Gateway:
         self,
         calls: KubeCalls,
         *,
-        store: Store,
+        store: Store[OllamaModel],
         reflector: Reflector,
         reviewer: KubeReviewer,
         on_servers: Callable[[], Mapping[Placement, Entry] | None],

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import structlog
 
-from crd.model import OllamaModel, decode
+from crd.model import OLLAMA_MODELS, OllamaModel, decode
 from ollama_op.base.errors import LoginFailed, NotLeading, Unauthenticated
 from ollama_op.base.parsing import ConfigError
 from ollama_op.kube.access import Access
@@ -318,7 +318,9 @@ async def test_a_write_waits_for_a_login_outside_its_own_limit():
     plugin, fenced = Plugin(takes_s=30), list[float]()
     async with server(plugin) as (api, kube, _callers):
         model = await _model(kube)
-        writer = StatusWriter(api, fence=lambda _limit_s: fenced.append(anyio.current_time()))
+        writer = StatusWriter(
+            api, OLLAMA_MODELS, fence=lambda _limit_s: fenced.append(anyio.current_time())
+        )
         await writer.annotate(model, "a", "b")
     assert (plugin.ended, fenced) == (1, [30])
 
@@ -329,7 +331,7 @@ async def test_a_write_that_waits_for_a_login_can_be_cancelled():
     async with server(plugin) as (api, kube, _callers):
         model = await _model(kube)
         with anyio.move_on_after(3):
-            await StatusWriter(api).annotate(model, "a", "b")
+            await StatusWriter(api, OLLAMA_MODELS).annotate(model, "a", "b")
         assert anyio.current_time() == 3
     assert plugin.ended == 0
 
@@ -344,7 +346,7 @@ async def test_who_lost_the_lead_while_it_logged_in_writes_nothing():
     async with server(Plugin(takes_s=30)) as (api, kube, callers):
         model = await _model(kube)
         with pytest.raises(NotLeading):
-            await StatusWriter(api, fence=fence).annotate(model, "a", "b")
+            await StatusWriter(api, OLLAMA_MODELS, fence=fence).annotate(model, "a", "b")
         assert callers == []
 
 

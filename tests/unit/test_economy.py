@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from crd import names
-from crd.model import OllamaModel
+from crd.model import OLLAMA_MODELS, OllamaModel
 from crd.v1alpha1 import OllamaModelStatus, State
 from ollama_op.base.mailbox import Latest
 from ollama_op.kube.store import Store
@@ -69,7 +69,10 @@ class Kube:
 @pytest.mark.parametrize(("others", "is_news"), [({}, False), ({"tag": "2b"}, True)])
 async def test_a_status_write_wakes_only_for_what_others_have_changed(others, is_news):
     """The answer may have a newer spec that the watch has not told yet."""
-    box, store = Latest(made(manifest())), Store()
+    box, store = (
+        Latest(made(manifest())),
+        Store(OLLAMA_MODELS, lambda model: model.desired.placement),
+    )
     store.attach(boxes := Boxes(box))
     store.listed(set(), "0")
     store.put(box.item)

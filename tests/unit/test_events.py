@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from crd.model import OllamaModel, decode
+from crd.model import OLLAMA_MODELS, OllamaModel, decode
 from crd.occasions import Occasion
 from ollama_op.kube import events
 from ollama_op.kube.events import EVENTS_WAITING, EventRecorder
@@ -73,7 +73,11 @@ async def bench() -> AsyncGenerator[Bench]:
         model = decode((await user.post(MODELS, json=body)).raise_for_status().content)
         wire = Wire(transport, "events")
         it = Bench(
-            server, EventRecorder(wire, is_busy=lambda: it.busy, now=clock), wire, user, model
+            server,
+            EventRecorder(wire, OLLAMA_MODELS, is_busy=lambda: it.busy, now=clock),
+            wire,
+            user,
+            model,
         )
         tasks.start_soon(it.events.run)
         yield it

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from crd.model import OllamaModel, decode
+from crd.model import OLLAMA_MODELS, OllamaModel, decode
 from crd.v1alpha1 import FINALIZER, REFRESH, OllamaModelStatus, State
 from ollama_op.base.asgi import App, Message, Receive, Send
 from ollama_op.base.errors import (
@@ -74,7 +74,7 @@ async def bench() -> AsyncGenerator[Bench]:
     server = KubeSandbox(now=lambda: EPOCH + timedelta(seconds=anyio.current_time()))
     b = Bench(server, server)
     async with AppTransport(b) as transport:
-        b.kube = StatusWriter(Wire(transport, "writes"))
+        b.kube = StatusWriter(Wire(transport, "writes"), OLLAMA_MODELS)
         b.user = httpx.AsyncClient(transport=transport, base_url="http://kube")
         yield b
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import structlog
 
-from crd.model import Malformed, OllamaModel
+from crd.model import OLLAMA_MODELS, Malformed, OllamaModel
 from crd.v1alpha1 import API_VERSION, PLURAL
 from ollama_op.base.asgi import Message, Receive, Send
 from ollama_op.kube.reflector import WATCH_LINE_LIMIT, Reflector
@@ -139,14 +139,18 @@ async def mirroring(
 ) -> AsyncGenerator[Mirror]:
     """Run a reflector on an API server that has some objects; the cues are there from the start."""
     kube = KubeSandbox(now=lambda: EPOCH + timedelta(seconds=anyio.current_time()))
-    api, store, news = UnrulyApi(kube), Store(), News()
+    api, store, news = (
+        UnrulyApi(kube),
+        Store(OLLAMA_MODELS, lambda model: model.desired.placement),
+        News(),
+    )
     for number in range(objects):
         kube.store.put(PLURAL, ("default", f"m{number}"), manifest(f"m{number}"))
     for cue in cues:
         cue(api)
     store.attach(news)
     async with AppTransport(api) as transport, anyio.create_task_group() as tasks:
-        reflector = Reflector(Wire(transport), store, namespace=namespace)
+        reflector = Reflector(Wire(transport), store, OLLAMA_MODELS, namespace=namespace)
         tasks.start_soon(reflector.run)
         user = httpx.AsyncClient(transport=transport, base_url="http://kube")
         yield Mirror(api, user, reflector, store, news)

@@ -1,6 +1,6 @@
 import pytest
 
-from crd.model import OllamaModel
+from crd.model import OLLAMA_MODELS, OllamaModel
 from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER
 from ollama_op.kube import store as watch
@@ -40,7 +40,7 @@ def heard() -> Heard:
 @pytest.fixture
 def store(heard) -> Store:
     """Return a store that has listed nothing at version 1."""
-    store = Store()
+    store = Store(OLLAMA_MODELS, lambda model: model.desired.placement)
     store.attach(heard)
     store.listed(set(), "1")
     return store
@@ -48,7 +48,7 @@ def store(heard) -> Store:
 
 def test_nothing_is_told_before_the_list_is_complete(heard):
     """Who is told of an object can ask who else names its model; half a list would lie."""
-    store = Store()
+    store = Store(OLLAMA_MODELS, lambda model: model.desired.placement)
     store.attach(heard)
     store.seen(raw(manifest("a")))
     store.put(made(manifest("b")))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ollama_op.base.json import Object
-from ollama_op.sandbox.kube.resources import Resource
+from ollama_op.sandbox.kube.resources import APIResource
 from ollama_op.sandbox.kube.schema import check_schema, default, prune
 from ollama_op.sandbox.status import Cause, bad_request
 
@@ -32,7 +32,7 @@ class _Meta(msgspec.Struct):
     finalizers: list[str] | None = None
 
 
-def admit(resource: Resource, body: Object, *, strict: bool) -> Object:
+def admit(resource: APIResource, body: Object, *, strict: bool) -> Object:
     """Read a body: types of metadata, unknown fields dropped or (`strict`) refused.
 
     Raises: ApiError 400.
@@ -55,7 +55,7 @@ def admit(resource: Resource, body: Object, *, strict: bool) -> Object:
     return {"metadata": kept, **rest}
 
 
-def complete(resource: Resource, new: Object) -> Object:
+def complete(resource: APIResource, new: Object) -> Object:
     """Fill in defaults and check everything.
 
     Raises: ApiError 422.

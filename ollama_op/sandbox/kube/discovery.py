@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from ollama_op.base.json import Object
-from ollama_op.sandbox.kube.resources import Resource
+from ollama_op.sandbox.kube.resources import APIResource
 
 SERVER_VERSION = {
     "major": "1",
@@ -36,7 +36,7 @@ SERVED = {  # whatever the question, which kubectl sends as protobuf
 ACCESS_REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
-def documents(resources: Sequence[Resource]) -> dict[str, Object]:
+def documents(resources: Sequence[APIResource]) -> dict[str, Object]:
     """Return every discovery document by its path."""
     lists = {
         api_version: [entry for resource in group for entry in _entries(resource)]
@@ -91,7 +91,7 @@ def _resource_list(api_version: str, entries: Sequence[Object]) -> Object:
     }
 
 
-def _entries(resource: Resource) -> list[Object]:
+def _entries(resource: APIResource) -> list[Object]:
     entry: Object = {
         "name": resource.plural,
         "singularName": resource.kind.lower(),
@@ -108,7 +108,7 @@ def _entries(resource: Resource) -> list[Object]:
     return [entry, {"namespaced": resource.namespaced, "kind": resource.kind, **status}]
 
 
-def _openapi(resources: Sequence[Resource]) -> Object:
+def _openapi(resources: Sequence[APIResource]) -> Object:
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": SERVER_VERSION["gitVersion"]},
@@ -117,12 +117,12 @@ def _openapi(resources: Sequence[Resource]) -> Object:
     }
 
 
-def _path(resource: Resource) -> str:
+def _path(resource: APIResource) -> str:
     scope = "/namespaces/{namespace}" if resource.namespaced else ""
     return f"{_root(resource.api_version)}{scope}/{resource.plural}/{{name}}"
 
 
-def _operation(resource: Resource) -> Object:
+def _operation(resource: APIResource) -> Object:
     field_validation = {"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}
     return {
         "operationId": f"patch{resource.kind}",
@@ -133,7 +133,7 @@ def _operation(resource: Resource) -> Object:
     }
 
 
-def _schema(resource: Resource) -> Object:
+def _schema(resource: APIResource) -> Object:
     schema = resource.schema or {"type": "object"}
     meta = {
         "apiVersion": {"type": "string"},
@@ -147,9 +147,9 @@ def _schema(resource: Resource) -> Object:
     }
 
 
-def _definition(resource: Resource) -> str:
+def _definition(resource: APIResource) -> str:
     return ".".join([*reversed(resource.group.split(".")), resource.version, resource.kind])
 
 
-def _gvk(resource: Resource) -> Object:
+def _gvk(resource: APIResource) -> Object:
     return {"group": resource.group, "version": resource.version, "kind": resource.kind}

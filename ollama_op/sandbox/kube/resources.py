@@ -24,7 +24,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resource:
+class APIResource:
     """One resource of one API version."""
 
     group: str
@@ -89,7 +89,7 @@ _EVENT_FIELDS = (
     "source",
     "type",
 )
-_EVENT = Resource(
+_EVENT = APIResource(
     group="",
     version="v1",
     kind="Event",
@@ -99,7 +99,7 @@ _EVENT = Resource(
     columns=_EVENT_COLUMNS,
     fields=_EVENT_FIELDS,
 )
-_NEW_EVENT = Resource(
+_NEW_EVENT = APIResource(
     group="events.k8s.io",
     version="v1",
     kind="Event",
@@ -119,7 +119,7 @@ _NEW_EVENT = Resource(
     },
 )
 BUILTIN = (
-    Resource(
+    APIResource(
         group="",
         version="v1",
         kind="Namespace",
@@ -135,7 +135,7 @@ BUILTIN = (
     ),
     _EVENT,
     _NEW_EVENT,
-    Resource(
+    APIResource(
         group="coordination.k8s.io",
         version="v1",
         kind="Lease",
@@ -145,7 +145,7 @@ BUILTIN = (
             Column("Age", ".metadata.creationTimestamp", "date"),
         ),
     ),
-    Resource(
+    APIResource(
         group="apiextensions.k8s.io",
         version="v1",
         kind="CustomResourceDefinition",
@@ -158,10 +158,10 @@ BUILTIN = (
 )
 
 
-def custom(crd: Object) -> Resource:
+def custom(crd: Object) -> APIResource:
     """Make the resource that a CustomResourceDefinition defines, in its first version."""
     names, version = crd["spec"]["names"], crd["spec"]["versions"][0]
-    return Resource(
+    return APIResource(
         group=crd["spec"]["group"],
         version=version["name"],
         kind=names["kind"],

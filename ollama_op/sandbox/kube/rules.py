@@ -8,7 +8,7 @@ import msgspec
 
 from ollama_op.base.json import Object
 from ollama_op.sandbox.kube.checks import admit, complete
-from ollama_op.sandbox.kube.resources import Resource
+from ollama_op.sandbox.kube.resources import APIResource
 from ollama_op.sandbox.kube.storage import ObjectKey, ObjectStore
 from ollama_op.sandbox.status import ApiError, Cause, StatusSubject, bad_request
 
@@ -53,7 +53,7 @@ class RuleWriter:
 
     def create(
         self,
-        resource: Resource,
+        resource: APIResource,
         namespace: str,
         body: Object,
         *,
@@ -91,7 +91,7 @@ class RuleWriter:
 
     def update(
         self,
-        resource: Resource,
+        resource: APIResource,
         key: ObjectKey,
         change: Callable[[Object], Object],
         *,
@@ -129,7 +129,12 @@ class RuleWriter:
         return self._store.put(resource.plural, key, new)
 
     def delete(
-        self, resource: Resource, key: ObjectKey, options: DeleteOptions, *, dry_run: bool = False
+        self,
+        resource: APIResource,
+        key: ObjectKey,
+        options: DeleteOptions,
+        *,
+        dry_run: bool = False,
     ) -> tuple[Object, bool]:
         """Delete an object, or mark it if it has finalizers; tell whether it is gone.
 
@@ -155,7 +160,7 @@ class RuleWriter:
         dying = {**old, "metadata": meta}
         return dying if dry_run else self._store.put(resource.plural, key, dying), False
 
-    def existing(self, resource: Resource, key: ObjectKey) -> Object:
+    def existing(self, resource: APIResource, key: ObjectKey) -> Object:
         """Return an object as it is stored.
 
         Raises: ApiError 404.
@@ -169,7 +174,7 @@ class RuleWriter:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _check_identity(resource: Resource, old: Object, new: Object, *, whole: bool) -> None:
+def _check_identity(resource: APIResource, old: Object, new: Object, *, whole: bool) -> None:
     """Hold an update to the object, and to the state of it, that it was made for.
 
     Raises: ApiError 400, 409, 422.
@@ -198,7 +203,7 @@ def _check_preconditions(
         raise subject.conflict(_MODIFIED)
 
 
-def _check_successor(resource: Resource, old: Object, new: Object) -> None:
+def _check_successor(resource: APIResource, old: Object, new: Object) -> None:
     """Hold the new metadata to what may follow the old.
 
     Raises: ApiError 422.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ollama_op.base.json import Object
 from ollama_op.sandbox.http import SandboxRequest
-from ollama_op.sandbox.kube.resources import Resource
+from ollama_op.sandbox.kube.resources import APIResource
 from ollama_op.sandbox.status import bad_request
 
 Predicate = Callable[[Object], bool]
@@ -12,7 +12,7 @@ Predicate = Callable[[Object], bool]
 _FIELDS = ("metadata.name", "metadata.namespace")
 
 
-def selector(resource: Resource, namespace: str | None, request: SandboxRequest) -> Predicate:
+def selector(resource: APIResource, namespace: str | None, request: SandboxRequest) -> Predicate:
     """Return the test for the objects that a list, a watch or a deletecollection is about.
 
     Raises: ApiError 400 for a selector that cannot be read, set-based ones among them.
@@ -38,7 +38,7 @@ def _label(term: str) -> Predicate:
     return lambda obj: (_labels(obj).get(name) == value) is equal
 
 
-def _field(resource: Resource, term: str) -> Predicate:
+def _field(resource: APIResource, term: str) -> Predicate:
     name, equal, value = _split(term)
     if equal is None or name not in (*_FIELDS, *resource.fields):
         raise bad_request(f"field label not supported: {name}")

@@ -8,7 +8,7 @@ from typing import Any
 import jsonpath
 
 from ollama_op.base.json import Object
-from ollama_op.sandbox.kube.resources import Column, Resource
+from ollama_op.sandbox.kube.resources import APIResource, Column
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _YEAR = 365 * _DAY
@@ -16,7 +16,7 @@ _NAME = {"name": "Name", "type": "string", "format": "name", "priority": 0, "des
 
 
 def table(
-    resource: Resource,
+    resource: APIResource,
     objects: Sequence[Object],
     *,
     now: datetime,
@@ -37,7 +37,7 @@ def table(
     }
 
 
-def _definitions(resource: Resource) -> list[Object]:
+def _definitions(resource: APIResource) -> list[Object]:
     columns = [
         {
             "name": column.name,
@@ -51,7 +51,7 @@ def _definitions(resource: Resource) -> list[Object]:
     return [_NAME, *columns]
 
 
-def _row(resource: Resource, obj: Object, now: datetime, include: str) -> Object:
+def _row(resource: APIResource, obj: Object, now: datetime, include: str) -> Object:
     cells = [_cell(column, obj, now) for column in resource.columns]
     row: Object = {"cells": [obj["metadata"].get("name", ""), *cells]}
     if include == "Object":

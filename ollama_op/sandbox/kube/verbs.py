@@ -10,7 +10,7 @@ from ollama_op.base.json import Object
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.listing import list_page
 from ollama_op.sandbox.kube.patching import patcher
-from ollama_op.sandbox.kube.resources import Resource
+from ollama_op.sandbox.kube.resources import APIResource
 from ollama_op.sandbox.kube.rules import DeleteOptions, RuleWriter
 from ollama_op.sandbox.kube.selectors import selector
 from ollama_op.sandbox.kube.storage import ObjectKey, ObjectStore
@@ -24,7 +24,7 @@ Outcome = tuple[int, Object]
 class ObjectRef:
     """What a path points at. `namespace` is None for all of them, empty for cluster scope."""
 
-    resource: Resource
+    resource: APIResource
     namespace: str | None
     name: str | None = None
     subresource: str | None = None
@@ -72,7 +72,7 @@ class Verbs:
         return calls[verb](target, request)
 
     def shown(
-        self, resource: Resource, obj: Object, request: SandboxRequest, *, headed: bool = True
+        self, resource: APIResource, obj: Object, request: SandboxRequest, *, headed: bool = True
     ) -> Object:
         """Return one stored object in the form that the client asked for."""
         if not request.accepts("Table"):
@@ -137,7 +137,7 @@ class Verbs:
         return 200, _listing(resource, {"resourceVersion": str(self.store.revision)}, objects)
 
 
-def _listing(resource: Resource, meta: Object, objects: Sequence[Object]) -> Object:
+def _listing(resource: APIResource, meta: Object, objects: Sequence[Object]) -> Object:
     return {
         "apiVersion": resource.api_version,
         "kind": f"{resource.kind}List",
@@ -162,7 +162,7 @@ def _verb(method: str, *, one: bool) -> str:
             raise not_allowed()
 
 
-def _body(resource: Resource, request: SandboxRequest) -> Object:
+def _body(resource: APIResource, request: SandboxRequest) -> Object:
     """Read an object of this resource.
 
     Raises: ApiError 400.
