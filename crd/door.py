@@ -2,7 +2,7 @@
 
 What has one meaning is taken, however it is written: a tag in the name, `1d`, `-1m`. The rest is
 told by field, with what was written and what to write. The policies of config/policy say the same
-in CEL; `tests/support/inputs.py` holds all of them to it.
+in CEL; `tests/support/virtual/inputs.py` holds all of them to it.
 """
 
 from collections.abc import Mapping

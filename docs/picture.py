@@ -30,7 +30,7 @@ from ollama_op.demo.command import (
 from ollama_op.demo.screen import Screen
 from ollama_op.demo.story import object_name
 from ollama_op.ollama.client import OllamaClient
-from support.world import World, world
+from support.virtual.world import World, world
 
 FILE = Path(__file__).with_name("demo.svg")
 WIDTH, HEIGHT = 80, 24

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.controlplane import ControlPlane
-from support.ollama import OllamaServer
-from support.processes import Process
-from support.registry import Faults, Registry
+from support.kube.controlplane import ControlPlane
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.child import Process
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ollama_op.demo.tree import drawn
-from support.jaeger import Jaeger, records
-from support.processes import ProcessFailedError
+from support.process.child import ProcessFailedError
+from support.process.jaeger import Jaeger, records
 
 QUERY_PORT, OTLP_PORT = 16686, 4318
 SERVICE = "ollama-op"  # unless OTEL_SERVICE_NAME says otherwise

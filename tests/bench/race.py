@@ -26,8 +26,8 @@ from crd import render
 from crd.v1alpha1 import API_VERSION, GROUP, KIND, PLURAL
 from ollama_op.base.serve import serve
 from ollama_op.sandbox.ollama.server import OllamaSandbox
-from support.controlplane import ControlPlane, controlplane
-from support.operator import Operator
+from support.kube.controlplane import ControlPlane, controlplane
+from support.process.operator import Operator
 
 MODEL_BYTES = 1_000_000
 PATH = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"

@@ -19,9 +19,9 @@ import httpx
 import yaml
 
 from crd import render
-from support.controlplane import controlplane
-from support.operator import Operator
-from support.processes import free_port
+from support.kube.controlplane import controlplane
+from support.process.child import free_port
+from support.process.operator import Operator
 
 KEY = "bench"
 CLIENTS, STUCK, CHANGES, MODELS = 200, 5, 300, 300

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.chromium import HINT, Browser, browser, installed
-from support.fake_api import FakeApi, serving
+from support.process.chromium import HINT, Browser, browser, installed
+from support.virtual.fake_api import FakeApi, serving
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import pytest
 from selenium.webdriver.common.by import By
 
-from support.chromium import Browser
-from support.fake_api import FakeApi, item, pulling
+from support.process.chromium import Browser
+from support.virtual.fake_api import FakeApi, item, pulling
 
 LONG = item(
     "hf.co/Organisation/A-Very-Long-Model-Name-GGUF:Q4_K_M",

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.chromium import Browser
-from support.fake_api import FakeApi, item
-from support.gateway_server import GatewayServer
+from support.ollama.gateway_server import GatewayServer
+from support.process.chromium import Browser
+from support.virtual.fake_api import FakeApi, item
 
 BELOW = "/tools/ollama"
 ANSWER = ".live-responses-table tbody .response-col_status"

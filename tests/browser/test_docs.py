@@ -2,8 +2,8 @@
 
 from selenium.webdriver.common.by import By
 
-from support.chromium import Browser
-from support.fake_api import FakeApi, item
+from support.process.chromium import Browser
+from support.virtual.fake_api import FakeApi, item
 
 ANSWER = ".live-responses-table tbody .response-col_status"
 

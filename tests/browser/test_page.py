@@ -3,8 +3,8 @@
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from support.chromium import Browser
-from support.fake_api import FakeApi, Refused, item, pulling
+from support.process.chromium import Browser
+from support.virtual.fake_api import FakeApi, Refused, item, pulling
 
 GEMMA = item("gemma3:4b", formattedSize="3.1 GiB")
 LLAMA = pulling("llama3.2:1b", 10)

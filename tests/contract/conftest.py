@@ -21,8 +21,8 @@ from anyio.from_thread import start_blocking_portal
 from crd import render
 from ollama_op.base.serve import serve
 from ollama_op.sandbox.kube.server import KubeSandbox, kubeconfig
-from support.assets import assets
-from support.controlplane import controlplane
+from support.kube.controlplane import controlplane
+from support.process.assets import assets
 
 GROUP = "/apis/ollama.smithforge.dev/v1alpha1"
 _TIMEOUT_S = 120

@@ -29,8 +29,8 @@ from ollama_op.ollama.wire import Step
 from ollama_op.sandbox.ollama.pulls import PullTrouble
 from ollama_op.sandbox.ollama.server import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.ollama import OllamaServer
-from support.registry import Faults, Registry
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
 
 SMALL = 400_000  # bytes
 BIG = 4_000_000

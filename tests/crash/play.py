@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from crash.tap import Tap
 from crash.witness import Watcher, picture
 from crash.writes import CALM, Mishap, Point, Write
-from support.world import World, world
+from support.virtual.world import World, world
 
 SETTINGS = {"stall_timeout_s": 10, "progress_interval_s": 2}
 TICK_S = 0.5  # between two lines of a pull

@@ -4,7 +4,7 @@ import anyio
 
 from crash.play import Scenario
 from crd.v1alpha1 import FORCE_DELETE, REFRESH
-from support.world import MB, World
+from support.virtual.world import MB, World
 
 # --- what people do; each is done in a moment, unless it says otherwise
 

@@ -7,7 +7,7 @@ from crash.writes import Write
 from crd.markers import Marker
 from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH, REFRESHED
-from support.world import Object, World, condition, reason
+from support.virtual.world import Object, World, condition, reason
 
 _UNTOLD = {
     "metadata": {"uid", "resourceVersion", "creationTimestamp", "deletionGracePeriodSeconds"},

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from support.controlplane import ControlPlane, controlplane
-from support.jaeger import Jaeger
-from support.ollama import OllamaServer
-from support.operator import Models, Operator, apply_crd, clear, release
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, controlplane
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.jaeger import Jaeger
+from support.process.operator import Models, Operator, apply_crd, clear, release
 
 _CRD = Path(__file__).parents[2] / "config" / "crd"
 _shared: list[ControlPlane] = []  # the cluster of this run, once there is one

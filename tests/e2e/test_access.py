@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.certificate import write_certificate
-from support.controlplane import ControlPlane
-from support.gateway_server import GatewayServer
-from support.mounted import swap
-from support.ollama import OllamaServer
-from support.operator import COMMAND, Models, Operator, bare, reason, wait_until
-from support.processes import READY_S, free_port
-from support.registry import Registry
+from support.kube.certificate import write_certificate
+from support.kube.controlplane import ControlPlane
+from support.kube.mounted import swap
+from support.ollama.gateway_server import GatewayServer
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.child import READY_S, free_port
+from support.process.operator import COMMAND, Models, Operator, bare, reason, wait_until
 
 pytestmark = pytest.mark.real
 

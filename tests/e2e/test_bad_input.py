@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from crd.v1alpha1 import FORCE_DELETE
-from support.controlplane import ControlPlane, KubectlError, controlplane
-from support.ollama import OllamaServer
-from support.operator import (
+from support.kube.controlplane import ControlPlane, KubectlError, controlplane
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.child import READY_S, closed_port, free_port
+from support.process.operator import (
     COMMAND,
     Models,
     Operator,
@@ -23,8 +25,6 @@ from support.operator import (
     reason,
     wait_until,
 )
-from support.processes import READY_S, closed_port, free_port
-from support.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2"  # noqa: S105 - it is here to be looked for

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from crd.v1alpha1 import REFRESH
-from support.controlplane import ControlPlane
-from support.kstatus import Verdict, kstatus
-from support.ollama import OllamaServer
-from support.operator import Models, condition, reason, wait_until
-from support.registry import Faults, Registry
+from support.kube.controlplane import ControlPlane
+from support.kube.kstatus import Verdict, kstatus
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import Models, condition, reason, wait_until
 
 pytestmark = pytest.mark.real
 

@@ -16,11 +16,11 @@ from ollama_op.base.rights import WEBHOOK_USE
 from ollama_op.base.settings import Settings
 from ollama_op.cli.commands import cli
 from ollama_op.cli.flags import read_settings as read_flags
-from support.controlplane import ControlPlane, KubectlError
-from support.manifests import CONFIG, NAMESPACE, Object, named, of_kind, rendered, text_of
-from support.ollama import OllamaServer
-from support.operator import Models, wait_until
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, KubectlError
+from support.kube.manifests import CONFIG, NAMESPACE, Object, named, of_kind, rendered, text_of
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import Models, wait_until
 
 pytestmark = pytest.mark.real
 

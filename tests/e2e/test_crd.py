@@ -21,8 +21,8 @@ from crd.v1alpha1 import (
     Progress,
     State,
 )
-from support.controlplane import ControlPlane, KubectlError
-from support.operator import PATIENCE, RESOURCE, wait_until
+from support.kube.controlplane import ControlPlane, KubectlError
+from support.process.operator import PATIENCE, RESOURCE, wait_until
 
 pytestmark = pytest.mark.real
 

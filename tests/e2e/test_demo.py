@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ollama_op.demo.command import REAL
-from support.ollama import OllamaServer
-from support.operator import COMMAND
-from support.registry import Registry
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import COMMAND
 
 WITHIN_S = 120
 

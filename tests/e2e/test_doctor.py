@@ -8,10 +8,10 @@ import pytest
 
 from crd.v1alpha1 import GROUP, PLURAL
 from ollama_op.base.rights import Right, rights
-from support.controlplane import ControlPlane, controlplane
-from support.ollama import OllamaServer
-from support.operator import COMMAND, bare
-from support.processes import READY_S, closed_port
+from support.kube.controlplane import ControlPlane, controlplane
+from support.ollama.server import OllamaServer
+from support.process.child import READY_S, closed_port
+from support.process.operator import COMMAND, bare
 
 pytestmark = pytest.mark.real
 

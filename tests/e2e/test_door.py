@@ -10,13 +10,13 @@ import pytest
 from msgspec.structs import fields
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, GROUP, Annotations
-from support.controlplane import ControlPlane, controlplane
-from support.door import BAD, create, refusal_over_rest
-from support.inputs import REFUSED, TAKEN
-from support.manifests import CONFIG
-from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator, clear, reason, wait_until
-from support.processes import free_port
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.operator import RESOURCE, Models, Operator, clear, reason, wait_until
+from support.virtual.door import BAD, create, refusal_over_rest
+from support.virtual.inputs import REFUSED, TAKEN
 
 pytestmark = pytest.mark.real
 

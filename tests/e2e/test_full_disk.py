@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.controlplane import ControlPlane
-from support.kstatus import Verdict, kstatus
-from support.ollama import OllamaServer
-from support.operator import Models, Operator, reason
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane
+from support.kube.kstatus import Verdict, kstatus
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import Models, Operator, reason
 
 pytestmark = pytest.mark.real
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support.operator import PATIENCE, Models, Operator, manifest, wait_until
+from support.process.operator import PATIENCE, Models, Operator, manifest, wait_until
 
 pytestmark = pytest.mark.real
 

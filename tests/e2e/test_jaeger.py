@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Status, StatusCode, Tracer, format_span_id, format_trace_id
 
-from support.jaeger import Jaeger, records
+from support.process.jaeger import Jaeger, records
 
 pytestmark = pytest.mark.real
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.assets import assets
-from support.controlplane import ControlPlane, controlplane
-from support.manifests import CONFIG, NAMESPACE
-from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator, bare
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.assets import assets
+from support.process.operator import RESOURCE, Models, Operator, bare
 
 pytestmark = pytest.mark.real
 

@@ -16,14 +16,14 @@ from ollama_op.base.parsing import ConfigError
 from ollama_op.kube import login
 from ollama_op.kube.client import KubeClient
 from ollama_op.kube.login import Login
-from support.certificate import write_certificate, write_client
-from support.controlplane import ADMIN_TOKEN, controlplane
-from support.kubeconfigs import FAILED, Bench, Object, whoami
-from support.operator import wait_until
-from support.plugin import FakePlugin
-from support.processes import READY_S, closed_port
-from support.tokens import expiring_tokens
-from support.tunnel import proxy
+from support.kube.certificate import write_certificate, write_client
+from support.kube.controlplane import ADMIN_TOKEN, controlplane
+from support.kube.kubeconfigs import FAILED, Bench, Object, whoami
+from support.kube.plugin import FakePlugin
+from support.kube.tokens import expiring_tokens
+from support.ollama.tunnel import proxy
+from support.process.child import READY_S, closed_port
+from support.process.operator import wait_until
 
 pytestmark = pytest.mark.real
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.leaders import leaders
-from support.operator import Models, Operator, wait_until
-from support.relay import Relay
+from support.process.leaders import leaders
+from support.process.operator import Models, Operator, wait_until
+from support.virtual.relay import Relay
 
 pytestmark = pytest.mark.real
 

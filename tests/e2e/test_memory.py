@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.controlplane import ControlPlane
-from support.gateway import FOREIGN, slow
-from support.gateway_server import GatewayServer
-from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator
-from support.registry import Faults, Registry
+from support.kube.controlplane import ControlPlane
+from support.ollama.gateway_server import GatewayServer
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import RESOURCE, Models, Operator
+from support.virtual.gateway import FOREIGN, slow
 
 pytestmark = pytest.mark.real
 

@@ -14,15 +14,16 @@ import pytest
 
 from crd.v1alpha1 import API_VERSION, PLURAL
 from ollama_op.reconcile.finalize import AT_ONCE
-from support.assets import assets
-from support.audit import AuditLog, Permission
-from support.controllers import namespace_controller
-from support.controlplane import ControlPlane, controlplane
-from support.deployed import Deployed, release_lease
-from support.manifests import CONFIG, NAMESPACE
-from support.manual import fences
-from support.ollama import OllamaServer
-from support.operator import (
+from support.kube.audit import AuditLog, Permission
+from support.kube.controllers import namespace_controller
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.assets import assets
+from support.process.deployed import Deployed, release_lease
+from support.process.manual import fences
+from support.process.operator import (
     COMMAND,
     RESOURCE,
     Models,
@@ -32,8 +33,7 @@ from support.operator import (
     manifest,
     wait_until,
 )
-from support.registry import Registry
-from support.relay import Relay
+from support.virtual.relay import Relay
 
 pytestmark = pytest.mark.real
 

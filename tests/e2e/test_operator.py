@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from crd.v1alpha1 import FINALIZER
-from support.controlplane import ControlPlane
-from support.ollama import OllamaServer
-from support.operator import (
+from support.kube.controlplane import ControlPlane
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import (
     PATIENCE,
     Models,
     Operator,
@@ -24,7 +25,6 @@ from support.operator import (
     reason,
     wait_until,
 )
-from support.registry import Faults, Registry
 
 pytestmark = pytest.mark.real
 

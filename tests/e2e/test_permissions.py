@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from ollama_op.base.rights import ENGINE, REST_API, REVIEW_API, WEBHOOK_USE, Right, rights
-from support.audit import AuditLog, Permission, compared, granted_to, permissions_of
-from support.controlplane import ControlPlane, controlplane
-from support.door import hooks_at, put
-from support.manifests import CONFIG, NAMESPACE, of_kind, rendered
-from support.ollama import OllamaServer
-from support.operator import Models, Operator, apply_crd, reason, wait_until
-from support.processes import free_port
-from support.registry import Faults, Registry
+from support.kube.audit import AuditLog, Permission, compared, granted_to, permissions_of
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE, of_kind, rendered
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.operator import Models, Operator, apply_crd, reason, wait_until
+from support.virtual.door import hooks_at, put
 
 pytestmark = pytest.mark.real
 

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from support.controlplane import ControlPlane, controlplane
-from support.ollama import OllamaServer
-from support.operator import Models, Operator, apply_crd, wait_until
-from support.plugin import FakePlugin
-from support.registry import Registry
-from support.tokens import expiring_tokens
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.plugin import FakePlugin
+from support.kube.tokens import expiring_tokens
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import Models, Operator, apply_crd, wait_until
 
 pytestmark = pytest.mark.real
 

@@ -6,10 +6,10 @@ import json
 import httpx
 import pytest
 
-from support.controlplane import KubectlError
-from support.gguf import gguf
-from support.ollama import OllamaServer
-from support.registry import Faults
+from support.kube.controlplane import KubectlError
+from support.ollama.gguf import gguf
+from support.ollama.registry import Faults
+from support.ollama.server import OllamaServer
 
 pytestmark = pytest.mark.real
 

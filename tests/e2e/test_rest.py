@@ -12,11 +12,20 @@ from typing import Any
 import httpx
 import pytest
 
-from support.controlplane import ControlPlane
-from support.ollama import OllamaServer
-from support.operator import COMMAND, RESOURCE, WITHIN_S, Models, Operator, bare, clear, wait_until
-from support.processes import READY_S, free_port
-from support.registry import Faults, Registry
+from support.kube.controlplane import ControlPlane
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.child import READY_S, free_port
+from support.process.operator import (
+    COMMAND,
+    RESOURCE,
+    WITHIN_S,
+    Models,
+    Operator,
+    bare,
+    clear,
+    wait_until,
+)
 
 pytestmark = pytest.mark.real
 

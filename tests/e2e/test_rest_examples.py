@@ -18,7 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from api.app import Api
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
-from support.rest import KEY, rest_world
+from support.virtual.rest import KEY, rest_world
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.controlplane import ControlPlane, controlplane
-from support.ollama import OllamaServer
-from support.operator import Models, Operator, apply_crd, wait_until
-from support.processes import free_port
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, controlplane
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.operator import Models, Operator, apply_crd, wait_until
 
 pytestmark = pytest.mark.real
 

@@ -9,12 +9,12 @@ import pytest
 
 from crd.v1alpha1 import TRACEPARENT
 from ollama_op.demo.tree import TreeSpan, lines
-from support.controlplane import ControlPlane
-from support.jaeger import Jaeger, records
-from support.ollama import OllamaServer
-from support.operator import Models, Operator, reason, wait_until
-from support.processes import closed_port, free_port
-from support.registry import Faults
+from support.kube.controlplane import ControlPlane
+from support.ollama.registry import Faults
+from support.ollama.server import OllamaServer
+from support.process.child import closed_port, free_port
+from support.process.jaeger import Jaeger, records
+from support.process.operator import Models, Operator, reason, wait_until
 
 pytestmark = pytest.mark.real
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from crd.v1alpha1 import API_VERSION, GROUP, PLURAL
-from support.controlplane import ControlPlane, controlplane
-from support.door import create, hooks_at, put
-from support.manifests import CONFIG, NAMESPACE, rendered
-from support.operator import RESOURCE, Models, Operator, reason, wait_until
-from support.processes import free_port
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE, rendered
+from support.process.child import free_port
+from support.process.operator import RESOURCE, Models, Operator, reason, wait_until
+from support.virtual.door import create, hooks_at, put
 
 pytestmark = pytest.mark.real
 

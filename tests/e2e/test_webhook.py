@@ -18,12 +18,28 @@ from ollama_op.admission.certificates import AUTHORITY_LIFE, AUTHORITY_SPARE, Ce
 from ollama_op.admission.trust import ADMISSION_GROUP, WEBHOOK_KINDS
 from ollama_op.base.parsing import Service
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, Right, rights
-from support.certificate import write_certificate
-from support.controlplane import ControlPlane, KubectlError, controlplane
-from support.door import BAD, ONLY_THE_WEBHOOK_KNOWS, body, create, hooks_at, put, refusal_over_rest
-from support.manifests import CONFIG, NAMESPACE, rendered
-from support.operator import COMMAND, RESOURCE, Models, Operator, apply_crd, bare, wait_until
-from support.processes import free_port
+from support.kube.certificate import write_certificate
+from support.kube.controlplane import ControlPlane, KubectlError, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE, rendered
+from support.process.child import free_port
+from support.process.operator import (
+    COMMAND,
+    RESOURCE,
+    Models,
+    Operator,
+    apply_crd,
+    bare,
+    wait_until,
+)
+from support.virtual.door import (
+    BAD,
+    ONLY_THE_WEBHOOK_KNOWS,
+    body,
+    create,
+    hooks_at,
+    put,
+    refusal_over_rest,
+)
 
 pytestmark = pytest.mark.real
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ollama_op.admission.trust import ADMISSION_GROUP, WEBHOOK_KINDS
-from support.certificate import write_certificate
-from support.controlplane import ControlPlane, controlplane
-from support.door import create, hooks_at, put
-from support.manifests import CONFIG, NAMESPACE, named, rendered
-from support.operator import Models, Operator, wait_until
-from support.processes import free_port
+from support.kube.certificate import write_certificate
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE, named, rendered
+from support.process.child import free_port
+from support.process.operator import Models, Operator, wait_until
+from support.virtual.door import create, hooks_at, put
 
 pytestmark = pytest.mark.real
 

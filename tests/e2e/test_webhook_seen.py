@@ -8,12 +8,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.controlplane import ControlPlane, controlplane
-from support.door import create, hooks_at, put
-from support.jaeger import Jaeger
-from support.manifests import CONFIG, NAMESPACE, rendered
-from support.operator import Models, Operator, apply_crd, wait_until
-from support.processes import free_port
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE, rendered
+from support.process.child import free_port
+from support.process.jaeger import Jaeger
+from support.process.operator import Models, Operator, apply_crd, wait_until
+from support.virtual.door import create, hooks_at, put
 
 pytestmark = pytest.mark.real
 

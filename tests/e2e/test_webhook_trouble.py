@@ -11,13 +11,13 @@ import pytest
 
 from crd.v1alpha1 import FINALIZER
 from ollama_op.base.rights import WEBHOOK_SECRET
-from support.controlplane import ControlPlane, controlplane
-from support.door import create, hooks_at, put
-from support.manifests import CONFIG, NAMESPACE, of_kind, rendered
-from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator, apply_crd, wait_until
-from support.processes import free_port
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import CONFIG, NAMESPACE, of_kind, rendered
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.operator import RESOURCE, Models, Operator, apply_crd, wait_until
+from support.virtual.door import create, hooks_at, put
 
 pytestmark = pytest.mark.real
 

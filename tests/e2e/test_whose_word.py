@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.controlplane import ControlPlane
-from support.gateway import EVERY, FOREIGN
-from support.gateway_server import GatewayServer
-from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Operator, condition, reason
-from support.registry import Faults, Registry
+from support.kube.controlplane import ControlPlane
+from support.ollama.gateway_server import GatewayServer
+from support.ollama.registry import Faults, Registry
+from support.ollama.server import OllamaServer
+from support.process.operator import RESOURCE, Models, Operator, condition, reason
+from support.virtual.gateway import EVERY, FOREIGN
 
 pytestmark = pytest.mark.real
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.controlplane import KubectlError
-from support.kstatus import Verdict, kstatus
-from support.operator import PATIENCE, condition, reason, wait_until
-from support.registry import Faults
+from support.kube.controlplane import KubectlError
+from support.kube.kstatus import Verdict, kstatus
+from support.ollama.registry import Faults
+from support.process.operator import PATIENCE, condition, reason, wait_until
 
 pytestmark = pytest.mark.real
 

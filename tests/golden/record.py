@@ -23,7 +23,7 @@ from crash.play import LIMIT_S, SETTINGS, TICK_S, Scenario, repeatable
 from crd.model import decode
 from crd.v1alpha1 import PLURAL
 from ollama_op.sandbox.kube.storage import Change
-from support.world import START, Object, World, world
+from support.virtual.world import START, Object, World, world
 
 _TIME: Final = re.compile(
     r"2026-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z|2026-\d\d-\d\d \d\d:\d\d:\d\dZ"

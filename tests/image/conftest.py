@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.image import DRIVER, IMAGE, ROOT, container, here
+from support.process.image import DRIVER, IMAGE, ROOT, container, here
 
 BUILDAH = """\
 #!/bin/sh

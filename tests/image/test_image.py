@@ -17,12 +17,12 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
-from support.controlplane import ControlPlane, controlplane
-from support.image import ROOT, base, buildah, command, confined
-from support.ollama import OllamaServer
-from support.operator import Models, apply_crd
-from support.processes import free_port
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, controlplane
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.image import ROOT, base, buildah, command, confined
+from support.process.operator import Models, apply_crd
 
 pytestmark = pytest.mark.real
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.node import Node, node
-from support.registry import Registry
+from support.node.cluster import Node, node
+from support.ollama.registry import Registry
 
 _MEASURED = pytest.StashKey[list[str]]()
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from support.assets import assets
-from support.controlplane import KubectlError
-from support.installed import WITHIN_S, Installed, let_out
-from support.manifests import CONFIG, NAMESPACE
-from support.manual import SHELL, Block, blocks, pages
-from support.node import Node
-from support.operator import Models, manifest, wait_until
-from support.registry import Registry
+from support.kube.controlplane import KubectlError
+from support.kube.installed import WITHIN_S, Installed, let_out
+from support.kube.manifests import CONFIG, NAMESPACE
+from support.node.cluster import Node
+from support.ollama.registry import Registry
+from support.process.assets import assets
+from support.process.manual import SHELL, Block, blocks, pages
+from support.process.operator import Models, manifest, wait_until
 
 pytestmark = pytest.mark.real
 

@@ -9,12 +9,12 @@ from functools import partial
 import httpx
 import pytest
 
-from support.controlplane import KubectlError
-from support.installed import WITHIN_S, Installed, let_out
-from support.manifests import CONFIG, NAMESPACE
-from support.node import Node
-from support.operator import Models, Object, wait_until
-from support.registry import Registry
+from support.kube.controlplane import KubectlError
+from support.kube.installed import WITHIN_S, Installed, let_out
+from support.kube.manifests import CONFIG, NAMESPACE
+from support.node.cluster import Node
+from support.ollama.registry import Registry
+from support.process.operator import Models, Object, wait_until
 
 pytestmark = pytest.mark.real
 

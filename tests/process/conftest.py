@@ -1,4 +1,4 @@
-from support.virtual import (  # noqa: F401 - pytest finds fixtures by their names
+from support.virtual.fixtures import (  # noqa: F401 - pytest finds fixtures by their names
     _quiet,
     anyio_backend,
     kubeconfig,

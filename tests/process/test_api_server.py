@@ -16,8 +16,8 @@ from api.app import Api, ApiOptions, create_api
 from api.feed import QUEUE
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
-from support.models import manifest
-from support.rest import KEY, Known, Written, key
+from support.virtual.models import manifest
+from support.virtual.rest import KEY, Known, Written, key
 
 
 @pytest.fixture

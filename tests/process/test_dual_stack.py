@@ -14,9 +14,9 @@ import pytest
 
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
-from support.certificate import write_certificate
-from support.commandline import KUBECONFIG
-from support.processes import closed_port
+from support.kube.certificate import write_certificate
+from support.process.child import closed_port
+from support.virtual.commandline import KUBECONFIG
 
 # Runs `ollama-op run` and asks each of its servers by each of the addresses.
 PROBE = """

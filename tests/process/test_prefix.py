@@ -13,8 +13,8 @@ from api.app import ApiOptions, create_api
 from ollama_op.base.forwarded import prefix
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
-from support.models import made, manifest
-from support.rest import KEY, Known, Written, key
+from support.virtual.models import made, manifest
+from support.virtual.rest import KEY, Known, Written, key
 
 MODELS = "/api/v1/models"
 

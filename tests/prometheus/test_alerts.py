@@ -13,8 +13,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ollama_op.metrics.served import Admitted
-from support.measured import measured
-from support.world import MB
+from support.virtual.measured import measured
+from support.virtual.world import MB
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config/prometheus"

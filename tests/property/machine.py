@@ -17,7 +17,7 @@ from crd.v1alpha1 import API_VERSION, FORCE_DELETE, KIND, REFRESH
 from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.ollama.pulls import PullTrouble
 from property.witness import OBJECTS, Witness
-from support.world import MB, Object, World, world
+from support.virtual.world import MB, Object, World, world
 
 Step = tuple[str, int, int]  # what, to which object, in which way
 

@@ -10,7 +10,7 @@ from crd.names import InvalidNameError, ModelName
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault
-from support.world import Object, World, condition, reason
+from support.virtual.world import Object, World, condition, reason
 
 OBJECTS = (("default", "a"), ("default", "b"), ("other", "c"), ("default", "d"))
 GRACE_S = 5.0  # in which news of an object may still be on their way to the operator

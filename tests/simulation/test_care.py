@@ -7,7 +7,7 @@ import pytest
 
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, REFRESH
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.world import MB, START, Object, World, condition, reason
+from support.virtual.world import MB, START, Object, World, condition, reason
 
 
 async def brought(w: World, spec: Object | None = None, *, model: str = "m:1") -> Object:

@@ -10,8 +10,8 @@ from crd.v1alpha1 import FORCE_DELETE
 from ollama_op.reconcile.finalize import AT_ONCE
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault
-from support.measured import Measured, measured
-from support.world import MB, Object, World, condition, reason, world
+from support.virtual.measured import Measured, measured
+from support.virtual.world import MB, Object, World, condition, reason, world
 
 FORBIDDEN = ApiFault(
     code=403,

@@ -17,9 +17,9 @@ from ollama_op.kube.lease import DURATION_S, RENEW_S, Leadership
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.sandbox.kube.storage import Backup
 from ollama_op.sandbox.transport import AppTransport
-from support.replicas import LEASE, NAME, Replicas, make_lease, replicas
-from support.unruly import Wire
-from support.world import MB, World, world
+from support.virtual.replicas import LEASE, NAME, Replicas, make_lease, replicas
+from support.virtual.unruly import Wire
+from support.virtual.world import MB, World, world
 
 HANDOVER_S, TAKEOVER_S = 3, 20
 M = ModelName.parse("m:1")

@@ -24,8 +24,8 @@ from ollama_op.kube.transport import CREDENTIALS
 from ollama_op.kube.writes import StatusWriter
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.models import manifest
-from support.unruly import Wire
+from support.virtual.models import manifest
+from support.virtual.unruly import Wire
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACCESS = Access("the kubeconfig x", "here", "user 'me'", ClusterEntry("https://kube"), UserEntry())

@@ -16,7 +16,7 @@ from ollama_op.reconcile import lifecycle
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.world import MB, World, reason
+from support.virtual.world import MB, World, reason
 
 Line = dict[str, Any]
 MANY = 12

@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from crd.v1alpha1 import FORCE_DELETE, REFRESH
-from support.gateway import FOREIGN, Answer, as_json, slow
-from support.world import MB, Object, World, condition, reason
+from support.virtual.gateway import FOREIGN, Answer, as_json, slow
+from support.virtual.world import MB, Object, World, condition, reason
 
 PS, LOAD, DELETE = "GET /api/ps", "POST /api/generate", "DELETE /api/delete"
 NO_ROUTE = FOREIGN["404 text"]

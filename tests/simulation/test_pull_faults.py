@@ -6,8 +6,8 @@ import pytest
 from crd.reasons import Reason
 from crd.v1alpha1 import REFRESH
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.pull_faults import FAULTS, Fault
-from support.world import MB, condition, reason, world
+from support.virtual.pull_faults import FAULTS, Fault
+from support.virtual.world import MB, condition, reason, world
 
 REASONS = (Path(__file__).parents[2] / "docs/reasons.md").read_text(encoding="utf-8")
 HOUR_S = 3600

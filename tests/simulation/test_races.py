@@ -5,7 +5,7 @@ import anyio
 from crd.v1alpha1 import REFRESH
 from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.world import MB, Object, World, condition, reason
+from support.virtual.world import MB, Object, World, condition, reason
 
 FULL = PullTrouble(error="no space left on device")
 

@@ -4,8 +4,8 @@ import anyio
 import pytest
 
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.gateway import FOREIGN, as_json
-from support.world import MB, World, condition, reason, world
+from support.virtual.gateway import FOREIGN, as_json
+from support.virtual.world import MB, World, condition, reason, world
 
 MISMATCH = "digest mismatch, file must be downloaded again: want sha256:a, got sha256:b"
 TEMPLATE = 'template: :1: function "frobnicate" not defined'

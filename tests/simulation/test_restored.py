@@ -8,7 +8,7 @@ import pytest
 from api.plan import plan
 from api.ports import Held
 from crd.v1alpha1 import FINALIZER
-from support.world import MB, Object, World, reason
+from support.virtual.world import MB, Object, World, reason
 
 PATCH = {"content-type": "application/merge-patch+json"}
 

@@ -6,8 +6,8 @@ from collections import Counter
 import anyio
 import pytest
 
-from support.gateway import EVERY, FOREIGN, as_json
-from support.world import MB, World, condition, reason, world
+from support.virtual.gateway import EVERY, FOREIGN, as_json
+from support.virtual.world import MB, World, condition, reason, world
 
 LONGEST_PAUSE_S = 300 * 1.2  # between two tries
 HOLD_OUT_S = 4 * 3600.0  # how long "for ever" is looked at

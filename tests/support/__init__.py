@@ -1,1 +1,1 @@
-"""What the tests stand on: real parts run as processes, and a model registry on loopback."""
+"""What the tests stand on, by what it stands for: a world in virtual time, or real parts."""

@@ -17,7 +17,7 @@ from ollama_op.base.errors import (
 )
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.failures import VIA
-from support.gateway import FOREIGN, Answer, as_json
+from support.virtual.gateway import FOREIGN, Answer, as_json
 
 LLAMA = ModelName.parse("llama3.2:1b")
 

@@ -10,8 +10,8 @@ from api.app import ApiOptions, create_api
 from api.ports import User
 from api.tokens import ALLOWED_S, BAD_S, DENIED_S, GOOD_S, REMEMBERED, Tokens
 from ollama_op.base.errors import KubeUnreachable
-from support.models import manifest
-from support.rest import KEY, Known, Written, client_of, key
+from support.virtual.models import manifest
+from support.virtual.rest import KEY, Known, Written, client_of, key
 
 MODELS = "/api/v1/models"
 

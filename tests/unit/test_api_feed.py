@@ -11,8 +11,8 @@ import pytest
 from api.access import Keys
 from api.app import Api, ApiOptions, create_api
 from api.feed import MEMORY, PING_S, QUEUE, STREAM_S
-from support.models import manifest
-from support.rest import Known, Written, client_of, key
+from support.virtual.models import manifest
+from support.virtual.rest import Known, Written, client_of, key
 
 ALL, ONE = "/api/v1/events", "/api/v1/models/a/events"
 

@@ -16,7 +16,7 @@ from ollama_op.base.parsing import (
     parse_switch,
 )
 from ollama_op.base.settings import RestSettings
-from support.commandline import Run
+from support.virtual.commandline import Run
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ollama_op.kube.calls import CALLS_WAITING
 from ollama_op.kube.writes import WRITE_LIMIT_S
 from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.transport import AppTransport
-from support.rest import KEY, rest_world
+from support.virtual.rest import KEY, rest_world
 
 MODELS = "/api/v1/models"
 NEW = {"name": "llama3.2", "tag": "1b"}

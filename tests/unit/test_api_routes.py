@@ -30,8 +30,8 @@ from ollama_op.base.errors import (
     NotPermitted,
     Rejected,
 )
-from support.models import DIGEST, condition, made, manifest, placed
-from support.rest import KEY, Known, Written, client_of, key
+from support.virtual.models import DIGEST, condition, made, manifest, placed
+from support.virtual.rest import KEY, Known, Written, client_of, key
 
 MODELS = "/api/v1/models"
 NEW = {"name": "llama3.2", "tag": "1b"}

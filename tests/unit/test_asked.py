@@ -6,9 +6,9 @@ import pytest
 
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.metrics.served import Admitted
-from support.measured import Measured
-from support.reviews import Object, client, review
-from support.spans import Spans
+from support.virtual.measured import Measured
+from support.virtual.reviews import Object, client, review
+from support.virtual.spans import Spans
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_SAMPLED = SAMPLED[:-1] + "0"

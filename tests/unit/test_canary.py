@@ -14,8 +14,8 @@ from ollama_op.app import otel
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.rest import key, rest_world
-from support.world import MB, reason
+from support.virtual.rest import key, rest_world
+from support.virtual.world import MB, reason
 
 CANARY = "canary4711"
 MODELS = "/api/v1/models"

@@ -6,7 +6,7 @@ import pytest
 from ollama_op.base.declare import ENV_PREFIX
 from ollama_op.base.parsing import Address
 from ollama_op.cli.flags import VARIABLES, misspelt
-from support.commandline import Ended
+from support.virtual.commandline import Ended
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 from crd.names import ModelName
 from ollama_op.base.parsing import parse_registries
 from ollama_op.ollama.wire import Entry
-from support.gateway import as_json
-from support.reviews import client, review
-from support.world import World, condition, reason
+from support.virtual.gateway import as_json
+from support.virtual.reviews import client, review
+from support.virtual.world import World, condition, reason
 
 CLOUD = "gpt-oss:120b-cloud"
 HOST = "ollama.com"

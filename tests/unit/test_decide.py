@@ -20,7 +20,7 @@ from ollama_op.policy.decide import (
     concerns,
     decide,
 )
-from support.models import DIGEST, NOW, condition, made, manifest, owned
+from support.virtual.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")
 PHI = ModelName.parse("phi3:mini")

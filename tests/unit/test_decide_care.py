@@ -27,7 +27,7 @@ from ollama_op.policy.decide import (
     concerns,
     decide,
 )
-from support.models import DIGEST, NOW, condition, made, manifest
+from support.virtual.models import DIGEST, NOW, condition, made, manifest
 
 LLAMA, PHI = ModelName.parse("llama3.2:1b"), ModelName.parse("phi3:mini")
 GONE = {"deletionTimestamp": "2026-01-01T00:00:00Z"}

@@ -27,9 +27,9 @@ from ollama_op.sandbox.kube.discovery import ACCESS_REVIEW_PATH
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.ollama.server import OllamaSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.certificate import write_certificate
-from support.gateway import FOREIGN, Gateway
-from support.unruly import Wire
+from support.kube.certificate import write_certificate
+from support.virtual.gateway import FOREIGN, Gateway
+from support.virtual.unruly import Wire
 
 CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
 SERVED = f"/apis/{GROUP}/v1alpha1"

@@ -11,11 +11,11 @@ from crd.names import ModelName
 from crd.options import options
 from crd.reasons import Verdict
 from crd.v1alpha1 import OllamaModelSpec
-from support.inputs import REFUSED, TAKEN, Refused, Taken
-from support.models import made, manifest, raw
-from support.rest import Known, Written, client_of, key
-from support.reviews import client as api_server
-from support.reviews import review
+from support.virtual.inputs import REFUSED, TAKEN, Refused, Taken
+from support.virtual.models import made, manifest, raw
+from support.virtual.rest import Known, Written, client_of, key
+from support.virtual.reviews import client as api_server
+from support.virtual.reviews import review
 
 ids = [str(row.spec)[:60] for row in (*TAKEN, *REFUSED)]
 taken = pytest.mark.parametrize("row", TAKEN, ids=ids[: len(TAKEN)])

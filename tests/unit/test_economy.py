@@ -14,8 +14,8 @@ from ollama_op.base.mailbox import Latest
 from ollama_op.kube.store import Store
 from ollama_op.reconcile import lifecycle
 from ollama_op.reconcile.handle import Handle
-from support.models import NOW, made, manifest
-from support.world import MB, World, reason
+from support.virtual.models import NOW, made, manifest
+from support.virtual.world import MB, World, reason
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from ollama_op.kube.events import EVENTS_WAITING, EventRecorder
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.models import manifest
-from support.unruly import Wire
+from support.virtual.models import manifest
+from support.virtual.unruly import Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 PATH = "/api/v1/namespaces/default/events"

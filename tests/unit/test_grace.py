@@ -12,8 +12,8 @@ from crd.names import ModelName
 from crd.placement import DEFAULT_SERVER
 from crd.v1alpha1 import FORCE_DELETE
 from ollama_op.sandbox.http import SandboxRequest
-from support.gateway import FOREIGN
-from support.world import MB, World, condition, reason, world
+from support.virtual.gateway import FOREIGN
+from support.virtual.world import MB, World, condition, reason, world
 
 GRACE_S = 600
 COPY, DELETE, PULL = "POST /api/copy", "DELETE /api/delete", "POST /api/pull"

@@ -29,8 +29,8 @@ from ollama_op.kube.writes import WRITES_AT_ONCE, StatusWriter
 from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.transport import AppTransport
-from support.models import manifest
-from support.unruly import Wire
+from support.virtual.models import manifest
+from support.virtual.unruly import Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = "/apis/ollama.smithforge.dev/v1alpha1/namespaces/default/ollamamodels"

@@ -6,7 +6,7 @@ import pytest
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE, PLURAL, REFRESH
 from ollama_op.sandbox.kube.server import ApiFault
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.world import MB, Object, World, condition, reason, world
+from support.virtual.world import MB, Object, World, condition, reason, world
 
 # --- bringing a model
 

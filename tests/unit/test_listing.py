@@ -12,9 +12,9 @@ from crd.names import ModelName
 from crd.v1alpha1 import UNREADABLE
 from ollama_op.ollama.listing import FAR_AHEAD, read_models, read_running
 from ollama_op.ollama.wire import Entry, Listing
-from support.gateway import as_json
-from support.measured import measured
-from support.world import MB, Object, World, condition, reason
+from support.virtual.gateway import as_json
+from support.virtual.measured import measured
+from support.virtual.world import MB, Object, World, condition, reason
 
 M, N = ModelName.parse("m:1"), ModelName.parse("n:1")
 GOOD = {"name": "n:1", "digest": "d", "size": 7}

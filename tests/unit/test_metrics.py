@@ -11,10 +11,10 @@ from ollama_op.metrics.exporter import Exporter
 from ollama_op.metrics.gauges import STATES
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.sandbox.ollama.pulls import PullTrouble
-from support.measured import Measured, measured
-from support.pull_faults import FAULTS
-from support.unruly import error_event, refuse, stream
-from support.world import MB, reason
+from support.virtual.measured import Measured, measured
+from support.virtual.pull_faults import FAULTS
+from support.virtual.unruly import error_event, refuse, stream
+from support.virtual.world import MB, reason
 
 
 @pytest.fixture

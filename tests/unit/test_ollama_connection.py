@@ -19,9 +19,9 @@ from ollama_op.base.parsing import ConfigError, UsageError
 from ollama_op.metrics.recorder import Metrics
 from ollama_op.ollama.client import OllamaClient
 from ollama_op.ollama.connection import OllamaTransport, parse_headers
-from support.certificate import write_certificate
-from support.mounted import swap
-from support.processes import closed_port
+from support.kube.certificate import write_certificate
+from support.kube.mounted import swap
+from support.process.child import closed_port
 
 TOKEN = "canary4711"  # noqa: S105 - it is here to be looked for
 TAGS = b'{"models":[]}'

@@ -7,7 +7,7 @@ import pytest
 from crd.model import Malformed, decode
 from crd.options import InvalidOptionError, Window, options
 from crd.v1alpha1 import DeletionPolicy, OllamaModelSpec, RefreshWindow
-from support.models import manifest, raw
+from support.virtual.models import manifest, raw
 
 HEX = "0123456789abcdef" * 4
 

@@ -11,7 +11,7 @@ from crd.names import ModelName
 from crd.reasons import Reason
 from crd.v1alpha1 import FINALIZER, FORCE_DELETE
 from ollama_op.policy.decide import Finalize, Observed, PruneFormer, Pull, decide
-from support.models import DIGEST, NOW, condition, made, manifest, placed
+from support.virtual.models import DIGEST, NOW, condition, made, manifest, placed
 
 NAME, OLD = ModelName.parse("new:1"), ModelName.parse("old:1")
 HELD = Held(DIGEST, 5)

@@ -19,7 +19,7 @@ from ollama_op.kube import plugin
 from ollama_op.kube.access import Access
 from ollama_op.kube.credentials import Credentials, log_in
 from ollama_op.kube.kubeconfig import ClusterEntry, Exec, UserEntry, Variable
-from support.certificate import write_certificate
+from support.kube.certificate import write_certificate
 
 VERSION = "client.authentication.k8s.io/v1"
 SECRET = "hunter2"  # noqa: S105 - it is here to be looked for

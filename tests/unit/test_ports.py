@@ -3,11 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.processes import free_port
+from support.process.child import free_port
 
 ASK = """
 import random
-from support.processes import free_port
+from support.process.child import free_port
 random.seed(1)
 print(free_port())
 """

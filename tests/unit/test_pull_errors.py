@@ -6,7 +6,7 @@ import pytest
 from crd.names import ModelName
 from ollama_op.base.errors import ADVICE_LIMIT, RegistryUnavailable, StorageFailed
 from ollama_op.ollama.pull_errors import pull_failed
-from support.pull_faults import FAULTS, Fault
+from support.virtual.pull_faults import FAULTS, Fault
 
 LLAMA = ModelName.parse("llama3.2:1b")
 

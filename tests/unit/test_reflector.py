@@ -23,9 +23,9 @@ from ollama_op.sandbox.http import SandboxRequest
 from ollama_op.sandbox.kube.server import ApiFault, KubeSandbox
 from ollama_op.sandbox.kube.storage import Backup
 from ollama_op.sandbox.transport import AppTransport
-from support import unruly
-from support.models import manifest
-from support.unruly import UnrulyApi, Wire
+from support.virtual import unruly
+from support.virtual.models import manifest
+from support.virtual.unruly import UnrulyApi, Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"

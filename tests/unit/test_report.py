@@ -24,7 +24,7 @@ from ollama_op.base.sizes import formatted_size
 from ollama_op.ollama.wire import Entry, Loaded
 from ollama_op.policy import report
 from ollama_op.policy.decide import AVAILABLE, SUSPENDED_VERDICT, Verdict
-from support.models import DIGEST, NOW, condition, made, manifest, owned
+from support.virtual.models import DIGEST, NOW, condition, made, manifest, owned
 
 LLAMA = ModelName.parse("llama3.2:1b")
 ENTRY = Entry(name="llama3.2:1b", digest=DIGEST, size=1_321_098_329)

@@ -14,9 +14,9 @@ from ollama_op.base.tracing import is_on
 from ollama_op.rest import serving
 from ollama_op.sandbox.ollama.pulls import PullTrouble
 from ollama_op.sandbox.transport import AppTransport
-from support.rest import rest_world
-from support.spans import Spans
-from support.world import MB, World, reason
+from support.virtual.rest import rest_world
+from support.virtual.spans import Spans
+from support.virtual.world import MB, World, reason
 
 MODELS = "/api/v1/models"
 JOINED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

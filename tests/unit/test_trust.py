@@ -24,7 +24,7 @@ from ollama_op.base.parsing import Service
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.sandbox.http import answer, read_request
 from ollama_op.sandbox.transport import AppTransport
-from support.unruly import Wire
+from support.virtual.unruly import Wire
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SERVICE = Service("ollama-op-webhook", "sys")

@@ -10,7 +10,7 @@ import yaml
 
 from crd.render import crd
 from crd.v1alpha1 import FINALIZER
-from support.world import MB, World, condition
+from support.virtual.world import MB, World, condition
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("crd-*.yaml"))
 Schema = dict[str, Any]

@@ -5,7 +5,7 @@ from crd.names import ModelName
 from crd.v1alpha1 import FINALIZER
 from ollama_op.kube import store as watch
 from ollama_op.kube.store import Store
-from support.models import made, manifest, placed, raw
+from support.virtual.models import made, manifest, placed, raw
 
 LLAMA = ModelName.parse("llama3.2:1b")
 GONE = {"deletionTimestamp": "2026-01-01T00:00:00Z"}

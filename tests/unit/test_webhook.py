@@ -17,8 +17,8 @@ from ollama_op.admission.webhook import CERT_CHECK_S, DEADLINE_S, MAX_REVIEW, Ce
 from ollama_op.base.parsing import ConfigError, Service, UsageError, parse_registries
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION, WEBHOOK_SECRET
 from ollama_op.base.settings import Settings, WebhookSettings
-from support.certificate import write_certificate
-from support.reviews import Object, alone, client, review
+from support.kube.certificate import write_certificate
+from support.virtual.reviews import Object, alone, client, review
 
 CONFIG = Path(__file__).parents[2] / "config"
 GOOD = {"name": "llama3.2", "tag": "1b"}

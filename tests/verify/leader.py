@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.controlplane import controlplane
-from support.leaders import KINDS, leaders
-from support.ollama import OllamaServer
-from support.operator import apply_crd
-from support.registry import Registry
+from support.kube.controlplane import controlplane
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.leaders import KINDS, leaders
+from support.process.operator import apply_crd
 
 LIMITS_S = {"stop": 3.0, "pause": 20.0, "kill": 20.0}  # until another one leads
 CRD = Path(__file__).parents[2] / "config" / "crd"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from api.app import Api
 from ollama_op.base.parsing import Address
 from ollama_op.base.serve import serve
-from support.rest import KEY, rest_world
+from support.virtual.rest import KEY, rest_world
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 COMMAND = Path(sys.executable).with_name("schemathesis")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from support.controlplane import ControlPlane, controlplane
-from support.manifests import rendered
-from support.manual import Terminal
-from support.ollama import OllamaServer
-from support.operator import Object, release, wait_until
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane, controlplane
+from support.kube.manifests import rendered
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.manual import Terminal
+from support.process.operator import Object, release, wait_until
 
 
 @pytest.fixture(scope="module")

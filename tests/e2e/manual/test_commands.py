@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.manual import ROOT, Page, Terminal, blocks, fences, pages
+from support.process.manual import ROOT, Page, Terminal, blocks, fences, pages
 
 TOLD = re.compile(r'Page\("(.+?)"')
 NEEDS_PODS = re.compile(r"kubectl .*\b(rollout status|exec|port-forward|logs)\b")

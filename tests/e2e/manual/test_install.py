@@ -5,13 +5,13 @@ import httpx
 import pytest
 
 from crd.v1alpha1 import GROUP, PLURAL
-from support.controlplane import ControlPlane
-from support.deployed import Deployed, release_lease
-from support.manifests import NAMESPACE
-from support.manual import Page, Terminal
-from support.ollama import OllamaServer
-from support.operator import RESOURCE, Models, Object, Operator, wait_until
-from support.registry import Registry
+from support.kube.controlplane import ControlPlane
+from support.kube.manifests import NAMESPACE
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.deployed import Deployed, release_lease
+from support.process.manual import Page, Terminal
+from support.process.operator import RESOURCE, Models, Object, Operator, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("prometheus")]
 

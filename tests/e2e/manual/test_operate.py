@@ -3,14 +3,14 @@
 import httpx
 import pytest
 
-from support.controlplane import ControlPlane
-from support.deployed import Deployed
-from support.jaeger import Jaeger
-from support.manifests import NAMESPACE
-from support.manual import Page, Terminal
-from support.ollama import OllamaServer
-from support.operator import Models, cell, wait_until
-from support.processes import free_port
+from support.kube.controlplane import ControlPlane
+from support.kube.manifests import NAMESPACE
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.deployed import Deployed
+from support.process.jaeger import Jaeger
+from support.process.manual import Page, Terminal
+from support.process.operator import Models, cell, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("installed", "prometheus")]
 

@@ -3,11 +3,11 @@ import re
 
 import pytest
 
-from support.controlplane import ControlPlane
-from support.manifests import NAMESPACE, rendered
-from support.manual import Page, Terminal
-from support.ollama import OllamaServer
-from support.operator import Models, wait_until
+from support.kube.controlplane import ControlPlane
+from support.kube.manifests import NAMESPACE, rendered
+from support.ollama.server import OllamaServer
+from support.process.manual import Page, Terminal
+from support.process.operator import Models, wait_until
 
 pytestmark = pytest.mark.real
 

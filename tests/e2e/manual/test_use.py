@@ -11,12 +11,14 @@ import pytest
 
 from ollama_op.admission.trust import ADMISSION_GROUP, WEBHOOK_KINDS
 from ollama_op.base.rights import WEBHOOK_CONFIGURATION
-from support.controlplane import ControlPlane
-from support.deployed import Deployed, release_lease
-from support.manifests import CONFIG, NAMESPACE
-from support.manual import Page, Terminal
-from support.ollama import OllamaServer
-from support.operator import (
+from support.kube.controlplane import ControlPlane
+from support.kube.manifests import CONFIG, NAMESPACE
+from support.ollama.registry import Registry
+from support.ollama.server import OllamaServer
+from support.process.child import free_port
+from support.process.deployed import Deployed, release_lease
+from support.process.manual import Page, Terminal
+from support.process.operator import (
     GROUP,
     RESOURCE,
     Models,
@@ -26,8 +28,6 @@ from support.operator import (
     manifest,
     wait_until,
 )
-from support.processes import free_port
-from support.registry import Registry
 
 pytestmark = pytest.mark.real
 

@@ -1,0 +1,1 @@
+"""A real Kubernetes API, and what is around it."""

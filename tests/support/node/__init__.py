@@ -1,0 +1,1 @@
+"""A Kubernetes node of real parts, within this machine."""

@@ -1,0 +1,1 @@
+"""A real Ollama, its registry, and what stands before it."""

@@ -1,0 +1,1 @@
+"""The operator and other programs as processes of this machine."""

@@ -1,0 +1,1 @@
+"""The operator in process, in virtual time, on the sandbox."""
