@@ -74,6 +74,9 @@ class OllamaClient:
     ) -> None:
         self._calls, self._fence, self._now = OllamaCalls(http), fence, now
         self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
+        # Ollama looks through all manifests for each deletion. If another deletion takes one away
+        # meanwhile it answers 500, or still has the model: seen with 0.6.5, 20 deletions at once.
+        self._deletion = anyio.Lock()
 
     @property
     def where(self) -> str:
@@ -156,13 +159,13 @@ class OllamaClient:
         _there_or_not(await self._courtesy("POST", "/api/generate", body), _done.decode)
 
     async def delete(self, name: ModelName, unless: Callable[[], bool] = lambda: False) -> bool:
-        """Delete a model, if `unless` is false when its turn has come; tell whether it was.
+        """Delete a model, if `unless` is false when its turn has come; return True if it was.
 
-        One that is not there is no error.
+        One that is not there is no error. Models are deleted one after the other.
 
         Raises: OllamaUnreachable, NotOllama, ProtocolError.
         """
-        async with self._slots:
+        async with self._deletion, self._slots:
             if unless():
                 return False
             self._fence(SEND_LIMIT_S)

@@ -71,7 +71,7 @@ def kubeconfig(folder: Path, **changes: Any) -> Path:
     [
         (["--nonsense"], "unknown flag --nonsense", "ollama-op run --help"),
         (["--max-concurrent-pull=4"], "--max-concurrent-pull", "--max-concurrent-pulls?"),
-        (["--max-concurrent-pulls=0"], "--max-concurrent-pulls", "--help"),
+        (["--max-concurrent-pulls=0"], "--max-concurrent-pulls", "write a number"),
         (["--health-interval=never"], "--health-interval: 'never' is no duration", "90s"),
         (["--health-interval=-5s"], "--health-interval: '-5s' is no time to wait", "90s"),
         (["--stall-timeout=5"], "--stall-timeout: '5' has no unit", "5m"),

@@ -401,6 +401,25 @@ async def test_few_calls_at_once_and_pulls_beside_them():
     assert (most, anyio.current_time()) == (CALLS_AT_ONCE, pytest.approx(5))
 
 
+async def test_models_are_deleted_one_after_the_other():
+    """Real Ollama answers 500 to a deletion if another one takes a manifest away meanwhile."""
+    under_way, most = 0, 0
+
+    async def slow(_request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await anyio.sleep(1)
+        under_way -= 1
+        return httpx.Response(200)
+
+    ollama = client(slow)
+    async with anyio.create_task_group() as tasks:
+        for tag in range(20):
+            tasks.start_soon(ollama.delete, ModelName.of("m", str(tag)))
+    assert (most, anyio.current_time()) == (1, 20)
+
+
 async def test_a_deletion_asks_once_more_when_its_turn_has_come():
     """Whoever has come to need the model while others were served keeps it."""
     needed, asked = False, []
