@@ -2,6 +2,9 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+# Each process of the tests reads what an earlier one has compiled.
+export PYTHONDONTWRITEBYTECODE := ""
+
 python := env("OLLAMA_OP_PYTHON", "python3")
 bin := justfile_directory() / ".venv/bin"
 
