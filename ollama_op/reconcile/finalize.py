@@ -24,7 +24,7 @@ from ollama_op.policy.decide import FORCED, RETAINED, Finalize, PruneFormer
 from ollama_op.reconcile.handle import Handle
 from ollama_op.reconcile.pull import unless_moot
 
-AT_ONCE = 40
+AT_ONCE = 40  # removals under way; most wait for Kubernetes, and Ollama deletes one at a time
 SURE_S = 1.0  # so long one object's answer to whether it would be let go counts for its namespace
 REFUSED_S = 5.0  # likewise, where the answer is no
 FORCE_LIMIT_S = 10.0  # for the one try of a removal with force
