@@ -107,11 +107,6 @@ class Desired:
         )
 
     @property
-    def model_name(self) -> ModelName | None:
-        """The model that the object names, if it names one."""
-        return self.name if isinstance(self.name, ModelName) else None
-
-    @property
     def placement(self) -> Placement | None:
         """Where the model is that the object names, if it names one."""
         return Placement(self.server, self.name) if isinstance(self.name, ModelName) else None
@@ -119,8 +114,8 @@ class Desired:
     @property
     def names(self) -> tuple[ModelName, ...]:
         """What the object owns together with what it names."""
-        name = self.model_name
-        return tuple(dict.fromkeys((*self.owned, name) if name else self.owned))
+        named = (self.name,) if isinstance(self.name, ModelName) else ()
+        return tuple(dict.fromkeys((*self.owned, *named)))
 
     @property
     def keeps_loaded(self) -> bool:

@@ -129,7 +129,7 @@ class Puller:
         if waits_for is not None and why is Reason.PULLING:
             limit = handle.server.max_concurrent_pulls
             among = f" (limit {limit})" if waits_for is WaitsFor.SLOT else ""
-            verdict = Verdict(Reason.QUEUED, f"Waiting for {waits_for.value}{among}.")
+            verdict = Verdict.of(Reason.QUEUED, what=f"{waits_for.value}{among}")
         await handle.write_status(
             report.under_way(handle.model, pull.name, verdict, progress, handle.now)
         )

@@ -129,7 +129,7 @@ class Tap:
             await line.carry_out(write)
 
     def _is_the_one(self, write: Write) -> bool:
-        """Tell whether this newest write is to be spoiled."""
+        """Return True if this newest write is to be spoiled."""
         if self.point.mishap is Mishap.LATE_ANSWERS:
             return True
         if self.point.mishap is Mishap.DIE_AFTER_EACH:

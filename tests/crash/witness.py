@@ -41,7 +41,7 @@ class Watcher(Witness):
             write.before = self._get(write)
 
     def lands(self, write: Write) -> None:
-        """See that what was done to an object was right."""
+        """Check that what was done to an object was right."""
         if before := write.before:
             if write.uid != before["metadata"]["uid"]:
                 self._say(write, "meant for another object, it hit the one made anew")

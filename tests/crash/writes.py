@@ -120,7 +120,7 @@ class Write:
 
 
 def is_write(request: SandboxRequest) -> bool:
-    """Tell whether a request changes anything that counts.
+    """Return True if a request changes anything that counts.
 
     Events do not: the operator neither waits for one nor acts on it, so that to die at an event is
     to die between the writes around it.
@@ -130,7 +130,7 @@ def is_write(request: SandboxRequest) -> bool:
 
 
 def is_watch(request: SandboxRequest) -> bool:
-    """Tell whether a request is for news of the objects."""
+    """Return True if a request is for news of the objects."""
     return request.method == "GET" and request.flag("watch")
 
 

@@ -66,7 +66,7 @@ def wait_until_refused(models: Models) -> None:
 
 
 def is_allowed(spec: dict[str, object]) -> bool:
-    """Tell whether it takes a list of registries to refuse it."""
+    """Return True if it takes a list of registries to refuse it."""
     return str(spec.get("name")).startswith("evil.example")
 
 

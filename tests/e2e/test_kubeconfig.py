@@ -69,7 +69,7 @@ def row(*names: str) -> Callable[[Row], Row]:
 
 
 def same(bench: Bench, *paths: Path, name: str) -> Object:
-    """See that both are taken for the same; return for whom."""
+    """Check that both are taken for the same; return for whom."""
     ours, theirs = bench.ours(*paths), bench.kubectl(*paths)
     assert isinstance(theirs, dict), theirs
     assert isinstance(ours, dict), ours
@@ -81,7 +81,7 @@ def same(bench: Bench, *paths: Path, name: str) -> Object:
 
 
 def refused(bench: Bench, path: Path, words: str, *, by_kubectl: bool) -> None:
-    """See that the operator refuses it, in these words; and what kubectl does."""
+    """Check that the operator refuses it, in these words; and what kubectl does."""
     bench.monkeypatch.setenv("KUBECONFIG", str(path))
     with pytest.raises(ConfigError, match=words):
         Login.find(None)

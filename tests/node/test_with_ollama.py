@@ -143,7 +143,7 @@ def test_an_account_uses_the_rest_api(installed: Installed, models: Models) -> N
 
 
 def reached(cluster: Node, namespace: str, url: str) -> bool:
-    """Tell whether a pod in a namespace gets an answer from there."""
+    """Return True if a pod in a namespace gets an answer from there."""
     code = f"import urllib.request as r; r.urlopen({url!r}, timeout=5)"
     run = ("run", "visitor", "--image=ollama-op:0.1.0", "--restart=Never", "--command")
     there = partial(cluster.kubectl, "--namespace", namespace)

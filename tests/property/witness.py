@@ -39,7 +39,7 @@ class Witness:
         self.w.ollama.overhear = self._on_ollama
 
     def disturbed(self) -> None:
-        """Take in that the operator may be late with what it says."""
+        """Allow that the operator may be late with what it says."""
         self._calm_since = anyio.current_time()
 
     def objects(self) -> list[Object]:
@@ -111,7 +111,7 @@ class Witness:
     # --- after every step
 
     def check_writes(self) -> None:
-        """See that nothing was written that must not be.
+        """Check that nothing was written that must not be.
 
         Raises: Violation.
         """
@@ -119,7 +119,7 @@ class Witness:
             raise self.violations[0]
 
     def check(self, obj: Object) -> None:
-        """See that an object's status does not contradict itself, nor what is on Ollama.
+        """Check that an object's status does not contradict itself, nor what is on Ollama.
 
         Raises: Violation.
         """
@@ -151,7 +151,7 @@ class Witness:
     # --- at the end
 
     def check_healed(self, obj: Object) -> None:
-        """See that an object is as well as its spec allows.
+        """Check that an object is as well as its spec allows.
 
         Raises: Violation.
         """
@@ -175,7 +175,7 @@ class Witness:
             raise Violation(f"never {expected}: {json.dumps(obj, indent=1)}")
 
     def check_nothing_left(self) -> None:
-        """See that every model on Ollama has an object, or an excuse.
+        """Check that every model on Ollama has an object, or an excuse.
 
         Raises: Violation.
         """

@@ -24,7 +24,7 @@ SECOND = timedelta(seconds=1)
 
 
 def is_trusted(held: CertBundle, at: datetime, *, by: bytes = b"", host: str = HOSTS[0]) -> bool:
-    """Tell whether a client that trusts `by`, or the set's own authorities, accepts the leaf."""
+    """Return True if a client that trusts `by`, or the set's own authorities, accepts the leaf."""
     roots = x509.load_pem_x509_certificates(by or held.authorities)
     verifier = verification.PolicyBuilder().store(verification.Store(roots)).time(at)
     try:

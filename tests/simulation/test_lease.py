@@ -448,7 +448,7 @@ class Electorate:
             self.acting.remove(it.identity)
 
     async def watch(self) -> None:
-        """See that no two believe to be leading."""
+        """Check that no two believe to be leading."""
         while True:
             assert sum(it.is_leading for it in self.candidates) <= 1
             await anyio.sleep(0.05)

@@ -18,7 +18,7 @@ def _of_no_machine(monkeypatch, tmp_path) -> None:
 
 
 def accepted(ended: Ended) -> bool:
-    """Tell whether all flags were taken: the next thing that is missing is a kubeconfig."""
+    """Return True if all flags were taken: the next thing that is missing is a kubeconfig."""
     return ended.code == 1 and ended.error[0].startswith("no kubeconfig at ")
 
 

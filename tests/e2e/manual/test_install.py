@@ -178,7 +178,7 @@ def running(cluster: ControlPlane) -> Object:
 
 
 def permitted(cluster: ControlPlane, namespace: str) -> str:
-    """Tell whether the operator may see the models there."""
+    """Return True if the operator may see the models there."""
     account = f"--as=system:serviceaccount:{NAMESPACE}:ollama-op"
     ask = ("auth", "can-i", "list", RESOURCE, account, f"--namespace={namespace}")
     return cluster.kubectl(*ask, check=False).strip()

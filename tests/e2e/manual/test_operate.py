@@ -40,7 +40,7 @@ def test_one_of_two_replicas_leads(cluster: ControlPlane, ollama: OllamaServer, 
 
 
 def leads(pod: Deployed) -> bool:
-    """Tell whether a replica is the one that acts, as its metrics say."""
+    """Return True if a replica is the one that acts, as its metrics say."""
     scraped = httpx.get(f"http://{pod.metrics}/metrics", trust_env=False).text
     return "\nollama_op_leader 1.0" in scraped
 

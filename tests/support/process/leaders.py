@@ -122,7 +122,7 @@ class Leaders:
                 leader.signal(signal.SIGCONT)
 
     def _check(self, kind: str, names: list[str]) -> None:
-        """See that whoever changed something held the lease, and that nobody met a bug."""
+        """Check that whoever changed something held the lease, and that nobody met a bug."""
         for name in names:
             deleters = [r for r in self.replicas if self._changes(r, f"{name}:latest", "delete")]
             assert deleters, f"nobody deleted {name}"

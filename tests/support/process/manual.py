@@ -133,7 +133,7 @@ class Terminal:
         return done.stdout
 
     def operates(self) -> bool:
-        """Tell whether an operator that is run here is ready."""
+        """Return True if an operator that is run here is ready."""
         return httpx.get(f"http://{self._probes}/readyz", trust_env=False).is_success
 
     def another(self, text: str, ready: Callable[[], bool]) -> Session:

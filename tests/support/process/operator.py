@@ -137,7 +137,7 @@ class Models:
         return self.cluster.get(f"{self._path}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such an object."""
+        """Return True if there is such an object."""
         return self.cluster.client.get(f"{self._path}/{name}").is_success
 
     def annotate(self, name: str, key: str, value: str) -> None:

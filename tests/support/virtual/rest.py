@@ -52,14 +52,14 @@ class Known:
         return self.there
 
     def put(self, *bodies: dict[str, Any]) -> None:
-        """Take in objects."""
+        """Handle new or changed objects."""
         assert self.listener is not None
         for body in bodies:
             model = made(body)
             self.listener.offer(model.metadata.uid, model)
 
     def drop(self, uid: str) -> None:
-        """Take in that an object is gone."""
+        """Handle the end of an object."""
         assert self.listener is not None
         self.listener.retire(uid)
 

@@ -131,7 +131,7 @@ class World:
         return await self.call("PATCH", self.path(name, namespace=namespace), body)
 
     async def exists(self, name: str, *, namespace: str = "default") -> bool:
-        """Tell whether the object is there."""
+        """Return True if the object is there."""
         answer = await self.http.get(self.path(name, namespace=namespace))
         return answer.is_success
 
