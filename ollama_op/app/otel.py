@@ -87,13 +87,13 @@ class _Span(tracing.Span):
         self._span, self._tracer = span, tracer
 
     @property
-    def traceparent(self) -> str | None:  # type: ignore[override]
+    def traceparent(self) -> str | None:  # type: ignore[override]  # read-only here
         carrier: dict[str, str] = {}
         W3C.inject(carrier, trace.set_span_in_context(self._span))
         return carrier.get("traceparent")
 
     @property
-    def trace_id(self) -> str | None:  # type: ignore[override]
+    def trace_id(self) -> str | None:  # type: ignore[override]  # read-only here
         context = self._span.get_span_context()
         return trace.format_trace_id(context.trace_id) if context.trace_flags.sampled else None
 

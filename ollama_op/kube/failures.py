@@ -142,7 +142,7 @@ def status_error(code: int, message: str, **about: Any) -> KubeError:
         410: Expired,
         429: KubeUnreachable,
     }
-    kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004
+    kind = kinds.get(code, Rejected if 400 <= code < 500 else KubeUnreachable)  # noqa: PLR2004 - HTTP
     if TEST_FAILED in message:
         kind = Conflict
     return kind(f"HTTP {code}: {message}", **about)

@@ -37,7 +37,7 @@ _PULL_S: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400
 _ACT_S: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 14400)
 
 # Else each of these has a second series that says since when.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types for it
 
 
 class Instruments:
